@@ -1,0 +1,27 @@
+"""Atomic files: a reader sees the whole new file or the old one, whatever kills the writer."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sdf_backend.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; when the block ends well, rename what was written there to `path`.
+
+    The temporary name keeps the suffix, because many writers choose their format by it.
+    Raises `InputError` where the folder cannot be made or written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,134 @@
+"""Where the meshes are: ShapeNet v1 and v2 trees, plain folders, the official split files, one reader for all."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from sdf_backend.errors import InputError
+from sdf_backend.mesh_files import read_geometry
+from training.ac3d import read_ac3d
+
+MESH_SUFFIXES = (".obj", ".off", ".ply", ".stl", ".glb", ".ac")
+SOURCES_FILE = "sources.json"
+
+
+class Layout(StrEnum):
+    """How a source folder is laid out."""
+
+    SHAPENET1 = "shapenet1"
+    SHAPENET2 = "shapenet2"
+    FOLDER = "folder"
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """One mesh to prepare, and what must be said of it when a model trained on it is shared."""
+
+    name: str
+    path: Path
+    split: str = "train"
+    licence: str = "unknown"
+    creator: str = "unknown"
+    family: str = ""
+
+
+def list_meshes(source: Path, layout: Layout, category: str | None = None) -> list[CatalogEntry]:
+    """Find the meshes of one category, sorted by name.
+
+    `category` is the ShapeNet synset (a sub-folder of `source`); with a plain folder it may be left out.
+    Raises `InputError` where the folder is missing or holds no mesh.
+    """
+    root = source / category if category else source
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder; name the folder of meshes (ShapeNet: its root, and --category)")
+    match layout:
+        case Layout.SHAPENET1:
+            entries = [CatalogEntry(path.parent.name, path) for path in root.glob("*/model.obj")]
+        case Layout.SHAPENET2:
+            pattern = "*/models/model_normalized.obj"
+            entries = [CatalogEntry(path.parent.parent.name, path) for path in root.glob(pattern)]
+        case Layout.FOLDER:
+            entries = _folder(root)
+    if not entries:
+        raise InputError(f"{root} holds no mesh in the layout {layout}; known layouts: {', '.join(Layout)}")
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def read_split(path: Path) -> set[str]:
+    """Read the names in an official DeepSDF split file, {"data set": {"synset": ["id", ...]}}, or a plain list.
+
+    Raises `InputError` where the file is missing or of another shape.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the split file {path}: {error}") from error
+    names = set(_leaves(content))
+    if not names:
+        raise InputError(f"{path} names no shape; expected {{data set: {{category: [names]}}}} or a list of names")
+    return names
+
+
+def only(entries: Iterable[CatalogEntry], names: set[str], split: str) -> list[CatalogEntry]:
+    """Keep the entries that a split file names, marked as belonging to `split`."""
+    chosen = [replace(entry, split=split) for entry in entries if entry.name in names]
+    if not chosen:
+        raise InputError("the split file names none of the meshes that were found; is it for another category?")
+    return chosen
+
+
+def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read one mesh of a catalog as (n, 3) float vertices and (m, 3) int faces.
+
+    Raises `InputError` where it cannot be read or has no faces.
+    """
+    if path.suffix.lower() == ".ac":
+        vertices, faces = read_ac3d(path)
+    else:
+        geometry = read_geometry(path)
+        vertices, faces = geometry.vertices, geometry.faces
+    if len(faces) == 0:
+        raise InputError(f"{path} holds no faces; training needs surfaces, not points")
+    return vertices, faces
+
+
+def _folder(root: Path) -> list[CatalogEntry]:
+    """Every mesh file below `root`; names, splits and credits from its `sources.json` where there is one."""
+    files = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in MESH_SUFFIXES]
+    described = _described(root / SOURCES_FILE)
+    entries = []
+    for path in files:
+        name = path.relative_to(root).with_suffix("").as_posix().replace("/", "_")
+        known = described.get(name, {})
+        fields = {key: str(known[key]) for key in ("split", "licence", "creator", "family") if known.get(key)}
+        entries.append(CatalogEntry(name, path, **fields))
+    names = [entry.name for entry in entries]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise InputError(f"{root} holds several meshes named {sorted(twice)[0]}; rename all but one")
+    return entries
+
+
+def _described(path: Path) -> dict[str, dict]:
+    if not path.exists():
+        return {}
+    try:
+        return {row["name"]: row for row in json.loads(path.read_text())}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cannot read {path}: {error}; it should be a list of objects with a name") from error
+
+
+def _leaves(content: object) -> Iterable[str]:
+    match content:
+        case str():
+            yield content
+        case list():
+            for item in content:
+                yield from _leaves(item)
+        case dict():
+            for item in content.values():
+                yield from _leaves(item)

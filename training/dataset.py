@@ -1,0 +1,115 @@
+"""A prepared dataset on disk: one `.npz` a shape, one `dataset.json` that says what they are."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from sdf_backend.errors import InputError
+from sdf_backend.files import replacing
+from training.sampling import BOUND, ShapeSamples
+
+DESCRIPTION_FILE = "dataset.json"
+STEPS = 32767
+
+
+@dataclass(frozen=True)
+class ShapeRecord:
+    """One shape of a dataset and its credits; `copy_of` names the original of a deformed copy."""
+
+    name: str
+    split: str
+    licence: str = "unknown"
+    creator: str = "unknown"
+    family: str = ""
+    copy_of: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The shapes of one category; `frame` names the axes that point up and ahead."""
+
+    folder: Path
+    category: str
+    front: str
+    settings: dict
+    records: list[ShapeRecord] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Dataset":
+        """Read the description; raises `InputError` where `folder` is not a dataset."""
+        path = Path(folder) / DESCRIPTION_FILE
+        try:
+            content = json.loads(path.read_text())
+            records = [ShapeRecord(**row) for row in content.pop("shapes")]
+            return cls(Path(folder), records=records, **content)
+        except OSError as error:
+            raise InputError(f"{folder} is no dataset: {DESCRIPTION_FILE} cannot be read; run prepare first") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged ({error}); run prepare again") from error
+
+    def save(self) -> None:
+        """Write the description, whole or not at all."""
+        content = {"category": self.category, "front": self.front, "settings": self.settings}
+        content["shapes"] = [asdict(record) for record in self.records]
+        with replacing(self.folder / DESCRIPTION_FILE) as temporary:
+            temporary.write_text(json.dumps(content, indent=1))
+
+    def split(self, name: str) -> list[ShapeRecord]:
+        """The shapes of one split that were prepared; raises `InputError` where there is none."""
+        chosen = [record for record in self.records if record.split == name and self.path(record.name).exists()]
+        if not chosen:
+            raise InputError(f"{self.folder} holds no prepared shape in the split {name!r}")
+        return chosen
+
+    def path(self, name: str) -> Path:
+        """Where the samples of a shape are."""
+        return self.folder / "shapes" / f"{name}.npz"
+
+    def load(self, name: str) -> ShapeSamples:
+        """Read one shape; raises `InputError` where its file is missing or damaged."""
+        return load_samples(self.path(name))
+
+
+def save_samples(path: Path, samples: ShapeSamples) -> None:
+    """Write one shape, whole or not at all; points and normals as 16-bit integers, distances as float32."""
+    with replacing(path) as temporary:
+        np.savez(
+            temporary,
+            points=_packed(samples.points, BOUND),
+            distances=samples.distances,
+            surface=samples.surface,
+            normals=_packed(samples.normals, 1.0),
+            scale=samples.scale,
+            offset=samples.offset,
+            uncertain=samples.uncertain,
+        )
+
+
+def load_samples(path: Path) -> ShapeSamples:
+    """Read one shape; raises `InputError` where the file is missing or damaged. Nothing is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return ShapeSamples(
+                _unpacked(file["points"], BOUND),
+                file["distances"],
+                file["surface"],
+                _unpacked(file["normals"], 1.0),
+                float(file["scale"]),
+                file["offset"],
+                int(file["uncertain"]),
+            )
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; run prepare") from error
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise InputError(f"{path} is damaged ({error}); delete it and run prepare again") from error
+
+
+def _packed(values: np.ndarray, bound: float) -> np.ndarray:
+    return np.round(values / bound * STEPS).astype(np.int16)
+
+
+def _unpacked(values: np.ndarray, bound: float) -> np.ndarray:
+    return (values * (bound / STEPS)).astype(np.float32)
