@@ -1,6 +1,11 @@
 """Similarity transforms between the user's scene and a category's canonical frame (y up, in the unit sphere)."""
 
+from dataclasses import dataclass
+from enum import StrEnum
+
 import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
 
 from sdf_backend.errors import InputError
 
@@ -29,3 +34,59 @@ def axis_rotation(up: str, front: str, canonical_front: str) -> np.ndarray:
     y, ahead = axis_vector("+y"), axis_vector(canonical_front)
     canonical = np.stack([y, ahead, np.cross(y, ahead)])
     return canonical.T @ user
+
+
+class Freedom(StrEnum):
+    """What of the pose is solved for together with the code."""
+
+    NONE = "known"
+    ALIGNED = "aligned"
+    UPRIGHT = "upright"
+    FREE = "free"
+
+    def columns(self) -> torch.Tensor:
+        """Which of (log scale, shift x y z, turn x y z) is free, (7,) bool; canonical frames are y up."""
+        moves, upright, free = self is not Freedom.NONE, self in (Freedom.UPRIGHT, Freedom.FREE), self is Freedom.FREE
+        return torch.tensor([moves] * 4 + [free, upright, free])
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """x -> scale * rotation @ x + translation.
+
+    scale : positive float; rotation : (3, 3), proper; translation : (3,)
+    """
+
+    scale: float
+    rotation: np.ndarray
+    translation: np.ndarray
+
+    @classmethod
+    def identity(cls) -> "Similarity":
+        """The transform that changes nothing."""
+        return cls(1.0, np.eye(3), np.zeros(3))
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Transform (n, 3) points."""
+        return self.scale * points @ self.rotation.T + self.translation
+
+    def inverse(self) -> "Similarity":
+        """The transform back."""
+        return Similarity(1 / self.scale, self.rotation.T, -self.rotation.T @ self.translation / self.scale)
+
+    def compose(self, first: "Similarity") -> "Similarity":
+        """The transform that applies `first`, then this one."""
+        return Similarity(
+            self.scale * first.scale, self.rotation @ first.rotation, self.apply(first.translation[None])[0]
+        )
+
+    def parameters(self) -> np.ndarray:
+        """(log scale, shift, rotation vector), (7,)."""
+        turn = Rotation.from_matrix(self.rotation).as_rotvec()
+        return np.concatenate([[np.log(self.scale)], self.translation, turn])
+
+    @classmethod
+    def from_parameters(cls, parameters: np.ndarray) -> "Similarity":
+        """The inverse of `parameters`."""
+        turn = Rotation.from_rotvec(parameters[4:]).as_matrix()
+        return cls(float(np.exp(parameters[0])), turn, np.asarray(parameters[1:4], dtype=np.float64))

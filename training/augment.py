@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sdf_backend.pose import axis_vector
-from training.sampling import normalisation
+from sdf_backend.signed_distance import normalisation
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,54 @@ def prepare(
             _show_outcomes(outcomes, output)
 
 
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(help="folder that prepare wrote")],
+    output: Annotated[Path, typer.Option("-o", help="folder for checkpoints, pictures and the finished model")],
+    preset: Annotated[str, typer.Option(help="small (a CPU, a quick look) or paper")] = "small",
+    epochs: Annotated[int | None, typer.Option(min=1, help="passes over the shapes; default the preset's")] = None,
+    halve_every: Annotated[int | None, typer.Option(min=1, help="epochs after which learning rates halve")] = None,
+    symmetric: Annotated[bool, typer.Option(help="the category is left-right symmetric")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on where a killed run was")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="seed of weights, codes and the order of samples")] = None,
+) -> None:
+    """Train a decoder and one code a shape; the finished model is one .safetensors file."""
+    from sdf_backend.devices import choose_device
+    from training.dataset import Dataset
+    from training.trainer import EpochReport, Trainer, chosen_preset
+
+    with explained():
+        data = Dataset.open(dataset)
+        settings = chosen_preset(preset, epochs=epochs, halve_every=halve_every, seed=seed)
+        if symmetric:
+            settings = settings.mirrored(data.front)
+        trainer = Trainer(data, settings, output, choose_device(device))
+        if resume:
+            trainer.resume()
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.5f}  code norm {task.fields[norm]:.3f}  "),
+            TextColumn("{task.fields[speed]:,.0f} samples/s"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=stderr) as bar:
+            task = bar.add_task("", total=settings.epochs, completed=trainer.epoch, loss=float("nan"), norm=0, speed=0)
+
+            def show(report: EpochReport) -> None:
+                bar.update(
+                    task,
+                    completed=report.epoch,
+                    loss=report.loss,
+                    norm=report.code_norm,
+                    speed=report.samples_a_second,
+                )
+
+            trainer.run(show)
+        stdout.print(f"model: {output / data.category}.safetensors", soft_wrap=True)
+
+
 def _show_outcomes(outcomes: list, output: Path) -> None:
     rejected = [outcome for outcome in outcomes if outcome.reason]
     used = [outcome for outcome in outcomes if not outcome.reason]

@@ -18,7 +18,25 @@ from training.catalog import SOURCES_FILE
 
 # Parts of FlightGear aircraft that are light, not matter, or do not belong to the aircraft.
 AIRCRAFT_EFFECTS = tuple(
-    "light flare shadow disc flash beacon strobe flame glow blur drogue refuel contrail smoke cone vapour banner".split()
+    [
+        "light",
+        "flare",
+        "shadow",
+        "disc",
+        "flash",
+        "beacon",
+        "strobe",
+        "flame",
+        "glow",
+        "blur",
+        "drogue",
+        "refuel",
+        "contrail",
+        "smoke",
+        "cone",
+        "vapour",
+        "banner",
+    ]
 )
 COLUMNS = ("category", "split", "package", "archive", "member", "rotation", "family", "licence", "creator")
 

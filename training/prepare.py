@@ -15,11 +15,12 @@ from pebble import ProcessExpired, ProcessPool
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
 from sdf_backend.pose import axis_rotation, axis_vector
+from sdf_backend.signed_distance import clean_mesh
 from training.augment import AugmentSettings, deform
 from training.catalog import CatalogEntry, read_mesh
 from training.dataset import DESCRIPTION_FILE, Dataset, ShapeRecord, load_samples, save_samples
 from training.pictures import contact_sheet, render_points, signed_slice
-from training.sampling import SampleSettings, clean_mesh, sample_mesh
+from training.sampling import SampleSettings, sample_mesh
 
 
 @dataclass(frozen=True)

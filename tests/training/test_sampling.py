@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sdf_backend.errors import InputError
-from training.sampling import (
-    Noise,
-    SampleSettings,
-    clean_mesh,
-    normalisation,
-    quantise,
-    sample_mesh,
-    unsigned_distance,
-)
+from sdf_backend.signed_distance import clean_mesh, normalisation, unsigned_distance
+from training.sampling import Noise, SampleSettings, quantise, sample_mesh
 
 Mesh = tuple[np.ndarray, np.ndarray]
 SETTINGS = SampleSettings(count=40_000, surface_count=4_000)
@@ -56,7 +49,9 @@ def doubled(mesh: Mesh) -> Mesh:
 
 
 def doubled_unmerged(mesh: Mesh) -> Mesh:
-    return joined((mesh[0][mesh[1]].reshape(-1, 3), np.arange(mesh[1].size).reshape(-1, 3)), (mesh[0], mesh[1][:, ::-1]))
+    return joined(
+        (mesh[0][mesh[1]].reshape(-1, 3), np.arange(mesh[1].size).reshape(-1, 3)), (mesh[0], mesh[1][:, ::-1])
+    )
 
 
 def flipped(mesh: Mesh) -> Mesh:

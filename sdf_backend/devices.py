@@ -1,0 +1,20 @@
+"""Which device computes, and in which precision there."""
+
+import torch
+
+from sdf_backend.errors import InputError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of a name: auto, cpu, cuda or cuda:N; raises `InputError` where this machine has none such."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"no device {name}: torch sees {torch.cuda.device_count()} CUDA devices here")
+    return device

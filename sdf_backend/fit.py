@@ -1,0 +1,416 @@
+"""From observations to codes: Levenberg-Marquardt, and Adam as the reference.
+
+A code z is sought that explains the observations and is likely under the training codes' distribution N(mean, C):
+
+    minimise  mean_i |residual_i(z)|  +  prior * |u|^2 / 2,    z = mean + L u,  C = L L^T
+
+The L1 mean is taken by iterative reweighting (weights 1 / max(|residual|, floor)), which leaves a nonlinear least
+squares problem that Levenberg-Marquardt solves in some ten steps where first-order methods take hundreds: one backward
+sweep through the decoder gives every observation's derivative by the code (see `FoldedDecoder.gradients`). The
+derivative by the point comes with it, so that a pose can be solved for jointly.
+
+All fits of a call are one batch: s shapes, or s starts of one shape.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdf_backend.decoder import FoldedDecoder
+from sdf_backend.errors import InputError
+from sdf_backend.model_store import Model
+from sdf_backend.observations import Observations
+from sdf_backend.pose import Freedom, Similarity
+
+# An observation counts as explained where the model is this near to it, canonical units.
+EXPLAINED = 0.02
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a code is fitted by Levenberg-Marquardt."""
+
+    stages: tuple[tuple[int, int], ...] = ((6, 2_000), (6, 8_000), (6, 16_000))
+    """(steps, observations drawn) of each stage"""
+    prior: float = 1e-5
+    """weight of the code's squared Mahalanobis distance from the training codes' mean"""
+    floor: float = 2e-3
+    """residuals below this are weighted as in least squares, canonical units"""
+    damping: float = 1e-2
+    """first Levenberg-Marquardt damping, as a share of the diagonal"""
+    scale_sigma: float = 0.12
+    """standard deviation of the log of the scale about its first estimate, where the scale is solved for"""
+    shift_sigma: float = 0.25
+    """standard deviation of the position about its first estimate, canonical units"""
+    dtype: torch.dtype = torch.bfloat16
+    """precision of the decoder's matrix products"""
+    seed: int = 0
+    """which observations are drawn"""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted code and what the fit has to say of itself.
+
+    code : (code_length,) tensor; pose : canonical frame -> the observations' frame.
+    residual : mean absolute residual over all observations, canonical units.
+    explained : share of the observed surface points within 0.02 canonical units of the model.
+    """
+
+    code: Tensor
+    pose: Similarity
+    residual: float
+    explained: float
+    cost: float
+    steps: int
+    seconds: float
+
+
+Progress = Callable[[float], None]
+
+
+def _silent(fraction: float) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass
+class _Batch:
+    """Observations of all fits as tensors: points (s, n, 3) in their own frames, low and high (s, n)."""
+
+    points: Tensor
+    low: Tensor
+    high: Tensor
+
+    def drawn(self, count: int, generator: torch.Generator) -> "_Batch":
+        """A random subset, the same in number for every fit."""
+        if count >= self.points.shape[1]:
+            return self
+        keys = torch.rand(self.low.shape, generator=generator)
+        chosen = keys.topk(count, dim=1, sorted=False).indices.to(self.low.device)
+        return _Batch(
+            self.points.gather(1, chosen[..., None].expand(-1, -1, 3)),
+            self.low.gather(1, chosen),
+            self.high.gather(1, chosen),
+        )
+
+
+def fit_codes(
+    model: Model,
+    observations: list[Observations],
+    settings: FitSettings = FitSettings(),
+    poses: list[Similarity] | None = None,
+    freedom: Freedom = Freedom.NONE,
+    progress: Progress = _silent,
+) -> list[Fit]:
+    """Fit one code, and the pose as far as `freedom` says, to each element of `observations`.
+
+    Parameters
+    ----------
+    observations : one a fit, each in its own frame; all must have the same number of points (see `same_length`)
+    poses : first estimate of canonical -> observed frame, one a fit; identity where None
+    progress : called at every step with the share done; may raise to cancel
+
+    Raises
+    ------
+    InputError : no observations, or of different lengths
+    """
+    start = time.perf_counter()
+    poses = poses or [Similarity.identity()] * len(observations)
+    solver = _Solver(model, _batched(observations, poses, model.device), settings, freedom)
+    generator = torch.Generator().manual_seed(settings.seed)
+    total, done = sum(steps for steps, _ in settings.stages), 0
+    with torch.inference_mode():
+        for steps, count in settings.stages:
+            solver.look_at(solver.all.drawn(count, generator))
+            for _ in range(steps):
+                solver.step()
+                done += 1
+                progress(done / total)
+        codes, moves, cost = solver.result()
+    seconds = (time.perf_counter() - start) / len(observations)
+    fits = []
+    for index, (observed, pose) in enumerate(zip(observations, poses, strict=True)):
+        found = pose.compose(moves[index])
+        residual, explained = assess(model, codes[index], observed, found, settings.dtype)
+        fits.append(Fit(codes[index].clone(), found, residual, explained, float(cost[index]), total, seconds))
+    return fits
+
+
+class _Solver:
+    """Levenberg-Marquardt over whitened codes u and pose changes p, a row a fit."""
+
+    def __init__(self, model: Model, everything: _Batch, settings: FitSettings, freedom: Freedom) -> None:
+        self.settings, self.freedom, self.all = settings, freedom, everything
+        self.clamp = model.card.clamp
+        # z = mean + L u is folded into the decoder, so that its derivative by u costs nothing extra.
+        self.root = torch.linalg.cholesky(model.covariance)
+        self.mean = model.mean
+        self.decoder = model.folded(settings.dtype).in_basis(self.mean, self.root)
+        count, length = len(everything.points), len(self.mean)
+        self.u = torch.zeros(count, length, device=model.device)
+        self.moves = [Similarity.identity()] * count
+        self.damping = torch.full((count,), settings.damping, device=model.device)
+        self.free = freedom.columns().to(model.device)
+        sigma = torch.tensor(
+            [settings.scale_sigma, *[settings.shift_sigma] * 3, *[1e3] * 3], device=model.device, dtype=torch.float32
+        )
+        self.pose_prior = sigma[self.free].square().reciprocal()
+
+    def look_at(self, batch: _Batch) -> None:
+        """Take another subset of the observations."""
+        self.batch = batch
+        self.now = self._linearise(self.u, self.moves)
+
+    def step(self) -> None:
+        """One damped step of every fit; kept only where the cost falls."""
+        gradient, normal, cost = self.now
+        diagonal = normal.diagonal(dim1=1, dim2=2)
+        damped = normal + torch.diag_embed(diagonal * self.damping[:, None] + 1e-9)
+        delta = -torch.linalg.solve_ex(damped, gradient).result
+        length = self.u.shape[1]
+        u = self.u + delta[:, :length]
+        moves = self._moved(delta[:, length:])
+        trial = self._linearise(u, moves)
+        better = torch.isfinite(trial[2]) & (trial[2] < cost)
+        self.damping = torch.where(better, self.damping * 0.3, self.damping * 4).clamp(1e-6, 1e6)
+        self.u = torch.where(better[:, None], u, self.u)
+        self.moves = [new if kept else old for new, old, kept in zip(moves, self.moves, better.tolist(), strict=True)]
+        self.now = (
+            torch.where(better[:, None], trial[0], gradient),
+            torch.where(better[:, None, None], trial[1], normal),
+            torch.where(better, trial[2], cost),
+        )
+
+    def _moved(self, changes: Tensor) -> list[Similarity]:
+        """The pose changes after a further small change each, (s, free parameters), in canonical axes."""
+        if not self.free.any():
+            return self.moves
+        every = torch.zeros(len(self.moves), 7, dtype=torch.float64)
+        every[:, self.free.cpu()] = changes.double().cpu()
+        # A wild step is rejected by its cost; it must not overflow first.
+        limited = every.clamp(-1, 1).numpy()
+        return [
+            move.compose(Similarity.from_parameters(change)) for move, change in zip(self.moves, limited, strict=True)
+        ]
+
+    def result(self) -> tuple[Tensor, list[Similarity], Tensor]:
+        """Codes (s, code_length), pose changes and costs (s,)."""
+        return self.mean + self.u @ self.root.T, self.moves, self.now[2]
+
+    def _linearise(self, u: Tensor, moves: list[Similarity]) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient (s, k), normal matrix (s, k, k) and cost (s,) of the reweighted problem at (u, moves)."""
+        points = self.batch.points
+        if self.free.any():
+            points = _placed(points, [move.inverse() for move in moves])
+        scale = torch.tensor([move.scale for move in moves], device=points.device, dtype=torch.float32)[:, None]
+        normal = gradient = cost = None
+        for rows in range(0, points.shape[1], CHUNK):
+            part = slice(rows, rows + CHUNK)
+            distance, by_code, by_point = self.decoder.gradients(u, points[:, part])
+            residual = residuals(
+                distance, self.batch.low[:, part] / scale, self.batch.high[:, part] / scale, self.clamp
+            )
+            jacobian = by_code
+            if self.free.any():
+                by_pose = pose_derivative(distance, by_point, points[:, part])[..., self.free]
+                jacobian = torch.cat([by_code, by_pose], -1)
+            # In the user's units a small model cannot buy a small residual.
+            residual, jacobian = residual * scale, jacobian * scale[..., None]
+            weight = residual.abs().clamp_min(self.settings.floor).reciprocal()
+            weighted = jacobian * torch.where(residual != 0, weight, 0)[..., None]
+            parts = (
+                (weighted.mT @ residual[..., None])[..., 0],
+                weighted.mT @ jacobian,
+                _huber(residual, self.settings.floor).sum(1),
+            )
+            gradient, normal, cost = parts if cost is None else (gradient + parts[0], normal + parts[1], cost + parts[2])
+        assert gradient is not None and normal is not None and cost is not None
+        return self._with_prior(gradient, normal, cost, points.shape[1], u, moves)
+
+    def _with_prior(
+        self, gradient: Tensor, normal: Tensor, cost: Tensor, count: int, u: Tensor, moves: list[Similarity]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        length, prior = u.shape[1], self.settings.prior
+        offsets = u
+        weights = torch.full((length,), prior, device=u.device)
+        if self.free.any():
+            away = torch.from_numpy(np.stack([move.parameters() for move in moves])).float().to(u.device)[:, self.free]
+            offsets = torch.cat([u, away], 1)
+            weights = torch.cat([weights, prior * self.pose_prior])
+        return (
+            gradient / count + weights * offsets,
+            normal / count + torch.diag(weights),
+            cost / count + 0.5 * (weights * offsets.square()).sum(1),
+        )
+
+
+# Rows of the decoder evaluated at once: their activations stay in the processor's cache.
+CHUNK = 4096
+
+
+def residuals(distance: Tensor, low: Tensor, high: Tensor, clamp: float) -> Tensor:
+    """How far clamped distances lie outside of their intervals, signed; shapes as `distance`.
+
+    A bound beyond the clamp asks only that the distance be beyond it too.
+    """
+    clamped = distance.clamp(-clamp, clamp)
+    return clamped - clamped.clamp(low.clamp(-clamp, clamp), high.clamp(-clamp, clamp))
+
+
+def _huber(residual: Tensor, floor: float) -> Tensor:
+    """The cost whose reweighting is 1 / max(|residual|, floor)."""
+    size = residual.abs()
+    return torch.where(size > floor, size - floor / 2, size.square() / (2 * floor))
+
+
+def pose_derivative(distance: Tensor, by_point: Tensor, points: Tensor) -> Tensor:
+    """Derivative of scale * residual by log scale, shift and turn, over scale; (s, n, 7).
+
+    The canonical point is x = R^T (q - t) / s: it moves by -x with the log of the scale, by -1 with a shift (in canonical
+    units, canonical axes) and by x * axis (cross product) with a turn of the model.
+    """
+    by_scale = distance - (by_point * points).sum(-1)
+    by_turn = torch.linalg.cross(by_point, points, dim=-1)
+    return torch.cat([by_scale[..., None], -by_point, by_turn], -1)
+
+
+def _placed(points: Tensor, moves: list[Similarity]) -> Tensor:
+    """Points (s, n, 3) under one similarity a row."""
+    rotation = torch.from_numpy(np.stack([move.scale * move.rotation for move in moves])).float().to(points.device)
+    shift = torch.from_numpy(np.stack([move.translation for move in moves])).float().to(points.device)
+    return points @ rotation.mT + shift[:, None]
+
+
+@dataclass(frozen=True)
+class AdamSettings:
+    """The released DeepSDF reconstruction: the reference that benchmarks compare with."""
+
+    steps: int = 800
+    """Adam steps"""
+    points: int = 8_000
+    """samples a step, half of them inside where there are any"""
+    rate: float = 5e-3
+    """learning rate, divided by ten half way"""
+    penalty: float = 1e-4
+    """weight of the code's mean squared value"""
+    first_sigma: float = 0.01
+    """standard deviation of the first code about zero"""
+    dtype: torch.dtype = torch.bfloat16
+    """precision of the matrix products"""
+    seed: int = 0
+    """first codes and samples"""
+
+
+def fit_codes_with_adam(
+    model: Model,
+    observations: list[Observations],
+    settings: AdamSettings = AdamSettings(),
+    progress: Progress = _silent,
+) -> list[Fit]:
+    """Fit codes as the released DeepSDF code does, pose known; see `fit_codes`.
+
+    The gradient comes from the same folded decoder as Levenberg-Marquardt's, so that the comparison is one of methods.
+    """
+    start = time.perf_counter()
+    identity = Similarity.identity()
+    batch = _batched(observations, [identity] * len(observations), model.device)
+    generator = torch.Generator().manual_seed(settings.seed)
+    shape = (len(observations), model.codes.shape[1])
+    codes = (torch.randn(shape, generator=generator) * settings.first_sigma).to(model.device).requires_grad_()
+    optimiser = torch.optim.Adam([codes], lr=settings.rate)
+    decoder = model.folded(settings.dtype)
+    inside = [torch.nonzero(low < 0)[:, 0] for low in batch.low.cpu()]
+    outside = [torch.nonzero(low >= 0)[:, 0] for low in batch.low.cpu()]
+    for step in range(settings.steps):
+        optimiser.param_groups[0]["lr"] = settings.rate * (0.1 if step >= settings.steps // 2 else 1.0)
+        chosen = torch.stack(
+            [_balanced(*sides, settings.points, generator) for sides in zip(inside, outside, strict=True)]
+        ).to(model.device)
+        codes.grad = _l1_gradient(decoder, codes.detach(), batch, chosen, model.card.clamp)
+        codes.grad += 2 * settings.penalty * codes.detach() / shape[1]
+        optimiser.step()
+        progress((step + 1) / settings.steps)
+    seconds = (time.perf_counter() - start) / len(observations)
+    fits = []
+    for code, observed in zip(codes.detach(), observations, strict=True):
+        residual, explained = assess(model, code, observed, identity, settings.dtype)
+        fits.append(Fit(code.clone(), identity, residual, explained, residual, settings.steps, seconds))
+    return fits
+
+
+def _balanced(inside: Tensor, outside: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Row numbers, (count,), half of them inside where there are any."""
+    sides = [side for side in (inside, outside) if len(side)]
+    shares = [count // len(sides)] * (len(sides) - 1)
+    shares.append(count - sum(shares))
+    drawn = [
+        side[torch.randint(len(side), (share,), generator=generator)] for side, share in zip(sides, shares, strict=True)
+    ]
+    return torch.cat(drawn)
+
+
+@torch.inference_mode()
+def _l1_gradient(decoder: FoldedDecoder, codes: Tensor, batch: _Batch, chosen: Tensor, clamp: float) -> Tensor:
+    """Gradient of the mean absolute residual by the codes, (s, code_length)."""
+    total = torch.zeros_like(codes)
+    for rows in chosen.split(CHUNK, dim=1):
+        points = batch.points.gather(1, rows[..., None].expand(-1, -1, 3))
+
+        def sign(distance: Tensor, rows: Tensor = rows) -> Tensor:
+            residual = residuals(distance, batch.low.gather(1, rows), batch.high.gather(1, rows), clamp)
+            return torch.where(distance.abs() < clamp, residual.sign(), 0)
+
+        total += decoder.pull_back(codes, points, sign)
+    return total / chosen.shape[1]
+
+
+@torch.inference_mode()
+def assess(
+    model: Model, code: Tensor, observed: Observations, pose: Similarity, dtype: torch.dtype
+) -> tuple[float, float]:
+    """Mean absolute residual over all observations, and the share of surface points that the model explains."""
+    decoder = model.folded(dtype)
+    canonical = _batched([observed], [pose], model.device)
+    surface = torch.from_numpy(pose.inverse().apply(observed.surface)).float().to(model.device)
+
+    def distances(points: Tensor) -> Tensor:
+        return torch.cat([decoder.distances(code[None], part[None])[0] for part in points.split(CHUNK)])
+
+    found = distances(canonical.points[0])
+    residual = residuals(found, canonical.low[0], canonical.high[0], model.card.clamp).abs().mean()
+    explained = (distances(surface).abs() < EXPLAINED).float().mean() if len(surface) else torch.tensor(0.0)
+    return float(residual), float(explained)
+
+
+def same_length(observations: list[Observations], seed: int = 0) -> list[Observations]:
+    """Draw from the longer ones so that all have as many points as the shortest: one batch needs one length."""
+    count = min(len(observed.points) for observed in observations)
+    rng = np.random.default_rng(seed)
+    kept = []
+    for observed in observations:
+        rows = np.sort(rng.permutation(len(observed.points))[:count])
+        kept.append(
+            replace(observed, points=observed.points[rows], low=observed.low[rows], high=observed.high[rows])
+        )
+    return kept
+
+
+def _batched(observations: list[Observations], poses: list[Similarity], device: torch.device) -> _Batch:
+    """Observations in the frames of the first poses, stacked."""
+    lengths = {len(observed.points) for observed in observations}
+    if len(lengths) != 1 or 0 in lengths:
+        raise InputError(f"observations of {sorted(lengths)} points cannot be fitted as one batch; use same_length")
+
+    def stack(arrays: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack(arrays)).float().to(device)
+
+    pairs = list(zip(observations, poses, strict=True))
+    return _Batch(
+        stack([pose.inverse().apply(observed.points) for observed, pose in pairs]),
+        stack([observed.low / pose.scale for observed, pose in pairs]),
+        stack([observed.high / pose.scale for observed, pose in pairs]),
+    )

@@ -1,0 +1,171 @@
+"""Meshes and point clouds -> what a code is fitted to: points at which the signed distance is known to lie somewhere.
+
+Every observation is a point and an interval [low, high] that holds its distance: a signed sample has low = high, a
+surface point 0 = low = high, free space between a sensor and what it saw 0 <= distance. One rule then serves all of
+them: the residual is how far the decoder's value lies outside of the interval.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sdf_backend.errors import InputError
+from sdf_backend.mesh_files import MINIMUM_POINTS, check_vertices
+from sdf_backend.signed_distance import (
+    Signs,
+    clean_mesh,
+    normalisation,
+    spread_signs,
+    surface_points,
+    unsigned_distance,
+    visible_surface,
+)
+
+FREE = np.inf
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What is known of one shape, in one frame and unit throughout.
+
+    points : (n, 3) float64
+    low, high : (n,) float64, the interval of the signed distance; infinite where it is open
+    surface : (m, 3) float64, the points that lie on the surface, all of them among `points`
+    """
+
+    points: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    surface: np.ndarray
+
+    def transformed(self, scale: float, rotation: np.ndarray, translation: np.ndarray) -> "Observations":
+        """The same under x -> scale * rotation @ x + translation; distances scale along."""
+        return Observations(
+            scale * self.points @ rotation.T + translation,
+            self.low * scale,
+            self.high * scale,
+            scale * self.surface @ rotation.T + translation,
+        )
+
+
+@dataclass(frozen=True)
+class ObservationSettings:
+    """How an input becomes observations."""
+
+    surface_points: int = 20_000
+    """surface points kept of a larger cloud, or drawn from a mesh"""
+    normal_step: float = 0.01
+    """where normals are known, the distance is observed this far along them too, as a share of the cloud's extent"""
+    free_points: int = 6_000
+    """points between the sensor and what it saw, where the sensor's position is known"""
+    signed_samples: int = 50_000
+    """signed distance samples of a whole mesh"""
+
+
+def check_cloud(points: np.ndarray) -> None:
+    """Raise `InputError` for a cloud that no shape can be fitted to.
+
+    Not finite, fewer than 100 points, all in one place or on one line or plane.
+    """
+    check_vertices(points, "the input")
+    if len(points) < MINIMUM_POINTS:
+        raise InputError(f"the input has {len(points)} points; at least {MINIMUM_POINTS} are needed")
+    centred = points - points.mean(axis=0)
+    spread = np.linalg.svd(centred.T @ centred, compute_uv=False) ** 0.5
+    if spread[0] <= 1e-12 * max(1.0, np.abs(points).max()):
+        raise InputError("all points of the input are in one place")
+    if spread[2] <= 1e-6 * spread[0]:
+        raise InputError("all points of the input lie in one plane; a shape needs depth")
+
+
+def observe_points(
+    points: np.ndarray,
+    normals: np.ndarray | None = None,
+    sensor: np.ndarray | None = None,
+    settings: ObservationSettings = ObservationSettings(),
+    seed: int = 0,
+) -> Observations:
+    """Observe part of a surface.
+
+    Parameters
+    ----------
+    points : (n, 3), on the surface
+    normals : (n, 3), towards the outside, any length; adds the distance +-step at +-step along them (Park et al.,
+        section 4.3)
+    sensor : (3,), from where the points were seen; the space between is not inside
+    seed : the same seed keeps the same points
+    """
+    check_cloud(points)
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(points))[: settings.surface_points]
+    surface = np.asarray(points, dtype=np.float64)[chosen]
+    extent = float(np.ptp(surface, axis=0).max())
+    parts = [(surface, np.zeros(len(surface)), np.zeros(len(surface)))]
+    if normals is not None:
+        parts += _beside(surface, np.asarray(normals, dtype=np.float64)[chosen], settings.normal_step * extent)
+    if sensor is not None:
+        parts.append(_free_space(surface, np.asarray(sensor, dtype=np.float64), extent, settings.free_points, rng))
+    placed, low, high = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Observations(placed, low, high, surface)
+
+
+def observe_whole_mesh(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    settings: ObservationSettings = ObservationSettings(),
+    seed: int = 0,
+) -> Observations:
+    """Observe a whole mesh by signed distances near its surface, whatever its normals, holes and inner walls.
+
+    Raises `InputError` where it encloses nothing.
+    """
+    check_cloud(vertices)
+    vertices, faces = clean_mesh(vertices, faces)
+    scale, offset = normalisation(vertices)
+    signs = Signs((vertices + offset) * scale, faces)
+    triangles, _ = visible_surface((vertices + offset) * scale, faces, signs)
+    if len(triangles) == 0:
+        raise InputError("no face of the mesh can be seen from outside")
+    rng = np.random.default_rng(seed)
+    surface, _ = surface_points(triangles, settings.signed_samples, rng)
+    # The proportions in which decoders are trained: two widths near the surface, and some in the sphere around.
+    sigma = np.resize([0.0707, 0.0224], len(surface))[:, None]
+    points = surface + rng.normal(size=surface.shape) * sigma
+    uniform = len(points) // 16
+    points[:uniform] = rng.uniform(-1, 1, size=(uniform, 3))
+    distance = unsigned_distance(points, triangles)
+    flags = spread_signs(points, distance, signs)
+    if not (flags < 0).any():
+        raise InputError("the mesh encloses nothing; use complete, which needs surfaces only")
+    sure = flags != 0
+    signed = (flags * distance)[sure]
+    observed = Observations(points[sure], signed, signed, surface[: settings.surface_points])
+    return observed.transformed(1 / scale, np.eye(3), -offset)
+
+
+def observe_samples(points: np.ndarray, distances: np.ndarray, surface: np.ndarray) -> Observations:
+    """Observe signed distance samples: points (n, 3), distances (n,), and points on the surface (m, 3)."""
+    return Observations(points.astype(np.float64), *[distances.astype(np.float64)] * 2, surface.astype(np.float64))
+
+
+def _beside(surface: np.ndarray, normals: np.ndarray, step: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    length = np.linalg.norm(normals, axis=1)
+    known = length > 0
+    away = normals[known] / length[known, None] * step
+    distance = np.full(int(known.sum()), step)
+    return [(surface[known] + away, distance, distance), (surface[known] - away, -distance, -distance)]
+
+
+def _free_space(
+    surface: np.ndarray, sensor: np.ndarray, extent: float, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points on the lines of sight, as far before the surface as the object is large; the distance there is >= 0."""
+    if not np.isfinite(sensor).all() or sensor.shape != (3,):
+        raise InputError(f"the sensor's position is {sensor.tolist()}; it must be three finite coordinates")
+    seen = surface[rng.integers(len(surface), size=count)]
+    towards = sensor - seen
+    length = np.linalg.norm(towards, axis=1, keepdims=True)
+    towards /= np.maximum(length, 1e-12)
+    # Squared: most of them close to the surface, where they tell the most.
+    gap = rng.random((count, 1)) ** 2 * np.minimum(length, extent)
+    return seen + towards * gap, np.zeros(count), np.full(count, FREE)
