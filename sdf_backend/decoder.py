@@ -7,7 +7,7 @@ with respect to the code and to the point.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
 
@@ -55,11 +55,11 @@ class Decoder(nn.Module):
         settings = self.settings
         points = _mirrored(points, settings.mirror_axis)
         x = points
-        for index, layer in enumerate(self.hidden):
+        for index, (weight, bias) in enumerate(self._matrices()):
             if index in (0, settings.skip_at):
-                x = _with_code(layer, x if index else None, codes, points)
+                x = _with_code(weight, bias, x if index else None, codes, points)
             else:
-                x = functional.linear(x, layer.weight, layer.bias)
+                x = functional.linear(x, weight, bias)
             x = functional.relu(x)
             if settings.dropout:
                 x = functional.dropout(x, settings.dropout, self.training)
@@ -67,16 +67,24 @@ class Decoder(nn.Module):
 
     def folded(self, dtype: torch.dtype = torch.float32) -> "FoldedDecoder":
         """The same function for evaluation, computed in `dtype`, on the device where the weights are."""
-        weights = [layer.weight.detach() for layer in self.hidden] + [self.last.weight.detach()]
-        biases = [layer.bias.detach() for layer in self.hidden] + [self.last.bias.detach()]
+        matrices = [*self._matrices(), (self.last.weight, self.last.bias)]
+        weights = [weight.detach() for weight, _ in matrices]
+        biases = [bias.detach() for _, bias in matrices]
         return FoldedDecoder(self.settings, weights, biases, dtype)
 
+    def _matrices(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Weight and bias of each hidden layer, weight normalisation multiplied out once."""
+        for layer in self.hidden:
+            weight, bias = layer.weight, layer.bias
+            assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
+            yield weight, bias
 
-def _with_code(layer: nn.Module, x: Tensor | None, codes: Tensor, points: Tensor) -> Tensor:
+
+def _with_code(weight: Tensor, bias: Tensor, x: Tensor | None, codes: Tensor, points: Tensor) -> Tensor:
     """A layer over [x, code, point] whose code part is computed once a shape instead of once a point."""
-    before = layer.weight.shape[1] - codes.shape[-1] - 3
-    of_x, of_code, of_point = layer.weight.split([before, codes.shape[-1], 3], dim=1)
-    shared = functional.linear(codes, of_code, layer.bias)[:, None, :]
+    before = weight.shape[1] - codes.shape[-1] - 3
+    of_x, of_code, of_point = weight.split([before, codes.shape[-1], 3], dim=1)
+    shared = functional.linear(codes, of_code, bias)[:, None, :]
     if x is None:
         return functional.linear(points, of_point) + shared
     return functional.linear(torch.cat([x, points.to(x.dtype)], -1), torch.cat([of_x, of_point], 1)) + shared

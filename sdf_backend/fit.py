@@ -207,9 +207,13 @@ class _Solver:
         if self.free.any():
             points = _placed(points, [move.inverse() for move in moves])
         scale = torch.tensor([move.scale for move in moves], device=points.device, dtype=torch.float32)[:, None]
-        normal = gradient = cost = None
-        for rows in range(0, points.shape[1], CHUNK):
-            part = slice(rows, rows + CHUNK)
+        count, unknowns = len(u), u.shape[1] + int(self.free.sum())
+        gradient = torch.zeros(count, unknowns, device=u.device)
+        normal = torch.zeros(count, unknowns, unknowns, device=u.device)
+        cost = torch.zeros(count, device=u.device)
+        rows = max(CHUNK // count, 64)
+        for first in range(0, points.shape[1], rows):
+            part = slice(first, first + rows)
             distance, by_code, by_point = self.decoder.gradients(u, points[:, part])
             residual = residuals(
                 distance, self.batch.low[:, part] / scale, self.batch.high[:, part] / scale, self.clamp
@@ -222,13 +226,9 @@ class _Solver:
             residual, jacobian = residual * scale, jacobian * scale[..., None]
             weight = residual.abs().clamp_min(self.settings.floor).reciprocal()
             weighted = jacobian * torch.where(residual != 0, weight, 0)[..., None]
-            parts = (
-                (weighted.mT @ residual[..., None])[..., 0],
-                weighted.mT @ jacobian,
-                _huber(residual, self.settings.floor).sum(1),
-            )
-            gradient, normal, cost = parts if cost is None else (gradient + parts[0], normal + parts[1], cost + parts[2])
-        assert gradient is not None and normal is not None and cost is not None
+            gradient += (weighted.mT @ residual[..., None])[..., 0]
+            normal += weighted.mT @ jacobian
+            cost += _huber(residual, self.settings.floor).sum(1)
         return self._with_prior(gradient, normal, cost, points.shape[1], u, moves)
 
     def _with_prior(
@@ -248,7 +248,7 @@ class _Solver:
         )
 
 
-# Rows of the decoder evaluated at once: their activations stay in the processor's cache.
+# Rows of the decoder evaluated at once, over all fits: their activations stay in the processor's cache.
 CHUNK = 4096
 
 
@@ -270,8 +270,8 @@ def _huber(residual: Tensor, floor: float) -> Tensor:
 def pose_derivative(distance: Tensor, by_point: Tensor, points: Tensor) -> Tensor:
     """Derivative of scale * residual by log scale, shift and turn, over scale; (s, n, 7).
 
-    The canonical point is x = R^T (q - t) / s: it moves by -x with the log of the scale, by -1 with a shift (in canonical
-    units, canonical axes) and by x * axis (cross product) with a turn of the model.
+    The canonical point is x = R^T (q - t) / s: it moves by -x with the log of the scale, by -1 with a shift (canonical
+    units and axes) and by x * axis (cross product) with a turn of the model.
     """
     by_scale = distance - (by_point * points).sum(-1)
     by_turn = torch.linalg.cross(by_point, points, dim=-1)
@@ -353,11 +353,11 @@ def _balanced(inside: Tensor, outside: Tensor, count: int, generator: torch.Gene
     return torch.cat(drawn)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _l1_gradient(decoder: FoldedDecoder, codes: Tensor, batch: _Batch, chosen: Tensor, clamp: float) -> Tensor:
     """Gradient of the mean absolute residual by the codes, (s, code_length)."""
     total = torch.zeros_like(codes)
-    for rows in chosen.split(CHUNK, dim=1):
+    for rows in chosen.split(max(CHUNK // len(codes), 64), dim=1):
         points = batch.points.gather(1, rows[..., None].expand(-1, -1, 3))
 
         def sign(distance: Tensor, rows: Tensor = rows) -> Tensor:
@@ -393,9 +393,7 @@ def same_length(observations: list[Observations], seed: int = 0) -> list[Observa
     kept = []
     for observed in observations:
         rows = np.sort(rng.permutation(len(observed.points))[:count])
-        kept.append(
-            replace(observed, points=observed.points[rows], low=observed.low[rows], high=observed.high[rows])
-        )
+        kept.append(replace(observed, points=observed.points[rows], low=observed.low[rows], high=observed.high[rows]))
     return kept
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
+from trimesh.visual import ColorVisuals
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
@@ -63,7 +64,7 @@ def write_mesh(path: Path, vertices: np.ndarray, faces: np.ndarray, observed: np
     check_output(path)
     mesh = trimesh.Trimesh(vertices, faces, process=False)
     if observed is not None:
-        mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=observed_colors(observed))
+        mesh.visual = ColorVisuals(mesh, vertex_colors=observed_colors(observed))
         mesh.vertex_attributes["observed"] = observed.astype(np.float32)
     options = {"include_attributes": True} if path.suffix.lower() == ".ply" else {}
     with replacing(path) as temporary:

@@ -145,7 +145,8 @@ def observe_whole_mesh(
 
 def observe_samples(points: np.ndarray, distances: np.ndarray, surface: np.ndarray) -> Observations:
     """Observe signed distance samples: points (n, 3), distances (n,), and points on the surface (m, 3)."""
-    return Observations(points.astype(np.float64), *[distances.astype(np.float64)] * 2, surface.astype(np.float64))
+    signed = distances.astype(np.float64)
+    return Observations(points.astype(np.float64), signed, signed, surface.astype(np.float64))
 
 
 def _beside(surface: np.ndarray, normals: np.ndarray, step: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

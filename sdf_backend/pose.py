@@ -80,6 +80,15 @@ class Similarity:
             self.scale * first.scale, self.rotation @ first.rotation, self.apply(first.translation[None])[0]
         )
 
+    def towards(self, other: "Similarity", share: float) -> "Similarity":
+        """The transform a share of the way to another: shortest turn, geometric scale, straight shift."""
+        turn = Rotation.from_matrix(other.rotation @ self.rotation.T).as_rotvec() * share
+        return Similarity(
+            self.scale ** (1 - share) * other.scale**share,
+            Rotation.from_rotvec(turn).as_matrix() @ self.rotation,
+            (1 - share) * self.translation + share * other.translation,
+        )
+
     def parameters(self) -> np.ndarray:
         """(log scale, shift, rotation vector), (7,)."""
         turn = Rotation.from_matrix(self.rotation).as_rotvec()

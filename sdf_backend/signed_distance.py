@@ -33,7 +33,8 @@ def clean_mesh(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.
     Raises `InputError` where nothing is left.
     """
     faces = faces[((faces >= 0) & (faces < len(vertices))).all(axis=1)]
-    faces = faces[np.isfinite(vertices).all(axis=1)[faces].all(axis=1)]
+    finite = np.isfinite(vertices).all(axis=1)
+    faces = faces[np.take(finite, faces).all(axis=1)]
     if len(faces) == 0:
         raise InputError("no face with finite corners")
     used, faces = np.unique(faces, return_inverse=True)
@@ -126,13 +127,14 @@ def visible_surface(vertices: np.ndarray, faces: np.ndarray, signs: Signs) -> tu
     small pieces; a face of which some pieces are hidden is replaced by those that are not. Pieces lie in the plane of
     their face, so that distances stay exact.
     """
-    corners, pieces, source = trimesh.remesh.subdivide_to_size(vertices, faces, PIECE, max_iter=20, return_index=True)
+    cut = trimesh.remesh.subdivide_to_size(vertices, faces, PIECE, max_iter=20, return_index=True)
+    corners, pieces, source = (np.asarray(part) for part in cut)
     triangles = corners[pieces]
-    normals = _unit_normals(triangles)
+    normals = unit_normals(triangles)
     front, back, hidden = _probe(triangles, normals, signs)
     normals[(front < 0) & (back > 0)] *= -1
     # Where every piece of a face is seen and all agree on its outside, the face itself serves.
-    direction = np.einsum("ij,ij->i", normals, _unit_normals(vertices[faces])[source]) > 0
+    direction = np.einsum("ij,ij->i", normals, unit_normals(vertices[faces])[source]) > 0
     total, along = np.bincount(source, minlength=len(faces)), np.bincount(source, direction, minlength=len(faces))
     lost = np.bincount(source, hidden, minlength=len(faces))
     whole = (lost == 0) & ((along == 0) | (along == total))
@@ -140,7 +142,7 @@ def visible_surface(vertices: np.ndarray, faces: np.ndarray, signs: Signs) -> tu
     turned = np.where(along > 0, 1.0, -1.0)[:, None]
     return (
         np.concatenate([vertices[faces[whole]], triangles[loose]]),
-        np.concatenate([(_unit_normals(vertices[faces]) * turned)[whole], normals[loose]]),
+        np.concatenate([(unit_normals(vertices[faces]) * turned)[whole], normals[loose]]),
     )
 
 
@@ -159,7 +161,8 @@ def _probe(triangles: np.ndarray, normals: np.ndarray, signs: Signs) -> tuple[np
     return front, back, mask
 
 
-def _unit_normals(triangles: np.ndarray) -> np.ndarray:
+def unit_normals(triangles: np.ndarray) -> np.ndarray:
+    """Unit normals, (n, 3), of (n, 3, 3) triangles, by the order of their corners."""
     normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
 

@@ -5,6 +5,7 @@ described at https://www.inivis.com/ac3d/man/ac3dfileformat.html; trimesh has no
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -117,5 +118,5 @@ class _Reader:
             elif word == "refs":
                 corners = [first + int(self._row()[0]) for _ in range(int(rest))]
                 if not dropped and flags & 0xF == POLYGON:
-                    self.faces += [(corners[0], b, c) for b, c in zip(corners[1:], corners[2:], strict=False)]
+                    self.faces += [(corners[0], *edge) for edge in pairwise(corners[1:])]
                 return

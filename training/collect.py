@@ -17,26 +17,9 @@ from training.ac3d import read_ac3d
 from training.catalog import SOURCES_FILE
 
 # Parts of FlightGear aircraft that are light, not matter, or do not belong to the aircraft.
-AIRCRAFT_EFFECTS = tuple(
-    [
-        "light",
-        "flare",
-        "shadow",
-        "disc",
-        "flash",
-        "beacon",
-        "strobe",
-        "flame",
-        "glow",
-        "blur",
-        "drogue",
-        "refuel",
-        "contrail",
-        "smoke",
-        "cone",
-        "vapour",
-        "banner",
-    ]
+AIRCRAFT_EFFECTS = (
+    *("light", "flare", "shadow", "disc", "flash", "beacon", "strobe", "flame", "glow", "blur", "drogue"),
+    *("refuel", "contrail", "smoke", "cone", "vapour", "banner"),
 )
 COLUMNS = ("category", "split", "package", "archive", "member", "rotation", "family", "licence", "creator")
 

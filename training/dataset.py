@@ -9,6 +9,9 @@ import numpy as np
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
+from sdf_backend.pose import axis_rotation
+from sdf_backend.signed_distance import Signs, clean_mesh, unit_normals, visible_surface
+from training.catalog import read_mesh
 from training.sampling import BOUND, ShapeSamples
 
 DESCRIPTION_FILE = "dataset.json"
@@ -17,7 +20,10 @@ STEPS = 32767
 
 @dataclass(frozen=True)
 class ShapeRecord:
-    """One shape of a dataset and its credits; `copy_of` names the original of a deformed copy."""
+    """One shape of a dataset and its credits; `copy_of` names the original of a deformed copy.
+
+    `mesh` is the file that it was prepared from, which evaluation scans and measures against.
+    """
 
     name: str
     split: str
@@ -25,6 +31,7 @@ class ShapeRecord:
     creator: str = "unknown"
     family: str = ""
     copy_of: str = ""
+    mesh: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,23 @@ class Dataset:
         if not chosen:
             raise InputError(f"{self.folder} holds no prepared shape in the split {name!r}")
         return chosen
+
+    def read_mesh(self, record: ShapeRecord, samples: ShapeSamples) -> tuple[np.ndarray, np.ndarray]:
+        """The visible surface of a shape's source mesh in the canonical frame: (n, 3) vertices, (m, 3) faces.
+
+        Raises `InputError` where the source mesh is gone or the record is a deformed copy, which has none.
+        """
+        if record.copy_of:
+            raise InputError(f"{record.name} is a deformed copy; there is no mesh of it")
+        vertices, faces = clean_mesh(*read_mesh(Path(record.mesh)))
+        turn = axis_rotation(self.settings["up"], self.settings["front"], self.front)
+        vertices = (vertices @ turn.T + samples.offset) * samples.scale
+        triangles, normals = visible_surface(vertices, faces, Signs(vertices, faces))
+        flat = triangles.reshape(-1, 3)
+        faces = np.arange(len(flat)).reshape(-1, 3)
+        inward = np.einsum("ij,ij->i", unit_normals(triangles), normals) < 0
+        faces[inward] = faces[inward, ::-1]
+        return flat, faces
 
     def path(self, name: str) -> Path:
         """Where the samples of a shape are."""

@@ -6,7 +6,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +35,9 @@ class PrepareSettings:
     """the source meshes' axis that points ahead"""
     copies: int = 0
     """deformed copies of each training mesh, for small collections"""
-    sampling: SampleSettings = SampleSettings()
+    sampling: SampleSettings = field(default_factory=SampleSettings)
     """how each mesh is sampled"""
-    augment: AugmentSettings = AugmentSettings()
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
     """how far the copies are deformed"""
     timeout: float = 300.0
     """seconds after which one mesh is given up"""
@@ -130,6 +130,7 @@ def _describe(work: list[_Job], output: Path, settings: PrepareSettings) -> Data
             job.entry.creator,
             job.entry.family,
             job.entry.name if job.copy else "",
+            str(job.entry.path.resolve()),
         )
         for job in work
     ]

@@ -133,7 +133,9 @@ class ResidentSamples:
 class Trainer:
     """Network, codes, optimiser and random state of one run."""
 
-    def __init__(self, dataset: Dataset, settings: TrainSettings, output: Path, device: str = "cpu") -> None:
+    def __init__(
+        self, dataset: Dataset, settings: TrainSettings, output: Path, device: torch.device | str = "cpu"
+    ) -> None:
         self.dataset, self.settings, self.output = dataset, settings, Path(output)
         self.device = torch.device(device)
         self.records = dataset.split("train")

@@ -132,7 +132,7 @@ def test_a_sheet_beside_a_body_has_no_inside() -> None:
 
 def test_several_separate_shells_are_all_bodies() -> None:
     vertices, faces = sphere()
-    mesh = joined((vertices, faces), (vertices + (3, 0, 0), faces))
+    mesh = joined((vertices, faces), (vertices + np.array([3, 0, 0]), faces))
     samples = sample_mesh(*mesh, SETTINGS, np.random.default_rng(0))
     original = samples.points / samples.scale - samples.offset
     expected = np.minimum(sphere_distance(original), sphere_distance(original - (3, 0, 0)))

@@ -1,0 +1,273 @@
+"""`python -m sdf_backend`: complete, reconstruct, interpolate and sample shapes; list the models."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from sdf_backend.console import explained, print_json, stderr, stdout
+from sdf_backend.errors import InputError
+from sdf_backend.mesh_files import OUTPUT_FORMATS, check_output, read_geometry, write_mesh
+
+if TYPE_CHECKING:  # torch takes a second to load; `--help` and wrong usage should not wait for it
+    from sdf_backend.engine import Engine, Shape, Source, TaskSettings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+class Pose(StrEnum):
+    """How much of where the input stands is known."""
+
+    KNOWN = "known"
+    ALIGNED = "aligned"
+    UPRIGHT = "upright"
+    FREE = "free"
+
+
+class Suffix(StrEnum):
+    """Formats in which a folder of meshes is written."""
+
+    PLY = "ply"
+    OBJ = "obj"
+    GLB = "glb"
+    STL = "stl"
+
+
+class QualityName(StrEnum):
+    """How long a fit may take."""
+
+    PREVIEW = "preview"
+    STANDARD = "standard"
+    FINE = "fine"
+
+
+InputFile = Annotated[Path, typer.Argument(help="mesh or point file; a file without faces is a point cloud")]
+OutputFile = Annotated[Path, typer.Option("-o", help=f"mesh to write: {', '.join(OUTPUT_FORMATS)}")]
+OutputFolder = Annotated[Path, typer.Option("-o", help="folder for the meshes")]
+ModelName = Annotated[str, typer.Option("--model", help="a model's name (see `models`), or its file")]
+Resolution = Annotated[int, typer.Option(help="cells per axis, 16 to 1024")]
+PoseOption = Annotated[Pose, typer.Option(help="known: canonical already; aligned: up and front given; free: nothing")]
+Up = Annotated[str, typer.Option(help="the input's axis that points up")]
+Front = Annotated[str, typer.Option(help="the input's axis that points ahead (pose aligned)")]
+QualityOption = Annotated[QualityName, typer.Option(help="how long the fit may take")]
+Seed = Annotated[int, typer.Option(help="the same seed gives the same mesh")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+Models = Annotated[Path | None, typer.Option(help="folder with more models; also SDF_BACKEND_MODELS")]
+AsJson = Annotated[bool, typer.Option("--json", help="print for a script to read")]
+Format = Annotated[Suffix, typer.Option("--format", help="format of the meshes")]
+
+
+@app.command()
+def complete(
+    source: InputFile,
+    output: OutputFile,
+    model: ModelName,
+    resolution: Resolution = 256,
+    pose: PoseOption = Pose.UPRIGHT,
+    up: Up = "+z",
+    front: Front = "-y",
+    sensor: Annotated[str | None, typer.Option(help="from where the input was seen: X,Y,Z in its own frame")] = None,
+    quality: QualityOption = QualityName.STANDARD,
+    seed: Seed = 0,
+    device: Device = "auto",
+    models: Models = None,
+    as_json: AsJson = False,
+) -> None:
+    """Complete part of a surface: a whole, closed mesh in the input's own place and scale."""
+    with explained():
+        settings = _settings(resolution, pose, up, front, quality, seed)
+        shape = _fitted("complete", source, output, model, settings, sensor, device, models)
+        _report([(output, shape)], as_json)
+
+
+@app.command()
+def reconstruct(
+    source: InputFile,
+    output: OutputFile,
+    model: ModelName,
+    resolution: Resolution = 256,
+    pose: PoseOption = Pose.UPRIGHT,
+    up: Up = "+z",
+    front: Front = "-y",
+    quality: QualityOption = QualityName.STANDARD,
+    seed: Seed = 0,
+    device: Device = "auto",
+    models: Models = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain a whole mesh, inside and outside, by the model."""
+    with explained():
+        settings = _settings(resolution, pose, up, front, quality, seed)
+        shape = _fitted("reconstruct", source, output, model, settings, None, device, models)
+        _report([(output, shape)], as_json)
+
+
+@app.command()
+def interpolate(
+    sources: Annotated[list[Path], typer.Argument(help="two or more mesh or point files")],
+    output: OutputFolder,
+    model: ModelName,
+    steps: Annotated[int, typer.Option(help="shapes in all, the ends included")] = 8,
+    resolution: Resolution = 128,
+    pose: PoseOption = Pose.UPRIGHT,
+    up: Up = "+z",
+    front: Front = "-y",
+    quality: QualityOption = QualityName.STANDARD,
+    seed: Seed = 0,
+    suffix: Format = Suffix.PLY,
+    device: Device = "auto",
+    models: Models = None,
+    as_json: AsJson = False,
+) -> None:
+    """Walk straight lines between the codes of two or more shapes."""
+    with explained():
+        settings = _settings(resolution, pose, up, front, quality, seed)
+        _check_folder(output)
+        inputs = [_source(path, None) for path in sources]
+        engine = _engine(device, models)
+        with _watched() as watch:
+            shapes = engine.interpolate(model, inputs, steps, settings, watch)
+        _report(_written(shapes, output, "step", suffix), as_json)
+
+
+@app.command()
+def sample(
+    output: OutputFolder,
+    model: ModelName,
+    count: Annotated[int, typer.Option(help="how many")] = 4,
+    resolution: Resolution = 128,
+    seed: Seed = 0,
+    suffix: Format = Suffix.PLY,
+    device: Device = "auto",
+    models: Models = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw new shapes from the distribution of a model's training codes, in the canonical frame."""
+    with explained():
+        settings = _settings(resolution, Pose.KNOWN, "+y", "-z", QualityName.STANDARD, seed)
+        _check_folder(output)
+        engine = _engine(device, models)
+        with _watched() as watch:
+            shapes = engine.sample(model, count, settings, watch)
+        _report(_written(shapes, output, "sample", suffix), as_json)
+
+
+@app.command(name="models")
+def list_models(models: Models = None, as_json: AsJson = False) -> None:
+    """List the models that can be named, and what they say of themselves."""
+    from dataclasses import asdict
+
+    from sdf_backend.model_store import ModelStore, read_card
+
+    with explained():
+        cards = {name: (path, read_card(path)) for name, path in sorted(ModelStore(models).paths().items())}
+        if as_json:
+            print_json([{**asdict(card), "path": str(path)} for path, card in cards.values()])
+            return
+        table = Table("model", "shapes", "code", "front", "licences", "file")
+        for name, (path, card) in cards.items():
+            originals = sum(source["shapes"] for source in card.sources)
+            licences = ", ".join(sorted({source["licence"] for source in card.sources}))
+            table.add_row(name, str(originals), str(card.decoder["code_length"]), card.front, licences, str(path))
+        stdout.print(table)
+
+
+def _settings(resolution: int, pose: Pose, up: str, front: str, quality: QualityName, seed: int) -> "TaskSettings":
+    from sdf_backend.engine import Quality, TaskSettings
+    from sdf_backend.pose import Freedom
+
+    return TaskSettings(resolution, Freedom(pose.value), up, front, Quality(quality.value), seed)
+
+
+def _engine(device: str, models: Path | None) -> "Engine":
+    from sdf_backend.engine import Engine
+    from sdf_backend.model_store import ModelStore
+
+    return Engine(ModelStore(models), device)
+
+
+def _source(path: Path, sensor: str | None) -> "Source":
+    import numpy as np
+
+    from sdf_backend.engine import Source
+
+    if sensor is None:
+        return Source(read_geometry(path))
+    try:
+        position = np.array([float(part) for part in sensor.split(",")])
+    except ValueError as error:
+        raise InputError(f"the sensor {sensor!r} is not X,Y,Z") from error
+    return Source(read_geometry(path), position)
+
+
+def _fitted(
+    task: str,
+    path: Path,
+    output: Path,
+    model: str,
+    settings: "TaskSettings",
+    sensor: str | None,
+    device: str,
+    models: Path | None,
+) -> "Shape":
+    """Run one task on one file and write the mesh; what can be refused is refused before anything is computed."""
+    check_output(output)
+    source = _source(path, sensor)
+    engine = _engine(device, models)
+    with _watched() as watch:
+        [shape] = getattr(engine, task)(model, [source], settings, watch)
+    write_mesh(output, shape.vertices, shape.faces, shape.observed)
+    return shape
+
+
+@contextmanager
+def _watched() -> Iterator[Callable[[str, float], None]]:
+    """A progress bar on stderr that hears of every step of a task."""
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda phase, fraction: bar.update(task, description=str(phase), completed=fraction)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"cannot write into {folder}: it is a file; name a folder")
+
+
+def _written(shapes: "list[Shape]", folder: Path, stem: str, suffix: Suffix) -> "list[tuple[Path, Shape]]":
+    paths = [folder / f"{stem}_{index:03d}.{suffix.value}" for index in range(len(shapes))]
+    for path, shape in zip(paths, shapes, strict=True):
+        write_mesh(path, shape.vertices, shape.faces, shape.observed)
+    return list(zip(paths, shapes, strict=True))
+
+
+def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
+    rows = [
+        {
+            "path": str(path),
+            "model": shape.model,
+            "vertices": len(shape.vertices),
+            "faces": len(shape.faces),
+            "residual": shape.residual,
+            "explained": shape.explained,
+            "scale": shape.pose.scale,
+            "rotation": shape.pose.rotation.tolist(),
+            "translation": shape.pose.translation.tolist(),
+            "seconds": {str(phase): round(value, 4) for phase, value in shape.seconds.items()},
+        }
+        for path, shape in written
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    for row, (_, shape) in zip(rows, written, strict=True):
+        seconds = ", ".join(f"{phase} {value:.2f} s" for phase, value in row["seconds"].items())
+        seen = f"; {shape.explained:.0%} of the input within 0.02 of it" if shape.observed is not None else ""
+        stdout.print(
+            f"{row['path']}: {row['vertices']} vertices, {row['faces']} faces{seen}; {seconds}", soft_wrap=True
+        )
