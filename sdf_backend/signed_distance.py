@@ -128,7 +128,7 @@ def visible_surface(vertices: np.ndarray, faces: np.ndarray, signs: Signs) -> tu
     their face, so that distances stay exact.
     """
     cut = trimesh.remesh.subdivide_to_size(vertices, faces, PIECE, max_iter=20, return_index=True)
-    corners, pieces, source = (np.asarray(part) for part in cut)
+    corners, pieces, source = cut[0], np.asarray(cut[1], np.int64), np.asarray(cut[-1], np.int64)
     triangles = corners[pieces]
     normals = unit_normals(triangles)
     front, back, hidden = _probe(triangles, normals, signs)
