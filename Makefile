@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint bench clean starter-data
+.PHONY: demo test lint bench starter-data starter-model clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
@@ -20,6 +20,21 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.fit
 	$(BIN)/python -m benchmarks.extract
 	$(BIN)/python -m benchmarks.prepare
+
+# The exact commands that made the shipped aeroplane decoder. The data comes from a Debian package, so the first
+# step wants apt-get and dpkg; it installs nothing.
+starter-data: $(READY)
+	mkdir -p data/packages
+	cd data/packages && apt-get download flightgear-data-ai && dpkg -x flightgear-data-ai_*.deb .
+	$(BIN)/python -m training collect training/starter_catalog.csv data/packages -o data/meshes --category airplanes
+	$(BIN)/python -m training prepare data/meshes/airplanes -o data/airplanes --front=-x --samples 150000 --copies 5
+
+starter-model: $(READY)
+	$(BIN)/python -m training train data/airplanes -o runs/airplanes \
+		--preset small --symmetric --epochs 1000 --halve-every 160
+	cp runs/airplanes/airplanes.safetensors sdf_backend/starter_models/
+	$(BIN)/python -m training evaluate airplanes data/airplanes --task unknown -o out/evaluation --record
+	$(BIN)/python -m training evaluate airplanes data/airplanes --task complete -o out/evaluation --record
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -55,7 +55,7 @@ PoseOption = Annotated[Pose, typer.Option(help="known: canonical already; aligne
 Up = Annotated[str, typer.Option(help="the input's axis that points up")]
 Front = Annotated[str, typer.Option(help="the input's axis that points ahead (pose aligned)")]
 QualityOption = Annotated[QualityName, typer.Option(help="how long the fit may take")]
-Seed = Annotated[int, typer.Option(help="the same seed gives the same mesh")]
+Seed = Annotated[int, typer.Option(min=0, help="the same seed gives the same mesh")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Models = Annotated[Path | None, typer.Option(help="folder with more models; also SDF_BACKEND_MODELS")]
 AsJson = Annotated[bool, typer.Option("--json", help="print for a script to read")]

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from sdf_backend.errors import Cancelled, InputError
 
-stdout = Console()
-stderr = Console(stderr=True)
+# Names of files and of meshes may hold brackets; they are no markup.
+stdout = Console(markup=False, highlight=False)
+stderr = Console(markup=False, highlight=False, stderr=True)
 
 
 @contextmanager

@@ -28,8 +28,12 @@ from sdf_backend.pose_search import PoseSearchSettings, search_poses
 from sdf_backend.signed_distance import surface_points
 
 RESOLUTIONS = (16, 1024)
+# Weights of the prior, measured on the test split; see benchmarks/fit and the README's table of accuracy.
+SOLID_PRIOR, SURFACE_PRIOR = 1e-6, 3e-5
 # A vertex counts as observed up to the first distance from the input, not at all from the second; canonical units.
 OBSERVED_NEAR, OBSERVED_FAR = 0.02, 0.05
+# On a CPU the activations of a batch should stay in its cache; a GPU wants to be kept busy.
+EXTRACTION_BATCH = {"cpu": 4096, "cuda": 1 << 18}
 MAXIMUM_STEPS, MAXIMUM_SAMPLES = 1000, 1000
 
 
@@ -63,6 +67,16 @@ STAGES = {
     Quality.STANDARD: ((6, 2_000), (6, 8_000), (6, 16_000)),
     Quality.FINE: ((6, 2_000), (8, 8_000), (12, 32_000)),
 }
+
+
+def solid_settings(quality: Quality, seed: int, dtype: torch.dtype = torch.bfloat16) -> FitSettings:
+    """How a code is fitted to signed distances: they leave little open, so the prior hardly speaks."""
+    return FitSettings(stages=STAGES[quality], prior=SOLID_PRIOR, seed=seed, dtype=dtype)
+
+
+def surface_settings(quality: Quality, seed: int, dtype: torch.dtype = torch.bfloat16) -> FitSettings:
+    """How a code is fitted to part of a surface: what was not seen is left to the prior."""
+    return FitSettings(stages=STAGES[quality], prior=SURFACE_PRIOR, seed=seed, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -235,7 +249,7 @@ class Engine:
             raise InputError(f"a code of {model} is {loaded.codes.shape[1]} finite numbers, not {np.shape(code)}")
         mesh = extract_surface(
             lambda points: decoder.distances(latent, points[None])[0],
-            ExtractSettings(settings.resolution, clamp=loaded.card.clamp),
+            ExtractSettings(settings.resolution, clamp=loaded.card.clamp, batch=EXTRACTION_BATCH[self.device.type]),
             self.device,
             lambda fraction: progress(Phase.EXTRACTING, fraction),
         )
@@ -282,7 +296,8 @@ class Engine:
         clock: "_Clock",
     ) -> list[Fit]:
         """Codes and poses of a batch; where the pose is not known it is searched for shape by shape first."""
-        fitting = FitSettings(stages=STAGES[settings.quality], seed=settings.seed)
+        choose = solid_settings if all(seen.solid for seen in observed) else surface_settings
+        fitting = choose(settings.quality, settings.seed)
         poses = None
         if settings.pose is not Freedom.NONE:
             turn = axis_rotation(settings.up, settings.front, model.card.front)

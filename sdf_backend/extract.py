@@ -105,13 +105,18 @@ def extract_surface(
 def extract_dense(
     field: Field, settings: ExtractSettings = ExtractSettings(), device: str | torch.device = "cpu"
 ) -> Extraction:
-    """The reference for `extract_surface`: every node evaluated, one Marching Cubes call. Same errors, same surface."""
+    """The reference for `extract_surface`: every node evaluated, one Marching Cubes call. Same errors, same surface.
+
+    Only nodes that are more than a cell outside of the domain are not asked: no surface can be next to them.
+    """
     sampler = _Sampler(field, settings, torch.device(device), None)
     count = settings.resolution + 1
-    volume = np.empty((count, count, count), np.float32)
+    volume = np.full((count, count, count), LARGEST, np.float32)
     plane = torch.cartesian_prod(torch.arange(1), torch.arange(count), torch.arange(count)).to(device)
     for i in range(count):
-        volume[i] = sampler.distances(plane).cpu().numpy().reshape(count, count)
+        near = sampler.axis[plane].norm(dim=1) <= DOMAIN_RADIUS + 2 * settings.step
+        if near.any():
+            volume[i].reshape(-1)[near.cpu().numpy()] = sampler.distances(plane[near]).cpu().numpy()
         plane[:, 0] += 1
     if volume.min() > 0:
         raise EmptySurfaceError(_EMPTY.format(settings.resolution))

@@ -29,7 +29,8 @@ class Geometry:
 def read_geometry(path: Path) -> Geometry:
     """Read a mesh or point file; a scene's parts are joined, placed as the scene places them.
 
-    Raises `InputError` for a missing, unreadable or empty file and for coordinates that are not finite.
+    Raises `InputError` for a missing, unreadable or empty file, for coordinates that are not finite and for faces
+    whose corners are not there.
     """
     path = Path(path)
     if not path.is_file():
@@ -41,6 +42,8 @@ def read_geometry(path: Path) -> Geometry:
         raise InputError(f"{path} cannot be read as a mesh or point file: {_first_line(error)}") from error
     geometry = _join([part for part in np.ravel(np.asarray(parts, dtype=object)) if hasattr(part, "vertices")])
     check_vertices(geometry.vertices, str(path))
+    if geometry.faces.size and not 0 <= geometry.faces.min() <= geometry.faces.max() < len(geometry.vertices):
+        raise InputError(f"{path} has faces whose corners are not among its {len(geometry.vertices)} vertices")
     return geometry
 
 
@@ -78,6 +81,8 @@ def check_output(path: Path) -> None:
         raise InputError(f"cannot write {path}: {path.suffix or 'no suffix'} is not one of {known}")
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; name a file")
+    if any(folder.exists() and not folder.is_dir() for folder in path.parents):
+        raise InputError(f"cannot write {path}: a file stands where its folder should be; choose another folder")
 
 
 def observed_colors(observed: np.ndarray) -> np.ndarray:

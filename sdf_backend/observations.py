@@ -30,13 +30,15 @@ class Observations:
 
     points : (n, 3) float64
     low, high : (n,) float64, the interval of the signed distance; infinite where it is open
-    surface : (m, 3) float64, the points that lie on the surface, all of them among `points`
+    surface : (m, 3) float64, points that lie on the surface
+    solid : the distances are known on both sides of all of the surface
     """
 
     points: np.ndarray
     low: np.ndarray
     high: np.ndarray
     surface: np.ndarray
+    solid: bool = False
 
     def transformed(self, scale: float, rotation: np.ndarray, translation: np.ndarray) -> "Observations":
         """The same under x -> scale * rotation @ x + translation; distances scale along."""
@@ -45,6 +47,7 @@ class Observations:
             self.low * scale,
             self.high * scale,
             scale * self.surface @ rotation.T + translation,
+            self.solid,
         )
 
 
@@ -139,14 +142,14 @@ def observe_whole_mesh(
         raise InputError("the mesh encloses nothing; use complete, which needs surfaces only")
     sure = flags != 0
     signed = (flags * distance)[sure]
-    observed = Observations(points[sure], signed, signed, surface[: settings.surface_points])
+    observed = Observations(points[sure], signed, signed, surface[: settings.surface_points], solid=True)
     return observed.transformed(1 / scale, np.eye(3), -offset)
 
 
 def observe_samples(points: np.ndarray, distances: np.ndarray, surface: np.ndarray) -> Observations:
     """Observe signed distance samples: points (n, 3), distances (n,), and points on the surface (m, 3)."""
     signed = distances.astype(np.float64)
-    return Observations(points.astype(np.float64), signed, signed, surface.astype(np.float64))
+    return Observations(points.astype(np.float64), signed, signed, surface.astype(np.float64), solid=True)
 
 
 def _beside(surface: np.ndarray, normals: np.ndarray, step: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

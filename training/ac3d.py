@@ -31,10 +31,13 @@ def read_ac3d(path: Path, drop: tuple[str, ...] = ()) -> tuple[np.ndarray, np.nd
 
     Raises
     ------
-    InputError : not an AC3D file, or cut short
+    InputError : missing, not an AC3D file, or cut short
     """
     # Files written on Windows end lines with \r\n, some exporters' with \r\r\n; str.splitlines would see empty lines.
-    text = path.read_bytes().decode("utf-8", errors="replace").replace("\r", "")
+    try:
+        text = path.read_bytes().decode("utf-8", errors="replace").replace("\r", "")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     lines = iter(text.split("\n"))
     if not next(lines, "").startswith("AC3D"):
         raise InputError(f"{path} is not an AC3D file: its first line does not begin with AC3D")
@@ -44,7 +47,7 @@ def read_ac3d(path: Path, drop: tuple[str, ...] = ()) -> tuple[np.ndarray, np.nd
             if line.startswith("OBJECT"):
                 reader.read_object(np.eye(3), np.zeros(3), dropped=False)
     except (StopIteration, IndexError, ValueError) as error:
-        raise InputError(f"{path} is damaged or cut short: {error or 'unexpected end of file'}") from error
+        raise InputError(f"{path} is damaged or cut short: {str(error) or 'unexpected end of file'}") from error
     return reader.mesh()
 
 
@@ -117,6 +120,7 @@ class _Reader:
                 flags = int(rest, 16)
             elif word == "refs":
                 corners = [first + int(self._row()[0]) for _ in range(int(rest))]
-                if not dropped and flags & 0xF == POLYGON:
+                sound = all(first <= corner < self.count for corner in corners)
+                if sound and not dropped and flags & 0xF == POLYGON:
                     self.faces += [(corners[0], *edge) for edge in pairwise(corners[1:])]
                 return

@@ -98,7 +98,9 @@ def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _folder(root: Path) -> list[CatalogEntry]:
     """Every mesh file below `root`; names, splits and credits from its `sources.json` where there is one."""
-    files = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in MESH_SUFFIXES]
+    files = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in MESH_SUFFIXES and path.is_file()]
+    # Hidden ones are what a killed writer or macOS left.
+    files = [path for path in files if not path.name.startswith(".")]
     described = _described(root / SOURCES_FILE)
     entries = []
     for path in files:

@@ -1,18 +1,72 @@
 """`python -m training`: collect, prepare, train, evaluate."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
 
+from sdf_backend.cli import QualityName
 from sdf_backend.console import explained, print_json, stderr, stdout
+from sdf_backend.errors import InputError
 from training.catalog import Layout, list_meshes, only, read_split
 from training.collect import collect as collect_members
 from training.sampling import Noise, SampleSettings
 
+if TYPE_CHECKING:  # torch takes a second to load; `--help` and wrong usage should not wait for it
+    from sdf_backend.engine import Engine
+    from training.dataset import Dataset
+    from training.evaluate import EvaluateSettings, Report, Result
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+@dataclass(frozen=True)
+class ScoreColumn:
+    """How a measure of `training.evaluate` is printed."""
+
+    title: str
+    measure: str
+    form: str
+
+    def text(self, measures: dict[str, float]) -> str:
+        """The measure's value; a Chamfer distance times 1000."""
+        factor = 1000 if self.measure.startswith(("chamfer", "scan")) else 1
+        return format(factor * measures[self.measure], self.form)
+
+
+COLUMNS = (
+    ScoreColumn("Chamfer", "chamfer", ".3f"),
+    ScoreColumn("scan", "scan", ".2f"),
+    ScoreColumn("original", "chamfer_original", ".4g"),
+    ScoreColumn("EMD", "emd", ".3f"),
+    ScoreColumn("accuracy", "accuracy", ".4f"),
+    ScoreColumn("completion", "completion", ".1%"),
+    ScoreColumn("cosine", "cosine", ".3f"),
+    ScoreColumn("s", "seconds", ".1f"),
+)
+
+
+class TaskName(StrEnum):
+    """What is asked of a model."""
+
+    KNOWN = "known"
+    UNKNOWN = "unknown"
+    COMPLETE = "complete"
 
 
 @app.command()
@@ -24,8 +78,8 @@ def collect(
 ) -> None:
     """Turn the members of packages that a catalogue names into canonical OBJ files with their credits."""
     with explained():
-        count = collect_members(catalog, packages, output, category, stderr.print)
-        stdout.print(f"{count} meshes in {output}")
+        count = collect_members(catalog, packages, output, category, lambda line: stderr.print(line, soft_wrap=True))
+        stdout.print(f"{count} meshes in {output}", soft_wrap=True)
 
 
 @app.command()
@@ -45,7 +99,7 @@ def prepare(
     front: Annotated[str, typer.Option(help="the meshes' axis that points ahead; ShapeNet: -z")] = "-z",
     copies: Annotated[int, typer.Option(min=0, help="deformed copies of each training mesh")] = 0,
     timeout: Annotated[float, typer.Option(min=1, help="seconds after which a mesh is given up")] = 300,
-    seed: Annotated[int, typer.Option(help="seed of all sampling")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of all sampling")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print the outcomes as JSON")] = False,
 ) -> None:
     """Sample the signed distances of every mesh; a killed run goes on where it was."""
@@ -89,7 +143,7 @@ def train(
     symmetric: Annotated[bool, typer.Option(help="the category is left-right symmetric")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on where a killed run was")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    seed: Annotated[int | None, typer.Option(help="seed of weights, codes and the order of samples")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="seed of weights, codes and the order of samples")] = None,
 ) -> None:
     """Train a decoder and one code a shape; the finished model is one .safetensors file."""
     from sdf_backend.devices import choose_device
@@ -111,7 +165,7 @@ def train(
             TextColumn("{task.fields[speed]:,.0f} samples/s"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=stderr) as bar:
+        with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
             task = bar.add_task("", total=settings.epochs, completed=trainer.epoch, loss=float("nan"), norm=0, speed=0)
 
             def show(report: EpochReport) -> None:
@@ -125,6 +179,96 @@ def train(
 
             trainer.run(show)
         stdout.print(f"model: {output / data.category}.safetensors", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="a model's .safetensors file, or its name")],
+    dataset: Annotated[Path, typer.Argument(help="folder that prepare wrote")],
+    task: Annotated[
+        TaskName, typer.Option(help="known: training shapes; unknown: test shapes, whole; complete: scans of them")
+    ] = TaskName.COMPLETE,
+    output: Annotated[Path | None, typer.Option("-o", help="folder for TASK.json and the pictures TASK.png")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="decides views, noise and the points that are compared")] = 0,
+    resolution: Annotated[int, typer.Option(min=16, max=1024, help="cells per axis of the generated meshes")] = 256,
+    shapes: Annotated[
+        int | None, typer.Option(min=1, help="how many, spread over the split; default 16 known, all test shapes")
+    ] = None,
+    views: Annotated[int, typer.Option(min=1, help="scans a shape, each completed by itself")] = 1,
+    record: Annotated[bool, typer.Option("--record", help="keep the means and medians in the model's file")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    quality: Annotated[QualityName, typer.Option(help="how long a fit may take")] = QualityName.STANDARD,
+) -> None:
+    """Measure a model against the meshes that a dataset was made from."""
+    from sdf_backend.engine import Engine, Quality
+    from training.dataset import Dataset
+    from training.evaluate import ContactSheet, EvaluateSettings, Report, Task, record_accuracy
+
+    with explained():
+        if output and output.exists() and not output.is_dir():
+            raise InputError(f"cannot write into {output}: it is a file; name a folder")
+        settings = EvaluateSettings(Task(task.value), resolution, shapes, views, Quality(quality.value), seed)
+        engine, data = Engine(device=device), Dataset.open(dataset)
+        sheet, outcomes = ContactSheet(settings.task), []
+        for result in _watched(engine, model, data, settings):
+            outcomes.append(result.outcome)
+            if output:
+                sheet.add(result)
+        report = Report(model, str(dataset), settings, outcomes)
+        if output:
+            report.save(output)
+            sheet.save(output / f"{task}.png")
+        if as_json:
+            print_json(report.content())
+        else:
+            _show_report(report)
+        if report.summary.failed == len(outcomes):
+            raise InputError(f"all {len(outcomes)} shapes failed; the first reason: {outcomes[0].reason}")
+        if record:
+            record_accuracy(engine.store.find(model), report)
+
+
+def _watched(engine: "Engine", model: str, dataset: "Dataset", settings: "EvaluateSettings") -> "Iterator[Result]":
+    """The results of an evaluation, with a progress bar on stderr."""
+    from training.evaluate import chosen_records, evaluate, view_count
+
+    records = chosen_records(engine.model(model), dataset, settings)
+    with _bar(settings.task.value, TextColumn("{task.description}")) as bar:
+        row = bar.add_task("", total=len(records) * view_count(settings))
+        for result in evaluate(
+            engine, model, dataset, settings, lambda name, phase, _: bar.update(row, description=f"{name}: {phase}")
+        ):
+            bar.advance(row)
+            yield result
+
+
+def _show_report(report: "Report") -> None:
+    """A row a shape, then mean and median; a failed shape's row holds its reason."""
+    summary = report.summary
+    scores = [column for column in COLUMNS if column.measure in summary.mean]
+    numbers = [Column(column.title, justify="right", no_wrap=True) for column in scores]
+    table = Table(
+        Column("shape", overflow="fold", min_width=8), *numbers, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    for outcome in report.outcomes:
+        measures = outcome.measures()
+        if outcome.scores:
+            worse = outcome.scan is not None and not outcome.nearer
+            table.add_row(outcome.title, *(column.text(measures) for column in scores), style="red" if worse else "")
+    table.add_section()
+    table.add_row("mean", *(column.text(summary.mean) for column in scores))
+    table.add_row("median", *(column.text(summary.median) for column in scores))
+    # Into a file or a pipe nothing need be squeezed.
+    (stdout if stdout.is_terminal else Console(width=160)).print(table)
+    for outcome in report.outcomes:
+        if not outcome.scores:
+            stdout.print(f"failed {outcome.title}: {outcome.reason}", highlight=False, soft_wrap=True)
+    measured = summary.count - summary.failed
+    text = f"{measured} of {summary.count} measured, {summary.failed} failed"
+    if summary.nearer_than_scan is not None:
+        text += f"; {summary.nearer_than_scan} of {measured} completions are nearer to the truth than their scans"
+    stdout.print(f"{text}; Chamfer distances are times 1000, squared", highlight=False, soft_wrap=True)
 
 
 def _show_outcomes(outcomes: list, output: Path) -> None:
@@ -144,6 +288,6 @@ def _show_outcomes(outcomes: list, output: Path) -> None:
     stdout.print(f"look at {output / 'contact_sheet.png'}; outcomes in {output / 'report.json'}", soft_wrap=True)
 
 
-def _bar(name: str) -> Progress:
+def _bar(name: str, *more: ProgressColumn) -> Progress:
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=stderr)
+    return Progress(*columns, *more, console=stderr, disable=not stderr.is_terminal)

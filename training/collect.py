@@ -4,6 +4,7 @@ import csv
 import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,10 +40,11 @@ def collect(
         name = _name(row)
         try:
             vertices, faces = _read_member(row, files)
+            vertices = _turned(vertices, row["rotation"])
         except InputError as error:
             report(f"left out {name}: {error}")
             continue
-        text = trimesh.Trimesh(_turned(vertices, row["rotation"]), faces, process=False).export(file_type="obj")
+        text = trimesh.Trimesh(vertices, faces, process=False).export(file_type="obj")
         with replacing(output / row["category"] / f"{name}.obj") as temporary:
             temporary.write_text(str(text))
         credit = {key: row[key] for key in ("split", "licence", "creator", "family", "package", "member")}
@@ -56,16 +58,19 @@ def collect(
 
 
 def read_catalog(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a starter catalogue; raises `InputError` for a missing file or column."""
+    """Read the rows of a starter catalogue; raises `InputError` for a missing file, column or name."""
     try:
         with path.open(newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, restval="")
+            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
             rows = list(reader)
-    except (OSError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read the catalogue {path}: {error}") from error
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
         raise InputError(f"{path} lacks the columns {', '.join(missing)}")
+    for number, row in enumerate(rows, start=1):
+        if not (row["category"] and Path(row["member"]).name):
+            raise InputError(f"row {number} of {path} names no category or no member")
     return rows
 
 
@@ -96,11 +101,14 @@ def _find(name: str, files: dict[str, list[Path]]) -> Path:
 def _read_member(row: dict[str, str], files: dict[str, list[Path]]) -> tuple[np.ndarray, np.ndarray]:
     if not row["archive"]:
         return read_ac3d(_find(row["member"], files), drop=AIRCRAFT_EFFECTS)
-    with zipfile.ZipFile(_find(row["archive"], files)) as archive, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         try:
-            path = Path(archive.extract(row["member"], folder))
+            with zipfile.ZipFile(_find(row["archive"], files)) as archive:
+                path = Path(archive.extract(row["member"], folder))
         except KeyError as error:
             raise InputError(f"{row['member']} is not in {row['archive']}") from error
+        except (OSError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"{row['archive']} cannot be unpacked: {error}") from error
         geometry = read_geometry(path)
         return geometry.vertices, geometry.faces
 
@@ -109,5 +117,8 @@ def _turned(vertices: np.ndarray, rotation: str) -> np.ndarray:
     """Apply a row-major rotation, written as nine numbers, to vertices as column vectors."""
     if not rotation.strip():
         return vertices
-    matrix = np.array(rotation.replace(",", " ").replace(";", " ").split(), dtype=float).reshape(3, 3)
+    try:
+        matrix = np.array(rotation.replace(",", " ").replace(";", " ").split(), dtype=float).reshape(3, 3)
+    except ValueError as error:
+        raise InputError(f"the rotation {rotation!r} is not nine numbers") from error
     return vertices @ matrix.T

@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -54,7 +53,7 @@ class Dataset:
             return cls(Path(folder), records=records, **content)
         except OSError as error:
             raise InputError(f"{folder} is no dataset: {DESCRIPTION_FILE} cannot be read; run prepare first") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is damaged ({error}); run prepare again") from error
 
     def save(self) -> None:
@@ -116,7 +115,7 @@ def load_samples(path: Path) -> ShapeSamples:
     """Read one shape; raises `InputError` where the file is missing or damaged. Nothing is unpickled."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return ShapeSamples(
+            samples = ShapeSamples(
                 _unpacked(file["points"], BOUND),
                 file["distances"],
                 file["surface"],
@@ -125,10 +124,20 @@ def load_samples(path: Path) -> ShapeSamples:
                 file["offset"],
                 int(file["uncertain"]),
             )
+        _check_shapes(samples)
+        return samples
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; run prepare") from error
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except Exception as error:  # a damaged archive makes zipfile and numpy raise almost anything
         raise InputError(f"{path} is damaged ({error}); delete it and run prepare again") from error
+
+
+def _check_shapes(samples: ShapeSamples) -> None:
+    """Raise `ValueError` where the arrays do not belong together."""
+    count, kept = len(samples.points), len(samples.surface)
+    shapes = samples.points.shape, samples.distances.shape, samples.surface.shape, samples.normals.shape
+    if shapes != ((count, 3), (count,), (kept, 3), (kept, 3)):
+        raise ValueError(f"its arrays have the shapes {shapes}")
 
 
 def _packed(values: np.ndarray, bound: float) -> np.ndarray:

@@ -4,6 +4,7 @@ import json
 import os
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError
 from dataclasses import asdict, dataclass, field, replace
@@ -121,6 +122,7 @@ def draw_contact_sheet(dataset: Dataset, path: Path, most: int = 40) -> None:
 def _describe(work: list[_Job], output: Path, settings: PrepareSettings) -> Dataset:
     """Write `dataset.json`, or check that a resumed run means the same as the one that began."""
     front = _canonical_front(settings)
+    axis_rotation(settings.up, settings.front, front)  # refuses axes along one line before anything is written
     recorded = json.loads(json.dumps(asdict(replace(settings, timeout=0.0))))
     records = [
         ShapeRecord(
@@ -134,6 +136,9 @@ def _describe(work: list[_Job], output: Path, settings: PrepareSettings) -> Data
         )
         for job in work
     ]
+    name, times = Counter(record.name for record in records).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{times} meshes are named {name}; give each another name, in one split alone")
     if (output / DESCRIPTION_FILE).exists():
         before = Dataset.open(output)
         if before.settings != recorded:
@@ -152,7 +157,7 @@ def _canonical_front(settings: PrepareSettings) -> str:
 
 
 def _run(work: list[_Job], dataset: Dataset, jobs: int) -> Iterator[Outcome]:
-    """Do what is left to do in worker processes; one that dies or hangs costs its own mesh."""
+    """Do what is left to do in worker processes; one that dies or hangs costs its own mesh, until the next run."""
     rest = []
     for job in work:
         done = _resumed(job, dataset)
@@ -175,9 +180,9 @@ def _outcome_of(job: _Job, results: Iterator[Outcome]) -> Outcome:
     try:
         return next(results)
     except TimeoutError:
-        return _reject(job, f"took longer than {job.settings.timeout:g} s", job.settings.timeout)
+        return Outcome(job.name, f"took longer than {job.settings.timeout:g} s", job.settings.timeout)
     except ProcessExpired as error:
-        return _reject(job, f"its worker process died ({error})", 0.0)
+        return Outcome(job.name, f"its worker process died ({error})", 0.0)
 
 
 def _resumed(job: _Job, dataset: Dataset) -> Outcome | None:

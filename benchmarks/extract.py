@@ -1,0 +1,127 @@
+"""Coarse-to-fine extraction against the dense grid, on test shapes fitted with the default setting.
+
+    python -m benchmarks.extract
+
+The dense reference evaluates every node of the grid inside the domain with the same decoder; a shape counts as the same
+where vertices, faces and Euler number agree and no vertex is further than 1e-5 from its counterpart. Peak memory is
+that of a process of its own which extracts one shape coarse to fine and does nothing else.
+"""
+
+import multiprocessing
+import resource
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import trimesh
+import typer
+from rich.table import Table
+from scipy.spatial import KDTree
+
+from benchmarks.shared import DatasetOption, ModelOption, console, load, show, test_observations
+from sdf_backend.engine import EXTRACTION_BATCH, Quality, solid_settings
+from sdf_backend.extract import Extraction, ExtractSettings, extract_dense, extract_surface
+from sdf_backend.fit import fit_codes, same_length
+from sdf_backend.model_store import Model, ModelStore, load_model
+
+TOLERANCE = 1e-5
+
+
+def main(
+    model: Annotated[str, ModelOption] = "airplanes",
+    dataset: Annotated[Path, DatasetOption] = Path("data/airplanes"),
+    device: Annotated[str, typer.Option()] = "cpu",
+    resolution: Annotated[list[int], typer.Option(help="cells per axis")] = [128, 256, 512],  # noqa: B006
+    dense: Annotated[list[int], typer.Option(help="shapes compared with the dense grid, a number a resolution")] = [  # noqa: B006
+        16,
+        16,
+        2,
+    ],
+) -> None:
+    """Print the table."""
+    loaded, data, names = load(model, dataset, device)
+    observed = same_length(test_observations(data, names))
+    codes = torch.stack([fit.code for fit in fit_codes(loaded, observed, solid_settings(Quality.STANDARD, 0))])
+    rows = []
+    for cells, compared in zip(resolution, dense, strict=True):
+        settings = ExtractSettings(cells, clamp=loaded.card.clamp, batch=EXTRACTION_BATCH[loaded.device.type])
+        rows.append(_measure(loaded, codes, settings, min(compared, len(codes))))
+        rows[-1]["memory"] = _peak_memory(model, codes[0], settings, device)
+    table = Table("cells", "shapes", "evaluations", "of dense", "s a shape", "of dense", "compared", "same", "farthest")
+    table.add_column("peak memory")
+    for row in rows:
+        table.add_row(
+            str(row["resolution"]),
+            str(len(codes)),
+            f"{row['evaluations']:,.0f}",
+            f"{row['share']:.2%} (most {row['most']:.2%})",
+            f"{row['seconds']:.2f}",
+            f"1/{row['dense_seconds'] / row['seconds_compared']:.0f}" if row["compared"] else "-",
+            str(row["compared"]),
+            str(row["same"]),
+            f"{row['farthest']:.1e}",
+            f"{row['memory'] / 2**20:.0f} MiB",
+        )
+    show(table, rows, "extract")
+
+
+def _measure(model: Model, codes: torch.Tensor, settings: ExtractSettings, compared: int) -> dict:
+    decoder = model.folded(torch.float32)
+    nodes = (settings.resolution + 1) ** 3
+    sparse_seconds, dense_seconds, shares, same, farthest = [], [], [], 0, 0.0
+    for index, code in enumerate(codes):
+
+        def field(points: torch.Tensor, code: torch.Tensor = code) -> torch.Tensor:
+            return decoder.distances(code[None], points[None])[0]
+
+        start = time.perf_counter()
+        sparse = extract_surface(field, settings, model.device)
+        sparse_seconds.append(time.perf_counter() - start)
+        shares.append(sparse.evaluations / nodes)
+        if index >= compared:
+            continue
+        start = time.perf_counter()
+        reference = extract_dense(field, settings, model.device)
+        dense_seconds.append(time.perf_counter() - start)
+        agrees, distance = _compare(sparse, reference)
+        same, farthest = same + agrees, max(farthest, distance)
+        console.print(f"{settings.resolution}: shape {index}: same {agrees}, {distance:.1e}, {dense_seconds[-1]:.0f} s")
+    return {
+        "resolution": settings.resolution,
+        "evaluations": float(np.mean(shares)) * nodes,
+        "share": float(np.mean(shares)),
+        "most": float(np.max(shares)),
+        "seconds": float(np.mean(sparse_seconds)),
+        "seconds_compared": float(np.sum(sparse_seconds[:compared])),
+        "dense_seconds": float(np.sum(dense_seconds)),
+        "compared": compared,
+        "same": same,
+        "farthest": farthest,
+    }
+
+
+def _compare(sparse: Extraction, dense: Extraction) -> tuple[bool, float]:
+    """Whether the topology agrees, and the largest distance between counterparts."""
+    distance = float(KDTree(dense.vertices).query(sparse.vertices)[0].max())
+    euler = [trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).euler_number for mesh in (sparse, dense)]
+    counts = len(sparse.vertices) == len(dense.vertices) and len(sparse.faces) == len(dense.faces)
+    return counts and euler[0] == euler[1] and distance <= TOLERANCE, distance
+
+
+def _peak_memory(model: str, code: torch.Tensor, settings: ExtractSettings, device: str) -> int:
+    """Bytes that a fresh process needs to load the model and extract one shape."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_extract_alone, (model, code.tolist(), settings, device))
+
+
+def _extract_alone(name: str, code: list[float], settings: ExtractSettings, device: str) -> int:
+    model = load_model(ModelStore().find(name), device)
+    decoder, latent = model.folded(torch.float32), torch.tensor([code], device=device)
+    extract_surface(lambda points: decoder.distances(latent, points[None])[0], settings, device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,78 @@
+"""Levenberg-Marquardt against 800 Adam steps (the released DeepSDF reconstruction), on every test shape.
+
+    python -m benchmarks.fit
+
+Both solvers use the same folded decoder, samples and precision. The loss is the mean clamped distance error over all
+samples of a shape; times are seconds a shape, all shapes in one batch; ratios are against Adam in the same run.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.table import Table
+
+from benchmarks.shared import DatasetOption, ModelOption, load, show, test_observations
+from sdf_backend.engine import Quality, solid_settings
+from sdf_backend.fit import AdamSettings, Fit, fit_codes, fit_codes_with_adam, same_length
+
+# A start has failed where the fit explains the shape this much worse than Adam's does.
+FAILED = 1.5
+
+
+def main(
+    model: Annotated[str, ModelOption] = "airplanes",
+    dataset: Annotated[Path, DatasetOption] = Path("data/airplanes"),
+    device: Annotated[str, typer.Option()] = "cpu",
+    seeds: Annotated[int, typer.Option(help="starts of Levenberg-Marquardt, each with its own draws")] = 3,
+    float32: Annotated[bool, typer.Option(help="float32 instead of bfloat16, for both solvers")] = False,
+) -> None:
+    """Print the table."""
+    loaded, data, names = load(model, dataset, device)
+    observed = same_length(test_observations(data, names))
+    dtype = torch.float32 if float32 else torch.bfloat16
+    fit_codes(loaded, observed, solid_settings(Quality.PREVIEW, 0, dtype))  # warms up caches and thread pools
+    adam = fit_codes_with_adam(loaded, observed, AdamSettings(dtype=dtype))
+    rows = [_row("Adam, 800 steps x 8,000", adam, adam)]
+    for quality in Quality:
+        fits = []
+        for seed in range(seeds):
+            fits.append(fit_codes(loaded, observed, solid_settings(quality, seed, dtype)))
+        settings = solid_settings(quality, 0, dtype)
+        stages = " + ".join(f"{steps} x {points:,}" for steps, points in settings.stages)
+        rows.append(_row(f"{quality}: LM, {stages}", [fit for some in fits for fit in some], adam))
+    table = Table("solver", "loss", "of Adam's", "worst shape", "s a shape", "of Adam's", "failed starts")
+    for row in rows:
+        table.add_row(
+            row["solver"],
+            f"{row['loss']:.5f}",
+            f"{row['loss_ratio']:.3f}",
+            f"{row['worst_ratio']:.3f}",
+            f"{row['seconds']:.2f}",
+            f"1/{1 / row['time_ratio']:.0f}",
+            f"{row['failed']} of {row['starts']}",
+        )
+    table.title = f"{len(names)} test shapes, {loaded.device}, {dtype}".replace("torch.", "")
+    show(table, rows, "fit")
+
+
+def _row(name: str, fits: list[Fit], reference: list[Fit]) -> dict:
+    loss = np.array([fit.residual for fit in fits]).reshape(-1, len(reference))
+    expected = np.array([fit.residual for fit in reference])
+    seconds = float(np.median([fit.seconds for fit in fits]))
+    return {
+        "solver": name,
+        "loss": float(loss.mean()),
+        "loss_ratio": float(loss.mean() / expected.mean()),
+        "worst_ratio": float((loss / expected).max()),
+        "seconds": seconds,
+        "time_ratio": seconds / reference[0].seconds,
+        "failed": int((loss > FAILED * expected).sum()),
+        "starts": loss.size,
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,39 @@
+"""What the benchmarks share: where the test shapes are, and tables that say on which machine they were made."""
+
+import json
+import platform
+from pathlib import Path
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sdf_backend.files import replacing
+from sdf_backend.model_store import Model, ModelStore, load_model
+from sdf_backend.observations import Observations, observe_samples
+from training.dataset import Dataset
+
+console = Console(width=150)
+ModelOption = typer.Option(help="a model's name or file")
+DatasetOption = typer.Option(help="the category's prepared dataset; the README says how to make it")
+
+
+def load(model: str, dataset: Path, device: str) -> tuple[Model, Dataset, list[str]]:
+    """The model, the dataset, and the names of its test shapes."""
+    data = Dataset.open(dataset)
+    return load_model(ModelStore().find(model), device), data, [record.name for record in data.split("test")]
+
+
+def test_observations(dataset: Dataset, names: list[str]) -> list[Observations]:
+    """All signed samples of each test shape."""
+    shapes = [dataset.load(name) for name in names]
+    return [observe_samples(shape.points, shape.distances, shape.surface) for shape in shapes]
+
+
+def show(table: Table, rows: list[dict], name: str) -> None:
+    """Print the table and keep its rows as JSON in out/benchmarks."""
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    console.print(table, f"measured on: {machine}", sep="\n")
+    with replacing(Path("out/benchmarks") / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))

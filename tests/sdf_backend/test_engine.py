@@ -1,0 +1,165 @@
+"""The tasks, on spheres: where they stand, how large they are, that they are closed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings, observed_share
+from sdf_backend.errors import Cancelled, InputError
+from sdf_backend.mesh_files import Geometry
+from sdf_backend.model_store import ModelStore
+from sdf_backend.pose import Freedom, Similarity
+
+KNOWN = TaskSettings(resolution=48, pose=Freedom.NONE, quality=Quality.PREVIEW)
+NO_FACES = np.zeros((0, 3), dtype=np.int64)
+
+
+@pytest.fixture
+def engine(models_folder: Path) -> Engine:
+    return Engine(ModelStore(models_folder), "cpu")
+
+
+def cap(radius: float = 0.5, centre: tuple[float, float, float] = (0, 0, 0), lowest: float = 0.0) -> Source:
+    normal = np.random.default_rng(0).normal(size=(6_000, 3))
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    return Source(Geometry(normal[normal[:, 2] >= lowest] * radius + centre, NO_FACES))
+
+
+def ball(radius: float = 0.5) -> Source:
+    mesh = trimesh.creation.icosphere(subdivisions=3, radius=radius)
+    return Source(Geometry(np.array(mesh.vertices), np.array(mesh.faces)))
+
+
+def radius(shape: Shape, centre: tuple[float, float, float] = (0, 0, 0)) -> float:
+    return float(np.linalg.norm(shape.vertices - centre, axis=1).mean())
+
+
+def closed(shape: Shape) -> bool:
+    mesh = trimesh.Trimesh(shape.vertices, shape.faces, process=False)
+    return bool(mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0)
+
+
+def test_half_a_sphere_is_completed(engine: Engine) -> None:
+    [shape] = engine.complete("spheres", [cap(0.55)], KNOWN)
+    assert closed(shape)
+    assert radius(shape) == pytest.approx(0.55, abs=0.015)
+    assert shape.explained > 0.95 and set(shape.seconds) >= {Phase.FITTING, Phase.EXTRACTING}
+
+
+def test_what_was_seen_is_told_from_what_was_filled_in(engine: Engine) -> None:
+    [shape] = engine.complete("spheres", [cap(0.5)], KNOWN)
+    assert shape.observed is not None
+    assert shape.observed[shape.vertices[:, 2] > 0.1].min() > 0.9
+    assert shape.observed[shape.vertices[:, 2] < -0.1].max() < 0.1
+
+
+@pytest.mark.parametrize("pose", [Freedom.ALIGNED, Freedom.UPRIGHT, Freedom.FREE])
+def test_a_sphere_far_away_and_large_comes_back_where_it_was(engine: Engine, pose: Freedom) -> None:
+    centre = (400.0, -30.0, 5.0)
+    settings = TaskSettings(resolution=48, pose=pose, quality=Quality.PREVIEW)
+    [shape] = engine.complete("spheres", [cap(60.0, centre, lowest=-1.0)], settings)
+    assert closed(shape)
+    np.testing.assert_allclose(shape.vertices.mean(axis=0), centre, atol=1.5)
+    assert radius(shape, centre) == pytest.approx(60, rel=0.03)
+
+
+def test_a_whole_mesh_is_reconstructed_whatever_its_normals(engine: Engine) -> None:
+    source = ball(0.58)
+    flipped = Source(Geometry(source.geometry.vertices, source.geometry.faces[:, ::-1]))
+    for one in engine.reconstruct("spheres", [source, flipped], KNOWN):
+        assert closed(one) and radius(one) == pytest.approx(0.575, abs=0.015)
+
+
+def test_points_cannot_be_reconstructed(engine: Engine) -> None:
+    with pytest.raises(InputError, match="use complete"):
+        engine.reconstruct("spheres", [cap()], KNOWN)
+
+
+def test_interpolation_walks_from_one_to_the_other(engine: Engine) -> None:
+    shapes = engine.interpolate("spheres", [ball(0.45), cap(0.6, lowest=-1.0), ball(0.5)], 7, KNOWN)
+    radii = [radius(shape) for shape in shapes]
+    assert len(shapes) == 7 and all(closed(shape) for shape in shapes)
+    assert radii[:4] == sorted(radii[:4]) and radii[3:] == sorted(radii[3:], reverse=True)
+    assert radii[0] == pytest.approx(0.45, abs=0.015) and radii[3] == pytest.approx(0.6, abs=0.02)
+
+
+def test_samples_are_closed_differ_and_repeat_under_their_seed(engine: Engine) -> None:
+    first, second = (engine.sample("spheres", 3, KNOWN) for _ in range(2))
+    assert all(closed(shape) for shape in first)
+    assert len({len(shape.vertices) for shape in first}) > 1
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.vertices, other.vertices)
+
+
+def test_the_same_seed_gives_the_same_vertices(engine: Engine) -> None:
+    [first], [second] = (engine.complete("spheres", [cap()], KNOWN) for _ in range(2))
+    np.testing.assert_array_equal(first.vertices, second.vertices)
+
+
+def test_a_batch_gives_one_shape_an_input(engine: Engine) -> None:
+    shapes = engine.complete("spheres", [cap(0.45), cap(0.55)], KNOWN)
+    assert [radius(shape) for shape in shapes] == pytest.approx([0.45, 0.55], abs=0.015)
+    assert engine.complete("spheres", [], KNOWN) == []
+
+
+def test_a_code_can_be_meshed_again_at_another_resolution(engine: Engine) -> None:
+    [coarse] = engine.complete("spheres", [cap()], KNOWN)
+    fine = engine.shape_of("spheres", coarse.code, coarse.pose, TaskSettings(resolution=96))
+    assert len(fine.vertices) > 3 * len(coarse.vertices)
+    assert radius(fine) == pytest.approx(radius(coarse), abs=0.002)
+
+
+@pytest.mark.parametrize("code", [np.zeros(4), np.full(3, np.nan), np.zeros((3, 1))])
+def test_a_code_that_is_none_is_refused(engine: Engine, code: np.ndarray) -> None:
+    with pytest.raises(InputError, match="a code of spheres"):
+        engine.shape_of("spheres", code, Similarity.identity(), KNOWN)
+
+
+def test_progress_runs_through_the_phases_and_cancels_in_each(engine: Engine) -> None:
+    heard: list[Phase] = []
+    settings = TaskSettings(resolution=32, pose=Freedom.UPRIGHT, quality=Quality.PREVIEW)
+    engine.complete("spheres", [cap()], settings, lambda phase, fraction: heard.append(phase))
+    assert list(dict.fromkeys(heard)) == list(Phase)
+    for stop in Phase:
+        if stop is Phase.LOADING:
+            continue  # loaded already
+
+        def cancel(phase: Phase, fraction: float, stop: Phase = stop) -> None:
+            if phase is stop:
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            engine.complete("spheres", [cap()], settings, cancel)
+    assert len(engine.complete("spheres", [cap()], KNOWN)) == 1
+
+
+@pytest.mark.parametrize("resolution", [15, 1025, -1])
+def test_a_resolution_out_of_range_is_refused(resolution: int) -> None:
+    with pytest.raises(InputError, match="out of range"):
+        TaskSettings(resolution=resolution)
+
+
+def test_counts_out_of_range_and_unknown_models_are_refused(engine: Engine) -> None:
+    for count in (0, 10_001):
+        with pytest.raises(InputError, match="samples"):
+            engine.sample("spheres", count, KNOWN)
+    with pytest.raises(InputError, match="at least two"):
+        engine.interpolate("spheres", [ball()], 5, KNOWN)
+    with pytest.raises(InputError, match="steps"):
+        engine.interpolate("spheres", [ball(), ball()], 1, KNOWN)
+    with pytest.raises(InputError, match=r"unknown model 'boats'.*spheres"):
+        engine.complete("boats", [cap()], KNOWN)
+
+
+def test_observed_shares_fall_with_distance_and_scale_with_the_object() -> None:
+    surface = np.random.default_rng(0).random((40_000, 3)) * [1, 1, 0]
+    vertices = np.array([[0.5, 0.5, height] for height in (0.0, 0.035, 0.2)])
+    for scale in (1.0, 1e3):
+        shares = observed_share(vertices * scale, surface * scale, scale)
+        assert shares[0] == 1 and 0.3 < shares[1] < 0.7 and shares[2] == 0
+
+
+def test_models_say_what_they_are(engine: Engine) -> None:
+    assert "spheres" in [card.name for card in engine.models()]

@@ -1,0 +1,170 @@
+"""Fits against spheres, of which everything is known."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdf_backend.errors import Cancelled, InputError
+from sdf_backend.fit import (
+    AdamSettings,
+    FitSettings,
+    _batched,
+    _Solver,
+    fit_codes,
+    fit_codes_with_adam,
+    residuals,
+    same_length,
+)
+from sdf_backend.model_store import Model
+from sdf_backend.observations import Observations, observe_points, observe_samples
+from sdf_backend.pose import Freedom, Similarity
+
+QUICK = FitSettings(stages=((8, 300), (6, 1_000)), prior=1e-6, dtype=torch.float32)
+
+
+def directions(count: int, seed: int = 0) -> np.ndarray:
+    normal = np.random.default_rng(seed).normal(size=(count, 3))
+    return normal / np.linalg.norm(normal, axis=1, keepdims=True)
+
+
+def solid_sphere(radius: float, count: int = 1_000) -> Observations:
+    rng = np.random.default_rng(1)
+    points = directions(count) * (radius + rng.normal(size=(count, 1)) * 0.05)
+    return observe_samples(points, np.linalg.norm(points, axis=1) - radius, directions(200) * radius)
+
+
+def radius_of(model: Model, code: torch.Tensor) -> float:
+    """Where the decoded surface crosses a ray from the origin."""
+    along = torch.linspace(0, 1, 2_001)
+    points = along[:, None] * torch.tensor([[0.6, 0.48, 0.64]])
+    return float(along[model.folded(torch.float32).distances(code[None], points[None])[0].abs().argmin()])
+
+
+@pytest.mark.parametrize("radius", [0.45, 0.5, 0.58])
+def test_signed_samples_find_the_radius(spheres: Model, radius: float) -> None:
+    [fit] = fit_codes(spheres, [solid_sphere(radius)], QUICK)
+    assert radius_of(spheres, fit.code) == pytest.approx(radius, abs=0.01)
+    assert fit.residual < 0.01 and fit.explained > 0.95
+
+
+def test_a_cap_of_surface_points_finds_the_whole_sphere(spheres: Model) -> None:
+    cap = directions(3_000)
+    cap = cap[cap[:, 1] > 0.5] * 0.56
+    [fit] = fit_codes(spheres, [observe_points(cap)], QUICK)
+    assert radius_of(spheres, fit.code) == pytest.approx(0.56, abs=0.015)
+
+
+def test_a_batch_gives_what_single_fits_give(spheres: Model) -> None:
+    shapes = [solid_sphere(radius) for radius in (0.45, 0.55)]
+    whole = FitSettings(stages=((12, 10_000),), prior=1e-6, dtype=torch.float32)
+    together = fit_codes(spheres, shapes, whole)
+    alone = [fit_codes(spheres, [shape], whole)[0] for shape in shapes]
+    for both, single in zip(together, alone, strict=True):
+        torch.testing.assert_close(both.code, single.code, atol=2e-3, rtol=1e-3)
+
+
+def test_the_same_seed_gives_the_same_code_bit_for_bit(spheres: Model) -> None:
+    first, second = (fit_codes(spheres, [solid_sphere(0.55)], QUICK)[0] for _ in range(2))
+    assert torch.equal(first.code, second.code)
+
+
+def test_adam_and_levenberg_marquardt_agree(spheres: Model) -> None:
+    shape = solid_sphere(0.55)
+    [second_order] = fit_codes(spheres, [shape], QUICK)
+    [reference] = fit_codes_with_adam(spheres, [shape], AdamSettings(points=500, dtype=torch.float32))
+    assert second_order.residual < 1.05 * reference.residual
+    assert radius_of(spheres, reference.code) == pytest.approx(0.55, abs=0.015)
+    assert reference.steps == 800
+
+
+def test_a_strong_prior_holds_the_code_at_the_mean(spheres: Model) -> None:
+    [free] = fit_codes(spheres, [solid_sphere(0.6)], QUICK)
+    [held] = fit_codes(spheres, [solid_sphere(0.6)], FitSettings(stages=QUICK.stages, prior=10.0, dtype=torch.float32))
+    distance = [float((fit.code - spheres.mean).norm()) for fit in (free, held)]
+    assert distance[1] < 0.05 * distance[0]
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 250.0])
+def test_scale_and_position_are_solved_for_in_any_unit(spheres: Model, scale: float) -> None:
+    truth = Similarity(scale, np.eye(3), scale * np.array([4.0, -2.0, 1.0]))
+    guess = Similarity(scale * 1.08, np.eye(3), truth.translation + scale * 0.06)
+    seen = observe_points(directions(2_000) * 0.5).transformed(truth.scale, truth.rotation, truth.translation)
+    [fit] = fit_codes(spheres, [seen], QUICK, [guess], Freedom.ALIGNED)
+    centre = fit.pose.apply(np.zeros((1, 3)))[0]
+    np.testing.assert_allclose(centre, truth.translation, atol=0.01 * scale)
+    # Radius and scale explain one another; what counts is the sphere that stands in the scene.
+    assert radius_of(spheres, fit.code) * fit.pose.scale == pytest.approx(0.5 * scale, rel=0.02)
+
+
+def test_the_solver_gradient_is_that_of_its_cost(spheres: Model) -> None:
+    observed = observe_points(directions(60) * 0.5)
+    free = FitSettings(prior=1e-3, floor=1e9, dtype=torch.float32)
+    solver = _Solver(spheres, _batched([observed], [Similarity.identity()], spheres.device), free, Freedom.FREE)
+    solver.batch, solver.clamp = solver.all, 9.0
+    u = torch.tensor([[0.3, -0.2, 0.5]])
+    move = Similarity.from_parameters(np.full(7, 0.05))
+
+    def cost(change: np.ndarray) -> float:
+        turned = move.compose(Similarity.from_parameters(change[3:]))
+        code = u + torch.from_numpy(change[None, :3]).float()
+        points = torch.from_numpy(turned.inverse().apply(observed.points)).float()[None]
+        value = solver.decoder.distances(code, points).double() * turned.scale
+        return float(value.square().mean() / 2)
+
+    gradient, _, _ = solver._linearise(u, [move])
+    # A floor so high makes the cost the plain mean square, over the floor; the prior's part is left out here.
+    data = gradient[0] - solver._with_prior(torch.zeros(1, 10), torch.zeros(1, 10, 10), torch.zeros(1), 1, u, [move])[0]
+    for index in range(10):
+        step = np.zeros(10)
+        step[index] = 2e-2
+        slope = (cost(step) - cost(-step)) / 4e-2
+        assert float(data.reshape(-1)[index]) * 1e9 == pytest.approx(slope, rel=0.05, abs=2e-4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(value=st.floats(-1, 1), low=st.floats(-1, 1), width=st.floats(0, 1))
+def test_a_residual_is_zero_inside_its_interval_and_the_distance_to_it_outside(
+    value: float, low: float, width: float
+) -> None:
+    clamp = 0.4
+    found = float(residuals(*(torch.tensor([number]) for number in (value, low, low + width)), clamp)[0])
+    inside = np.clip(value, -clamp, clamp)
+    nearest = np.clip(inside, *np.clip([low, low + width], -clamp, clamp))
+    assert found == pytest.approx(inside - nearest, abs=1e-6)
+
+
+def test_free_space_pushes_a_model_that_is_too_large_out_of_it(spheres: Model) -> None:
+    surface = directions(400) * 0.5
+    seen = observe_points(surface[surface[:, 2] > 0.2])
+    free = directions(400) * 0.52
+    both = Observations(
+        np.concatenate([seen.points, free]),
+        np.concatenate([seen.low, np.zeros(400)]),
+        np.concatenate([seen.high, np.full(400, np.inf)]),
+        seen.surface,
+    )
+    [fit] = fit_codes(spheres, [both], QUICK)
+    assert fit.residual < 0.01
+
+
+def test_progress_hears_of_every_step_and_may_cancel(spheres: Model) -> None:
+    heard: list[float] = []
+    fit_codes(spheres, [solid_sphere(0.5)], QUICK, progress=heard.append)
+    assert len(heard) == 14 and heard == sorted(heard) and heard[-1] == 1.0
+
+    def stop(fraction: float) -> None:
+        if fraction > 0.3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        fit_codes(spheres, [solid_sphere(0.5)], QUICK, progress=stop)
+
+
+def test_batches_of_different_lengths_are_refused_and_can_be_evened(spheres: Model) -> None:
+    shapes = [solid_sphere(0.5, 500), solid_sphere(0.5, 800)]
+    with pytest.raises(InputError, match="same_length"):
+        fit_codes(spheres, shapes, QUICK)
+    assert {len(shape.points) for shape in same_length(shapes)} == {500}
+    assert len(fit_codes(spheres, same_length(shapes), QUICK)) == 2

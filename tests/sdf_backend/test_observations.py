@@ -1,0 +1,107 @@
+"""What is observed of a sphere is what is known of a sphere."""
+
+import numpy as np
+import pytest
+import trimesh
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdf_backend.errors import InputError
+from sdf_backend.observations import (
+    Observations,
+    ObservationSettings,
+    check_cloud,
+    observe_points,
+    observe_whole_mesh,
+)
+
+SPHERE = trimesh.creation.icosphere(subdivisions=4, radius=2.0)
+CENTRE = np.array([5.0, -3.0, 1.0])
+CLOUD = np.array(SPHERE.vertices) + CENTRE
+
+
+def true_distance(points: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(points - CENTRE, axis=1) - 2.0
+
+
+def test_bare_points_have_distance_zero() -> None:
+    seen = observe_points(CLOUD)
+    assert (seen.low == 0).all() and (seen.high == 0).all() and not seen.solid
+    np.testing.assert_allclose(true_distance(seen.points), 0, atol=1e-9)
+
+
+def test_normals_give_distances_on_both_sides() -> None:
+    seen = observe_points(CLOUD, normals=(CLOUD - CENTRE) * 7)
+    assert len(seen.points) == 3 * len(CLOUD)
+    np.testing.assert_array_equal(seen.low, seen.high)
+    np.testing.assert_allclose(seen.low, true_distance(seen.points), atol=1e-9)
+    assert seen.low.min() < 0 < seen.low.max()
+
+
+def test_points_without_a_normal_are_kept_as_surface_only() -> None:
+    normals = CLOUD - CENTRE
+    normals[::2] = 0
+    assert len(observe_points(CLOUD, normals=normals).points) == len(CLOUD) + 2 * (len(CLOUD) // 2)
+
+
+def test_free_space_is_outside_and_on_the_line_of_sight() -> None:
+    sensor = CENTRE + np.array([0, 0, 10.0])
+    facing = CLOUD[(CLOUD - CENTRE)[:, 2] > 0.8]
+    seen = observe_points(facing, sensor=sensor)
+    free = np.isinf(seen.high)
+    assert free.sum() == ObservationSettings().free_points
+    assert (seen.low[free] == 0).all()
+    assert (true_distance(seen.points[free]) > -1e-9).all()
+
+
+def test_a_whole_mesh_gives_true_signed_distances_in_its_own_units() -> None:
+    seen = observe_whole_mesh(CLOUD, np.array(SPHERE.faces)[:, ::-1])
+    assert seen.solid
+    np.testing.assert_allclose(seen.low, true_distance(seen.points), atol=0.01)
+    assert 0.2 < (seen.low < 0).mean() < 0.8
+
+
+def test_an_open_sheet_is_no_solid() -> None:
+    x, y = np.meshgrid(np.linspace(0, 1, 20), np.linspace(0, 1, 20))
+    vertices = np.stack([x, y, 0.05 * np.sin(6 * x)], -1).reshape(-1, 3)
+    faces = [[i, i + 1, i + 20] for i in range(379) if i % 20 != 19]
+    with pytest.raises(InputError, match="encloses nothing"):
+        observe_whole_mesh(vertices, np.array(faces))
+
+
+@given(scale=st.floats(0.01, 100), shift=st.floats(-10, 10))
+def test_distances_scale_with_their_points(scale: float, shift: float) -> None:
+    seen = observe_points(CLOUD[:200], normals=(CLOUD - CENTRE)[:200])
+    moved = seen.transformed(scale, np.eye(3), np.full(3, shift))
+    distance = (np.linalg.norm((moved.points - shift) / scale - CENTRE, axis=1) - 2) * scale
+    np.testing.assert_allclose(moved.low, distance, atol=1e-7 * max(1, scale))
+
+
+@pytest.mark.parametrize(
+    ("points", "reason"),
+    [
+        (np.zeros((0, 3)), "no vertices"),
+        (np.random.default_rng(0).normal(size=(99, 3)), "99 points"),
+        (np.ones((200, 3)), "one place"),
+        (np.full((200, 3), 1e9), "one place"),
+        (np.random.default_rng(0).normal(size=(200, 3)) * [1, 1, 0] + 5, "one plane"),
+        (np.random.default_rng(0).normal(size=(200, 1)) * np.ones(3), "one plane"),
+        (np.full((200, 3), np.nan), "NaN"),
+        (np.full((200, 3), np.inf), "NaN or infinite"),
+    ],
+)
+def test_clouds_that_no_shape_can_be_fitted_to_are_refused(points: np.ndarray, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        check_cloud(points)
+
+
+def test_a_bad_sensor_is_refused() -> None:
+    with pytest.raises(InputError, match="sensor"):
+        observe_points(CLOUD, sensor=np.array([0, np.nan, 0]))
+
+
+def test_the_same_seed_keeps_the_same_points() -> None:
+    few = ObservationSettings(surface_points=300)
+    first, second, other = (observe_points(CLOUD, settings=few, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.points, second.points)
+    assert isinstance(other, Observations) and (first.points != other.points).any()

@@ -1,0 +1,81 @@
+"""Deformed copies: symmetric where the original is, of unit size, different from each other."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import trimesh
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial import KDTree
+
+from sdf_backend.pose import axis_vector
+from training.augment import AugmentSettings, deform
+
+SEEDS = st.integers(0, 2**32 - 1)
+STILL = AugmentSettings(*[0.0] * len(fields(AugmentSettings)))
+
+
+def aeroplane(side: int) -> np.ndarray:
+    """Vertices, (n, 3), of two crossed boxes off the origin, symmetric across the plane `side` = 5."""
+    size = np.array([0.4, 0.3, 0.4])
+    size[2 - side] = 3.0  # the fuselage lies along the axis ahead
+    wing = np.array([0.5, 0.1, 0.5])
+    wing[side] = 4.0
+    boxes = [trimesh.creation.box(extents).subdivide().subdivide() for extents in (size, wing)]
+    centre = np.array([2.0, 7.0, 2.0])
+    centre[side] = 5.0
+    return np.concatenate([np.asarray(box.vertices) for box in boxes]) + centre
+
+
+@given(seed=SEEDS, front=st.sampled_from(["+x", "-x", "+z", "-z"]))
+def test_a_symmetric_mesh_stays_symmetric(seed: int, front: str) -> None:
+    side = 2 if front.endswith("x") else 0
+    deformed = deform(aeroplane(side), front, AugmentSettings(), np.random.default_rng(seed))
+    mirrored = deformed * np.where(np.arange(3) == side, -1, 1)
+    distance, _ = KDTree(deformed).query(mirrored)
+    assert distance.max() < 1e-9
+
+
+@given(seed=SEEDS)
+def test_points_as_far_left_as_right_move_alike_whatever_the_shape(seed: int) -> None:
+    points = np.random.default_rng(seed).normal(size=(50, 3))
+    vertices = np.concatenate([points, points * [-1, 1, 1]])
+    deformed = deform(vertices, "-z", AugmentSettings(), np.random.default_rng(seed))
+    assert np.allclose(deformed[:50], deformed[50:] * [-1, 1, 1])
+
+
+@given(seed=st.integers(0, 10_000), scale=st.floats(1e-3, 1e4), shift=st.floats(-1e3, 1e3))
+def test_a_copy_is_of_about_unit_size_whatever_the_units(seed: int, scale: float, shift: float) -> None:
+    deformed = deform(aeroplane(0) * scale + shift, "-z", AugmentSettings(), np.random.default_rng(seed))
+    radius = np.linalg.norm(deformed, axis=1).max()
+    # Four standard deviations of stretch, and then the largest shifts.
+    assert np.exp(-4 * 0.12) - 0.3 < radius < np.exp(4 * 0.12) + 0.3
+
+
+def test_without_deformation_the_copy_is_the_normalised_original() -> None:
+    vertices = aeroplane(0)
+    copy = deform(vertices, "-z", STILL, np.random.default_rng(0))
+    centred = vertices - (vertices.min(axis=0) + vertices.max(axis=0)) / 2
+    assert np.allclose(copy, centred / np.linalg.norm(centred, axis=1).max() / 1.03)
+
+
+@pytest.mark.parametrize(("front", "ahead"), [("+x", 0), ("-x", 0), ("+z", 2), ("-z", 2)])
+def test_sweep_moves_along_the_front_axis_alone(front: str, ahead: int) -> None:
+    settings = AugmentSettings(stretch=0, sweep=0.15, shift=0, dihedral=0, bend=0)
+    vertices = aeroplane(2 - ahead)
+    moved = deform(vertices, front, settings, np.random.default_rng(1))
+    before = deform(vertices, front, STILL, np.random.default_rng(1))
+    assert np.allclose(np.delete(moved, ahead, axis=1), np.delete(before, ahead, axis=1))
+    side = np.abs(before[:, 2 - ahead])
+    share = (moved - before) @ axis_vector(front) / np.where(side > 0, side, 1)
+    assert np.ptp(share[side > 1e-6]) < 1e-9  # in proportion to the distance from the symmetry plane
+    assert 0 < np.abs(share).max() <= 0.15
+
+
+def test_the_seed_decides_and_nothing_else() -> None:
+    first, again, other = (
+        deform(aeroplane(0), "-z", AugmentSettings(), np.random.default_rng(seed)) for seed in (3, 3, 4)
+    )
+    assert np.array_equal(first, again)
+    assert np.abs(first - other).max() > 0.01

@@ -1,0 +1,292 @@
+"""Spheres of known radii, against a model that knows spheres."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from typer.testing import CliRunner
+
+from sdf_backend.engine import Engine, Quality
+from sdf_backend.errors import InputError
+from sdf_backend.model_store import Model, load_model, save_model
+from training import evaluate as module
+from training.cli import app
+from training.dataset import Dataset, ShapeRecord, save_samples
+from training.evaluate import (
+    ContactSheet,
+    EvaluateSettings,
+    Outcome,
+    Report,
+    Task,
+    chosen_records,
+    evaluate,
+    pictures_of,
+    record_accuracy,
+    spread,
+    summarise,
+)
+from training.metrics import ShapeScores
+from training.sampling import ShapeSamples, quantise
+
+CENTRE, ORIGINAL_RADIUS = np.array([1.0, 2.0, 3.0]), 4.0
+TEST_RADII = {"small": 0.45, "middle": 0.5, "large": 0.56}
+SETTINGS = EvaluateSettings(Task.COMPLETE, resolution=32, quality=Quality.PREVIEW)
+QUICK = ["--resolution", "32", "--quality", "preview"]
+runner = CliRunner()
+
+
+def sphere_samples(radius: float) -> ShapeSamples:
+    """What prepare would write of the source sphere, were it to scale it to `radius`."""
+    rng = np.random.default_rng(0)
+    points = quantise(rng.uniform(-0.7, 0.7, (4000, 3)))
+    normals = rng.normal(size=(500, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return ShapeSamples(
+        points.astype(np.float32),
+        (np.linalg.norm(points, axis=1) - radius).astype(np.float32),
+        (radius * normals).astype(np.float32),
+        normals.astype(np.float32),
+        radius / ORIGINAL_RADIUS,
+        -CENTRE,
+        0,
+    )
+
+
+@pytest.fixture
+def dataset(spheres: Model, tmp_path: Path) -> Dataset:
+    """Three training shapes of the model, a deformed copy, and three test shapes; one source mesh serves them all."""
+    source = tmp_path / "source.obj"
+    sphere = trimesh.creation.icosphere(subdivisions=3, radius=ORIGINAL_RADIUS)
+    sphere.apply_translation(CENTRE)
+    sphere.export(source)
+    trained = {f"sphere{index}": 0.5 + 0.1 * float(spheres.codes[index, 0]) for index in range(3)}
+    records = [ShapeRecord(name, "train", mesh=str(source)) for name in trained]
+    records.append(ShapeRecord("sphere0~1", "train", copy_of="sphere0", mesh=str(source)))
+    records += [ShapeRecord(name, "test", mesh=str(source)) for name in TEST_RADII]
+    folder = tmp_path / "dataset"
+    made = Dataset(folder, "spheres", "-z", {"up": "+y", "front": "-z"}, records)
+    made.save()
+    for name, radius in (trained | TEST_RADII | {"sphere0~1": 0.5}).items():
+        save_samples(made.path(name), sphere_samples(radius))
+    return made
+
+
+@pytest.fixture
+def model(spheres: Model, tmp_path: Path) -> str:
+    """A model file that a test may change."""
+    path = tmp_path / "spheres.safetensors"
+    save_model(path, spheres)
+    return str(path)
+
+
+def outcomes(model: str, dataset: Dataset, settings: EvaluateSettings) -> list[Outcome]:
+    return [result.outcome for result in evaluate(Engine(device="cpu"), model, dataset, settings)]
+
+
+def scores(chamfer: float) -> ShapeScores:
+    return ShapeScores(chamfer, 2 * chamfer, 0.1, 0.01, 0.9, 0.8)
+
+
+def test_known_shapes_come_from_their_own_codes(model: str, dataset: Dataset) -> None:
+    found = outcomes(model, dataset, replace(SETTINGS, task=Task.KNOWN, resolution=64))
+    assert [outcome.name for outcome in found] == ["sphere0", "sphere1", "sphere2"]  # no copy, which has no truth
+    for outcome in found:
+        assert outcome.scores and outcome.scores.chamfer < 2e-3 and outcome.scores.cosine > 0.95
+        assert (outcome.residual, outcome.explained, outcome.scan) == (None, None, None)
+        assert list(outcome.seconds) == ["extracting"]
+
+
+def test_another_shape_s_code_is_seen_in_the_scores(model: str, dataset: Dataset, spheres: Model) -> None:
+    order = spheres.codes[:3, 0].argsort().tolist()
+    shapes = list(spheres.card.shapes)
+    shapes[order[0]], shapes[order[2]] = shapes[order[2]], shapes[order[0]]
+    right = summarise(outcomes(model, dataset, replace(SETTINGS, task=Task.KNOWN)))
+    save_model(Path(model), replace(spheres, card=replace(spheres.card, shapes=shapes)))
+    wrong = summarise(outcomes(model, dataset, replace(SETTINGS, task=Task.KNOWN)))
+    assert wrong.mean["chamfer"] > 2 * right.mean["chamfer"]
+
+
+def test_unknown_shapes_are_fitted_to_their_samples(model: str, dataset: Dataset) -> None:
+    results = list(evaluate(Engine(device="cpu"), model, dataset, replace(SETTINGS, task=Task.UNKNOWN)))
+    for result, radius in zip(results, TEST_RADII.values(), strict=True):
+        outcome, shape = result.outcome, result.shape
+        assert shape is not None and outcome.scores is not None
+        assert np.linalg.norm(shape.vertices, axis=1).mean() == pytest.approx(radius, abs=0.02)
+        scale = radius / ORIGINAL_RADIUS
+        assert outcome.scores.chamfer_original == pytest.approx(outcome.scores.chamfer / scale**2)
+        assert outcome.residual is not None and outcome.residual < 0.02
+        assert set(outcome.seconds) == {"fitting", "extracting"}
+        assert result.points is not None and np.linalg.norm(result.points, axis=1).max() < radius + 1e-4
+
+
+def test_completions_are_nearer_to_the_truth_than_their_scans(model: str, dataset: Dataset) -> None:
+    results = list(evaluate(Engine(device="cpu"), model, dataset, SETTINGS))
+    assert all(result.outcome.nearer for result in results)
+    assert summarise([result.outcome for result in results]).nearer_than_scan == 3
+    for result, radius in zip(results, TEST_RADII.values(), strict=True):
+        points = result.points
+        assert points is not None and result.shape is not None and result.shape.observed is not None
+        assert np.abs(np.linalg.norm(points, axis=1) - radius).mean() < 0.01
+        # One camera sees less than half of a sphere.
+        direction = points.mean(axis=0) / np.linalg.norm(points.mean(axis=0))
+        assert (points @ direction > 0).mean() > 0.99
+
+
+def test_a_shape_s_scores_depend_on_the_seed_alone(model: str, dataset: Dataset) -> None:
+    def measured(settings: EvaluateSettings) -> dict[tuple[str, int], tuple[ShapeScores | None, float | None]]:
+        return {(row.name, row.view): (row.scores, row.scan) for row in outcomes(model, dataset, settings)}
+
+    everything = measured(replace(SETTINGS, views=2))
+    assert len(everything) == 6 and len({scan for _, scan in everything.values()}) == 6
+    assert measured(replace(SETTINGS, shapes=2)) == {
+        key: value for key, value in everything.items() if key in {("small", 0), ("large", 0)}
+    }
+    assert measured(replace(SETTINGS, shapes=1, seed=1))["small", 0] != everything["small", 0]
+
+
+def test_a_failure_is_a_row_with_its_reason(model: str, dataset: Dataset, tmp_path: Path) -> None:
+    dataset.path("middle").write_bytes(b"not a dataset")
+    results = list(evaluate(Engine(device="cpu"), model, dataset, SETTINGS))
+    found = {result.outcome.name: result.outcome for result in results}
+    assert found["middle"].scores is None and "damaged" in found["middle"].reason
+    assert found["small"].scores and found["large"].scores
+    summary = summarise(list(found.values()))
+    assert (summary.count, summary.failed, summary.nearer_than_scan) == (3, 1, 2)
+    sheet = ContactSheet(Task.COMPLETE)
+    for result in results:
+        sheet.add(result)
+    sheet.save(tmp_path / "sheet.png")
+    assert len(sheet.images) == 9 and (tmp_path / "sheet.png").stat().st_size > 0
+
+
+def test_a_code_without_a_surface_keeps_its_truth_and_scan(
+    model: str, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.Engine, "complete", lambda *_: (_ for _ in ()).throw(InputError("no surface")))
+    [result] = evaluate(Engine(device="cpu"), model, dataset, replace(SETTINGS, shapes=1))
+    assert result.outcome.reason == "no surface" and result.outcome.scores is None
+    assert result.outcome.scan is not None and result.truth is not None and result.points is not None
+    labels = [label for label, _ in pictures_of(result, Task.COMPLETE)]
+    assert labels[0].startswith("small\nscan") and labels[1:] == ["failed: no surface", "truth"]
+
+
+def test_pictures_of_a_result_have_one_framing(model: str, dataset: Dataset) -> None:
+    for task, count in ((Task.KNOWN, 2), (Task.UNKNOWN, 3), (Task.COMPLETE, 3)):
+        [result] = evaluate(Engine(device="cpu"), model, dataset, replace(SETTINGS, task=task, shapes=1))
+        pictures = pictures_of(result, task)
+        assert len(pictures) == count and len({image.shape for _, image in pictures}) == 1
+        assert sum("Chamfer" in label for label, _ in pictures) == count - 1 if task is Task.COMPLETE else 1
+
+
+def test_means_and_medians_leave_failures_out() -> None:
+    rows = [Outcome(str(value), scores=scores(value), scan=2.5, seconds={"a": 1, "b": value}) for value in (1, 2, 6)]
+    summary = summarise([*rows, Outcome("broken", scan=9.0, reason="why")])
+    assert (summary.count, summary.failed, summary.nearer_than_scan) == (4, 1, 2)
+    assert (summary.mean["chamfer"], summary.median["chamfer"]) == (3, 2)
+    assert (summary.mean["scan"], summary.median["seconds"]) == (2.5, 3)
+    assert "residual" not in summary.mean
+    assert summarise([Outcome("broken", reason="why")]).mean == {}
+
+
+def test_a_sample_of_the_shapes_is_spread_from_first_to_last() -> None:
+    records = [ShapeRecord(str(index), "test") for index in range(10)]
+    assert [record.name for record in spread(records, 4)] == ["0", "3", "6", "9"]
+    assert spread(records, 11) == records and spread(records, 1) == records[:1]
+
+
+def test_what_does_not_belong_together_is_refused(spheres: Model, dataset: Dataset) -> None:
+    known = replace(SETTINGS, task=Task.KNOWN)
+    with pytest.raises(InputError, match=r"front is -z.*\+x"):
+        chosen_records(spheres, replace(dataset, front="+x"), SETTINGS)
+    with pytest.raises(InputError, match="trained on no shape"):
+        others = [replace(record, name=f"other{index}") for index, record in enumerate(dataset.records)]
+        for record in others:
+            save_samples(dataset.path(record.name), sphere_samples(0.5))
+        chosen_records(spheres, replace(dataset, records=others), known)
+    with pytest.raises(InputError, match=r"1 of the 3 test shapes.*middle"):
+        chosen_records(replace(spheres, card=replace(spheres.card, shapes=["middle"])), dataset, SETTINGS)
+    with pytest.raises(InputError, match=r"1 of 3 source meshes are gone, /nowhere\.obj"):
+        records = [replace(r, mesh="/nowhere.obj") if r.name == "large" else r for r in dataset.records]
+        chosen_records(spheres, replace(dataset, records=records), SETTINGS)
+
+
+def test_recording_changes_nothing_but_the_card(model: str, tmp_path: Path) -> None:
+    before = load_model(Path(model))
+    rows = [Outcome("a", scores=scores(1.0), scan=2.0, seconds={"fitting": 3.0})]
+    record_accuracy(Path(model), Report("m", "d", SETTINGS, rows))
+    record_accuracy(Path(model), Report("m", "d", replace(SETTINGS, task=Task.KNOWN), rows))
+    after = load_model(Path(model))
+    assert set(after.card.accuracy) == {"complete", "known"}
+    entry = after.card.accuracy["complete"]
+    assert (entry["count"], entry["failed"], entry["resolution"], entry["nearer_than_scan"]) == (1, 0, 32, 1)
+    assert entry["mean"]["chamfer"] == 1.0 and "seconds" not in entry["mean"]
+    assert replace(after.card, accuracy={}) == before.card
+    weights = after.decoder.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in before.decoder.state_dict().items())
+    assert torch.equal(before.codes, after.codes)
+    assert torch.equal(before.mean, after.mean) and torch.equal(before.covariance, after.covariance)
+
+
+def test_the_command_prints_json_alone_and_writes_a_report(model: str, dataset: Dataset, tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    arguments = ["evaluate", model, str(dataset.folder), "--json", "--record", "-o", str(report), *QUICK]
+    done = runner.invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    assert printed == json.loads((report / "complete.json").read_text())
+    assert [row["name"] for row in printed["outcomes"]] == list(TEST_RADII)
+    assert printed["summary"]["failed"] == 0 and printed["task"] == "complete" and printed["quality"] == "preview"
+    assert math.isfinite(printed["summary"]["median"]["emd"])
+    assert (report / "complete.png").read_bytes()[:4] == b"\x89PNG"
+    assert not [path for path in report.iterdir() if path.name.startswith(".")]
+    assert load_model(Path(model)).card.accuracy["complete"]["count"] == 3
+
+
+def test_the_command_prints_a_row_a_shape(model: str, dataset: Dataset) -> None:
+    dataset.path("middle").write_bytes(b"not a dataset")
+    done = runner.invoke(app, ["evaluate", model, str(dataset.folder), *QUICK])
+    assert done.exit_code == 0, done.output
+    for text in ("small", "large", "mean", "median", "failed middle:", "2 of 3 measured, 1 failed"):
+        assert text in done.stdout
+    assert load_model(Path(model)).card.accuracy == {}
+
+
+def test_the_command_refuses_in_one_line(model: str, dataset: Dataset, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(Path(model).read_bytes()[:1000])
+    folder = str(dataset.folder)
+    cases = [
+        (["nosuch.safetensors", folder], "unknown model"),
+        (["nosuch", folder], "unknown model"),
+        ([str(damaged), folder], "damaged"),
+        ([model, str(tmp_path)], "run prepare"),
+        ([model, folder, "-o", model], "it is a file"),
+        ([model, folder, "--device", "abacus"], "unknown device"),
+    ]
+    for arguments, reason in cases:
+        done = runner.invoke(app, ["evaluate", *arguments, *QUICK])
+        assert done.exit_code == 1 and not done.stdout, done.output
+        assert done.stderr.startswith("error: ") and reason in done.stderr and done.stderr.count("\n") == 1
+    Path(dataset.records[0].mesh).unlink()
+    done = runner.invoke(app, ["evaluate", model, folder, *QUICK])
+    assert done.exit_code == 1 and "3 of 3 source meshes are gone" in done.stderr
+
+
+def test_nothing_measured_is_a_failure_and_is_not_recorded(model: str, dataset: Dataset, tmp_path: Path) -> None:
+    for name in TEST_RADII:
+        dataset.path(name).write_bytes(b"not a dataset")
+    report = tmp_path / "report"
+    done = runner.invoke(app, ["evaluate", model, str(dataset.folder), "--record", "-o", str(report), *QUICK])
+    assert done.exit_code == 1 and "all 3 shapes failed" in done.stderr
+    assert json.loads((report / "complete.json").read_text())["summary"]["failed"] == 3
+    assert load_model(Path(model)).card.accuracy == {}
+
+
+@pytest.mark.parametrize("wrong", [["--task", "guess"], ["--resolution", "8"], ["--shapes", "0"], ["--seed", "-1"]])
+def test_wrong_usage(wrong: list[str]) -> None:
+    assert runner.invoke(app, ["evaluate", "model", "dataset", *wrong]).exit_code == 2

@@ -1,0 +1,295 @@
+"""Folders of good and rotten meshes, prepared by real processes that are killed on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+from typer.testing import CliRunner
+
+from sdf_backend.errors import InputError
+from training.catalog import CatalogEntry, Layout, list_meshes
+from training.cli import app
+from training.dataset import Dataset
+from training.prepare import Outcome, PrepareSettings, prepare
+from training.sampling import SampleSettings
+
+ROOT = Path(__file__).parents[2]
+GOOD = ("ball", "block", "cube", "egg", "rod", "slab")
+ROTTEN = ("empty", "garbage", "nan", "sheet")
+BOXES = {"block": (1, 2, 3), "cube": (1, 1, 1), "rod": (0.3, 0.3, 4), "slab": (2, 0.4, 2)}
+QUICK = PrepareSettings("boxes", sampling=SampleSettings(count=1_000, surface_count=200), timeout=60)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six analytic meshes and four that cannot be used."""
+    folder = tmp_path_factory.mktemp("meshes")
+    for name, size in BOXES.items():
+        trimesh.creation.box(size).export(folder / f"{name}.obj")
+    ball = trimesh.creation.icosphere(subdivisions=3)
+    ball.export(folder / "ball.obj")
+    ball.apply_scale([1, 1.5, 1]).export(folder / "egg.obj")
+    (folder / "empty.obj").touch()
+    (folder / "garbage.obj").write_bytes(np.random.default_rng(0).bytes(5_000))
+    (folder / "nan.obj").write_text("v nan 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 2 3 4\n")
+    (folder / "sheet.obj").write_text("v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 2 3\nf 1 3 4\n")
+    return folder
+
+
+def command(source: Path, output: Path, *options: str) -> list[str]:
+    fixed = ("--samples", "20000", "--jobs", "2", "--json")
+    return [sys.executable, "-m", "training", "prepare", str(source), "-o", str(output), *fixed, *options]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def outcomes_of(finished: subprocess.CompletedProcess[str]) -> dict[str, Outcome]:
+    assert finished.returncode == 0, finished.stderr
+    return {row["name"]: Outcome(**row) for row in json.loads(finished.stdout)}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Outcome]]:
+    """The folder and the outcomes of a run that nothing disturbed."""
+    output = tmp_path_factory.mktemp("datasets") / "whole"
+    return output, outcomes_of(run(*command(source, output)))
+
+
+def test_rotten_meshes_are_rejected_with_reasons_and_the_others_are_used(
+    uninterrupted: tuple[Path, dict[str, Outcome]],
+) -> None:
+    output, outcomes = uninterrupted
+    assert sorted(outcomes) == sorted(GOOD + ROTTEN)
+    assert {name for name, outcome in outcomes.items() if outcome.reason} == set(ROTTEN)
+    assert "holds no vertices" in outcomes["empty"].reason
+    assert "cannot be read" in outcomes["garbage"].reason
+    assert "NaN" in outcomes["nan"].reason
+    assert "encloses nothing" in outcomes["sheet"].reason
+    assert not any(outcome.resumed for outcome in outcomes.values())
+    report = [Outcome(**row) for row in json.loads((output / "report.json").read_text())]
+    assert {outcome.name: outcome for outcome in report} == outcomes
+
+
+def test_the_dataset_is_usable_and_its_distances_are_the_analytic_ones(
+    uninterrupted: tuple[Path, dict[str, Outcome]],
+) -> None:
+    dataset = Dataset.open(uninterrupted[0])
+    assert sorted(record.name for record in dataset.split("train")) == sorted(GOOD)
+    for name, size in BOXES.items():
+        samples = dataset.load(name)
+        half = np.array(size) / np.linalg.norm(size) / 1.03
+        q = np.abs(samples.points) - half
+        analytic = np.linalg.norm(q.clip(min=0), axis=1) + q.max(axis=1).clip(max=0)
+        assert len(samples.points) > 19_900
+        assert np.abs(samples.distances - analytic).max() < 1e-5, name
+
+
+def test_a_contact_sheet_pictures_every_mesh_that_was_used(uninterrupted: tuple[Path, dict[str, Outcome]]) -> None:
+    with Image.open(uninterrupted[0] / "contact_sheet.png") as image:
+        image.load()
+        assert min(image.size) > 200
+        assert len(image.getcolors(1 << 20) or []) > 50  # shaded, not blank
+
+
+def test_a_run_killed_on_the_way_goes_on_and_ends_with_the_same_bits(
+    source: Path, uninterrupted: tuple[Path, dict[str, Outcome]], tmp_path: Path
+) -> None:
+    output = tmp_path / "killed"
+    shapes = output / "shapes"
+    killed = subprocess.Popen(
+        command(source, output), cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not list(shapes.glob("[!.]*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    done = {path.stem for path in shapes.glob("[!.]*.npz")}
+    assert 1 <= len(done) < len(GOOD)
+    assert not (output / "report.json").exists()
+    # What a writer leaves that is killed in the middle of a file.
+    (shapes / ".egg.4711.tmp.npz").write_bytes(b"PK\3\4 half a fi")
+    before = {name: (shapes / f"{name}.npz").stat().st_mtime_ns for name in done}
+
+    outcomes = outcomes_of(run(*command(source, output)))
+    taken_over = {name for name, outcome in outcomes.items() if outcome.resumed}
+    assert taken_over >= done
+    assert taken_over - done <= set(ROTTEN)
+    assert {name: (shapes / f"{name}.npz").stat().st_mtime_ns for name in done} == before
+    assert {name: outcome.reason for name, outcome in outcomes.items()} == {
+        name: outcome.reason for name, outcome in uninterrupted[1].items()
+    }
+    assert sorted(record.name for record in Dataset.open(output).split("train")) == sorted(GOOD)
+    for name in GOOD:
+        assert (shapes / f"{name}.npz").read_bytes() == (uninterrupted[0] / "shapes" / f"{name}.npz").read_bytes()
+
+
+def test_a_damaged_shape_is_prepared_again(source: Path, tmp_path: Path) -> None:
+    entries = [entry for entry in list_meshes(source, Layout.FOLDER) if entry.name in ("cube", "rod")]
+    prepare(entries, tmp_path, QUICK, jobs=2)
+    path = tmp_path / "shapes" / "cube.npz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    outcomes = prepare(entries, tmp_path, QUICK, jobs=2)
+    assert {outcome.name: outcome.resumed for outcome in outcomes} == {"cube": False, "rod": True}
+    assert path.read_bytes() == whole
+
+
+def test_the_number_of_workers_and_the_company_change_nothing(source: Path, tmp_path: Path) -> None:
+    entries = [entry for entry in list_meshes(source, Layout.FOLDER) if entry.name in ("cube", "rod", "slab")]
+    prepare(entries, tmp_path / "three", QUICK, jobs=2)
+    prepare(entries[1:2], tmp_path / "one", QUICK, jobs=1)
+    one, among_three = (tmp_path / folder / "shapes" / "rod.npz" for folder in ("one", "three"))
+    assert one.read_bytes() == among_three.read_bytes()
+
+
+def test_a_mesh_that_hangs_is_given_up_and_tried_again_next_time(source: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "hangs.ac"
+    os.mkfifo(pipe)  # reading it waits for a writer that never comes
+    entries = [CatalogEntry("hangs", pipe), CatalogEntry("cube", source / "cube.obj")]
+    start = time.monotonic()
+    outcomes = prepare(entries, tmp_path / "dataset", replace(QUICK, timeout=3), jobs=2)
+    assert time.monotonic() - start < 30
+    assert [(outcome.name, outcome.reason) for outcome in outcomes] == [("hangs", "took longer than 3 s"), ("cube", "")]
+    pipe.unlink()
+    pipe.write_text("AC3Db\n")
+    again = prepare(entries, tmp_path / "dataset", replace(QUICK, timeout=30), jobs=1)
+    assert {outcome.name: outcome.resumed for outcome in again} == {"hangs": False, "cube": True}
+    assert any("holds no faces" in outcome.reason for outcome in again)
+
+
+def die(path: Path) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail(path: Path) -> None:
+    raise RuntimeError(f"no reader is safe from {path.stem}")
+
+
+@pytest.mark.parametrize(
+    ("accident", "reason"), [(die, "its worker process died"), (fail, "RuntimeError: no reader is safe from cube")]
+)
+def test_one_mesh_that_kills_its_worker_costs_no_other(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accident: Callable[[Path], None], reason: str
+) -> None:
+    from training import prepare as module
+
+    read = module.read_mesh
+    monkeypatch.setattr(module, "read_mesh", lambda path: (accident if path.stem == "cube" else read)(path))
+    entries = [entry for entry in list_meshes(source, Layout.FOLDER) if entry.name in ("block", "cube", "rod")]
+    outcomes = {outcome.name: outcome for outcome in prepare(entries, tmp_path, QUICK, jobs=1)}
+    assert reason in outcomes["cube"].reason
+    assert [name for name, outcome in outcomes.items() if not outcome.reason] == ["block", "rod"]
+
+
+def test_other_settings_on_the_same_folder_are_one_clear_line(
+    source: Path, uninterrupted: tuple[Path, dict[str, Outcome]]
+) -> None:
+    finished = CliRunner().invoke(app, command(source, uninterrupted[0], "--noise", "paper")[3:])
+    assert finished.exit_code == 1
+    assert finished.stdout == ""
+    assert finished.stderr.splitlines() == [
+        f"error: {uninterrupted[0]} was begun with other settings (sampling); use another folder"
+    ]
+
+
+def test_another_timeout_is_no_other_setting(source: Path, tmp_path: Path) -> None:
+    entries = [CatalogEntry("cube", source / "cube.obj")]
+    prepare(entries, tmp_path, QUICK, jobs=1)
+    [outcome] = prepare(entries, tmp_path, replace(QUICK, timeout=61), jobs=1)
+    assert outcome.resumed
+
+
+@pytest.mark.parametrize(
+    ("up", "front", "expected"), [("+y", "-z", (2, 0.4, 1)), ("+z", "-y", (2, 1, 0.4)), ("+x", "+y", (1, 2, 0.4))]
+)
+def test_up_and_front_turn_the_meshes(
+    tmp_path: Path, up: str, front: str, expected: tuple[float, float, float]
+) -> None:
+    size = np.array([2, 0.4, 1])
+    box = trimesh.creation.box(size)
+    # A ridge on the +x side tells a turn from a mirror image.
+    ridge = trimesh.creation.box([0.1, 0.1, 0.1], transform=trimesh.transformations.translation_matrix([1, 0, 0]))
+    trimesh.util.concatenate([box, ridge]).export(tmp_path / "plank.obj")
+    settings = replace(QUICK, up=up, front=front)
+    prepare([CatalogEntry("plank", tmp_path / "plank.obj")], tmp_path / "dataset", settings, jobs=1)
+    dataset = Dataset.open(tmp_path / "dataset")
+    samples = dataset.load("plank")
+    vertices, _ = dataset.read_mesh(dataset.records[0], samples)
+    expected_extent = np.array(expected, dtype=float)
+    expected_extent[int(np.argmax(expected))] += 0.05
+    assert np.allclose(np.ptp(vertices, axis=0) / samples.scale, expected_extent)
+    assert np.allclose(np.ptp(samples.surface, axis=0) / samples.scale, expected_extent, atol=0.1)
+    # In every case the canonical front is where the source's front was.
+    ahead = "xyz".index(dataset.front[-1])
+    assert ahead != 1
+    assert np.ptp(vertices, axis=0)[ahead] / samples.scale == pytest.approx(expected_extent[ahead])
+
+
+def test_the_command_line_turns_z_up_meshes(tmp_path: Path) -> None:
+    folder = tmp_path / "towers"
+    folder.mkdir()
+    trimesh.creation.box([1, 1, 3]).export(folder / "tower.obj")
+    arguments = command(folder, tmp_path / "dataset", "--up", "z", "--front", "-y", "--samples", "1000")
+    finished = CliRunner().invoke(app, arguments[3:])
+    assert finished.exit_code == 0, finished.stderr
+    assert [row["name"] for row in json.loads(finished.stdout)] == ["tower"]
+    surface = Dataset.open(tmp_path / "dataset").load("tower").surface
+    extent = np.ptp(surface, axis=0)
+    assert extent[1] > 2.5 * extent[0]
+    assert extent[1] > 2.5 * extent[2]
+
+
+@pytest.mark.parametrize("settings", [replace(QUICK, up="w"), replace(QUICK, front="+y"), replace(QUICK, up="-z")])
+def test_axes_that_make_no_frame_are_refused_before_anything_is_written(
+    source: Path, tmp_path: Path, settings: PrepareSettings
+) -> None:
+    with pytest.raises(InputError, match=r"is not an axis|lie along one line"):
+        prepare([CatalogEntry("cube", source / "cube.obj")], tmp_path / "dataset", settings, jobs=1)
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_a_mesh_in_both_splits_is_refused(source: Path, tmp_path: Path) -> None:
+    entry = CatalogEntry("cube", source / "cube.obj")
+    with pytest.raises(InputError, match="2 meshes are named cube"):
+        prepare([entry, replace(entry, split="test")], tmp_path / "dataset", QUICK, jobs=1)
+
+
+def test_nothing_usable_at_all_is_refused_with_the_first_reason(source: Path, tmp_path: Path) -> None:
+    entries = [CatalogEntry(name, source / f"{name}.obj") for name in ("empty", "sheet")]
+    with pytest.raises(InputError, match="none of the 2 meshes could be used; the first reason: .*no vertices"):
+        prepare(entries, tmp_path, QUICK, jobs=1)
+    assert len(json.loads((tmp_path / "report.json").read_text())) == 2
+
+
+def test_training_meshes_get_deformed_copies_and_test_meshes_none(source: Path, tmp_path: Path) -> None:
+    entries = [CatalogEntry("cube", source / "cube.obj"), CatalogEntry("rod", source / "rod.obj", "test")]
+    prepare(entries, tmp_path, replace(QUICK, copies=2), jobs=2)
+    dataset = Dataset.open(tmp_path)
+    assert [(record.name, record.copy_of) for record in dataset.split("train")] == [
+        ("cube", ""),
+        ("cube~1", "cube"),
+        ("cube~2", "cube"),
+    ]
+    assert [record.name for record in dataset.split("test")] == ["rod"]
+    extents = [np.ptp(dataset.load(name).surface, axis=0) for name in ("cube", "cube~1", "cube~2")]
+    assert min(np.abs(extents[a] - extents[b]).max() for a, b in ((0, 1), (0, 2), (1, 2))) > 0.01
+    assert max(np.linalg.norm(dataset.load("cube~1").surface, axis=1)) < 1
+
+
+def test_an_output_that_is_a_file_is_refused(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write"):
+        prepare([CatalogEntry("cube", source / "cube.obj")], tmp_path / "file", QUICK, jobs=1)
