@@ -12,6 +12,7 @@ from rich.table import Table
 
 from sdf_backend.console import explained, print_json, stderr, stdout
 from sdf_backend.errors import InputError
+from sdf_backend.files import check_folder
 from sdf_backend.mesh_files import OUTPUT_FORMATS, check_output, read_geometry, write_mesh
 
 if TYPE_CHECKING:  # torch takes a second to load; `--help` and wrong usage should not wait for it
@@ -127,7 +128,7 @@ def interpolate(
     """Walk straight lines between the codes of two or more shapes."""
     with explained():
         settings = _settings(resolution, pose, up, front, quality, seed)
-        _check_folder(output)
+        check_folder(output)
         inputs = [_source(path, None) for path in sources]
         engine = _engine(device, models)
         with _watched() as watch:
@@ -150,7 +151,7 @@ def sample(
     """Draw new shapes from the distribution of a model's training codes, in the canonical frame."""
     with explained():
         settings = _settings(resolution, Pose.KNOWN, "+y", "-z", QualityName.STANDARD, seed)
-        _check_folder(output)
+        check_folder(output)
         engine = _engine(device, models)
         with _watched() as watch:
             shapes = engine.sample(model, count, settings, watch)
@@ -232,11 +233,6 @@ def _watched() -> Iterator[Callable[[str, float], None]]:
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda phase, fraction: bar.update(task, description=str(phase), completed=fraction)
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"cannot write into {folder}: it is a file; name a folder")
 
 
 def _written(shapes: "list[Shape]", folder: Path, stem: str, suffix: Suffix) -> "list[tuple[Path, Shape]]":

@@ -63,9 +63,9 @@ class Quality(StrEnum):
 
 
 STAGES = {
-    Quality.PREVIEW: ((6, 1_500), (4, 4_000)),
-    Quality.STANDARD: ((6, 2_000), (6, 8_000), (6, 16_000)),
-    Quality.FINE: ((6, 2_000), (8, 8_000), (12, 32_000)),
+    Quality.PREVIEW: ((10, 1_800), (5, 5_000)),
+    Quality.STANDARD: ((10, 4_000), (8, 8_000), (4, 16_000)),
+    Quality.FINE: ((10, 4_000), (10, 16_000), (8, 40_000)),
 }
 
 

@@ -27,3 +27,10 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where the folder is a file there is nothing to remove
             temporary.unlink()
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `InputError` where a file stands in the way of `folder`, before anything is computed for it."""
+    for part in (folder, *folder.parents):
+        if part.exists() and not part.is_dir():
+            raise InputError(f"cannot write into {folder}: {part} is a file; choose another folder")

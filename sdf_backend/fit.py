@@ -26,6 +26,8 @@ from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations
 from sdf_backend.pose import Freedom, Similarity
 
+# Undamped steps fit the drawn observations instead of the shape.
+LEAST_DAMPING = 1e-3
 # An observation counts as explained where the model is this near to it, canonical units.
 EXPLAINED = 0.02
 
@@ -34,14 +36,14 @@ EXPLAINED = 0.02
 class FitSettings:
     """How a code is fitted by Levenberg-Marquardt."""
 
-    stages: tuple[tuple[int, int], ...] = ((6, 2_000), (6, 8_000), (6, 16_000))
+    stages: tuple[tuple[int, int], ...] = ((10, 4_000), (8, 8_000), (4, 16_000))
     """(steps, observations drawn) of each stage"""
     prior: float = 1e-5
     """weight of the code's squared Mahalanobis distance from the training codes' mean"""
     floor: float = 2e-3
     """residuals below this are weighted as in least squares, canonical units"""
-    damping: float = 1e-2
-    """first Levenberg-Marquardt damping, as a share of the diagonal"""
+    damping: float = 1.0
+    """first Levenberg-Marquardt damping, as a share of the diagonal; smaller ones leap to codes unlike any shape"""
     scale_sigma: float = 0.12
     """standard deviation of the log of the scale about its first estimate, where the scale is solved for"""
     shift_sigma: float = 0.25
@@ -86,10 +88,17 @@ class _Batch:
     high: Tensor
 
     def drawn(self, count: int, generator: torch.Generator) -> "_Batch":
-        """A random subset, the same in number for every fit."""
+        """A random subset, the same in number for every fit; half of it inside, where there are inside observations.
+
+        Drawn evenly, thin parts would have so few points inside that they vanish for the good of the rest. A weighted
+        draw without replacement keeps the largest u^(1 / weight), u uniform (Efraimidis and Spirakis 2006).
+        """
         if count >= self.points.shape[1]:
             return self
-        keys = torch.rand(self.low.shape, generator=generator)
+        inside = (self.high < 0).cpu()
+        share = inside.float().mean(1, keepdim=True)
+        weight = torch.where(inside, 1 / share, 1 / (1 - share)).where((share > 0) & (share < 1), 1.0)
+        keys = torch.rand(self.low.shape, generator=generator).log() / weight
         chosen = keys.topk(count, dim=1, sorted=False).indices.to(self.low.device)
         return _Batch(
             self.points.gather(1, chosen[..., None].expand(-1, -1, 3)),
@@ -176,7 +185,7 @@ class _Solver:
         moves = self._moved(delta[:, length:])
         trial = self._linearise(u, moves)
         better = torch.isfinite(trial[2]) & (trial[2] < cost)
-        self.damping = torch.where(better, self.damping * 0.3, self.damping * 4).clamp(1e-6, 1e6)
+        self.damping = torch.where(better, self.damping * 0.3, self.damping * 4).clamp(LEAST_DAMPING, 1e6)
         self.u = torch.where(better[:, None], u, self.u)
         self.moves = [new if kept else old for new, old, kept in zip(moves, self.moves, better.tolist(), strict=True)]
         self.now = (
@@ -225,7 +234,9 @@ class _Solver:
             # In the user's units a small model cannot buy a small residual.
             residual, jacobian = residual * scale, jacobian * scale[..., None]
             weight = residual.abs().clamp_min(self.settings.floor).reciprocal()
-            weighted = jacobian * torch.where(residual != 0, weight, 0)[..., None]
+            # Beyond the clamp the loss is flat: there the network's slope says nothing of it.
+            active = (residual != 0) & (distance.abs() < self.clamp)
+            weighted = jacobian * torch.where(active, weight, 0)[..., None]
             gradient += (weighted.mT @ residual[..., None])[..., 0]
             normal += weighted.mT @ jacobian
             cost += _huber(residual, self.settings.floor).sum(1)

@@ -8,10 +8,12 @@ import trimesh
 from trimesh.visual import ColorVisuals
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import check_folder, replacing
 
 OUTPUT_FORMATS = (".ply", ".obj", ".glb", ".stl")
 MINIMUM_POINTS = 100
+# Squares of larger coordinates leave the range of single precision.
+LARGEST_COORDINATE = 1e15
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,15 @@ def read_geometry(path: Path) -> Geometry:
 
 
 def check_vertices(vertices: np.ndarray, name: str) -> None:
-    """Raise `InputError` unless there is at least one vertex and all coordinates are finite."""
+    """Raise `InputError` unless there is at least one vertex and all coordinates are finite and of sane size."""
     if len(vertices) == 0:
         raise InputError(f"{name} holds no vertices")
     bad = ~np.isfinite(vertices).all(axis=1)
     if bad.any():
         raise InputError(f"{name} has {bad.sum()} vertices with NaN or infinite coordinates; remove them")
+    largest = np.abs(vertices).max()
+    if largest > LARGEST_COORDINATE:
+        raise InputError(f"{name} has coordinates up to {largest:.2g}; at most {LARGEST_COORDINATE:g} can be computed")
 
 
 def write_mesh(path: Path, vertices: np.ndarray, faces: np.ndarray, observed: np.ndarray | None = None) -> None:
@@ -81,8 +86,7 @@ def check_output(path: Path) -> None:
         raise InputError(f"cannot write {path}: {path.suffix or 'no suffix'} is not one of {known}")
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; name a file")
-    if any(folder.exists() and not folder.is_dir() for folder in path.parents):
-        raise InputError(f"cannot write {path}: a file stands where its folder should be; choose another folder")
+    check_folder(path.parent)
 
 
 def observed_colors(observed: np.ndarray) -> np.ndarray:
@@ -111,8 +115,10 @@ def _cloud_normals(parts: list) -> np.ndarray | None:
     """Normals of a lone point cloud, which trimesh keeps only in the file's raw columns."""
     if len(parts) != 1 or not isinstance(parts[0], trimesh.PointCloud):
         return None
-    columns = parts[0].metadata.get("_ply_raw", {}).get("vertex", {}).get("data")
-    if columns is None or not all(name in columns.dtype.names for name in ("nx", "ny", "nz")):
+    columns = parts[0].metadata.get("_ply_raw", {}).get("vertex", {}).get("data", {})
+    # A structured array of a binary file, a dictionary of a text file.
+    names = columns.dtype.names if isinstance(columns, np.ndarray) else columns
+    if not all(name in names for name in ("nx", "ny", "nz")):
         return None
     normals = np.stack([columns[name].reshape(-1) for name in ("nx", "ny", "nz")], axis=1).astype(np.float64)
     return normals if np.isfinite(normals).all() else None

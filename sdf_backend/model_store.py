@@ -17,6 +17,7 @@ from torch import Tensor
 from sdf_backend.decoder import Decoder, DecoderSettings, FoldedDecoder
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
+from sdf_backend.pose import axis_rotation
 
 FORMAT = "sdf-shapes-model-1"
 STARTER_MODELS = Path(__file__).parent / "starter_models"
@@ -126,7 +127,12 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
         reason = str(error).splitlines()[0]
         raise InputError(f"the model {path} does not fit its own description: {reason}; fetch it again") from error
     finite = all(bool(torch.isfinite(value).all()) for value in tensors.values())
-    if not finite or codes.shape[1:] != (card.decoder["code_length"],) or len(codes) != len(card.shapes):
+    if (
+        not finite
+        or len(codes) == 0
+        or codes.shape[1:] != (card.decoder["code_length"],)
+        or len(codes) != len(card.shapes)
+    ):
         raise InputError(f"the model {path} holds unusable weights or codes; fetch it again")
     return Model(card, decoder.to(device).eval().requires_grad_(False), codes)
 
@@ -146,7 +152,9 @@ class ModelStore:
 
     def paths(self) -> dict[str, Path]:
         """Name and file of every model; a later folder's model replaces an earlier one's of the same name."""
-        return {path.stem: path for folder in self.folders for path in sorted(folder.glob(f"*{SUFFIX}"))}
+        files = (path for folder in self.folders for path in sorted(folder.glob(f"*{SUFFIX}")))
+        # A hidden one is what a killed writer left.
+        return {path.stem: path for path in files if not path.name.startswith(".")}
 
     def find(self, name: str) -> Path:
         """The file of a model, by its name or by its own path; raises `InputError` that lists the known names."""
@@ -162,6 +170,18 @@ def _card(metadata: dict[str, str], path: Path) -> ModelCard:
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path} is not a model of this project (format {metadata.get('format')!r}, not {FORMAT!r})")
     try:
-        return ModelCard(**json.loads(metadata["card"]))
+        card = ModelCard(**json.loads(metadata["card"]))
+        _check_card(card)
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"the model {path} has an unreadable description: {error}") from error
+    return card
+
+
+def _check_card(card: ModelCard) -> None:
+    """Raise `ValueError` or `TypeError` where a field is not what the other parts rely on."""
+    axis_rotation(card.up, card.front, "-z")
+    if not (card.clamp > 0 and isinstance(card.decoder, dict) and isinstance(card.shapes, list)):
+        raise ValueError(f"clamp {card.clamp!r}, decoder {card.decoder!r}, {len(card.shapes)} shapes")
+    for source in card.sources:
+        if not (isinstance(source["licence"], str) and isinstance(source["shapes"], int)):
+            raise TypeError(f"source {source!r}")

@@ -176,6 +176,8 @@ def train(
                     norm=report.code_norm,
                     speed=report.samples_a_second,
                 )
+                if not stderr.is_terminal and report.epoch % settings.checkpoint_every == 0:
+                    stderr.print(f"epoch {report.epoch} of {settings.epochs}: loss {report.loss:.5f}", highlight=False)
 
             trainer.run(show)
         stdout.print(f"model: {output / data.category}.safetensors", soft_wrap=True)

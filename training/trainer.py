@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sdf_backend.decoder import Decoder, DecoderSettings, initial_codes
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import check_folder, replacing
 from sdf_backend.model_store import Model, ModelCard, save_model
 from sdf_backend.pose import axis_vector
 from training.dataset import Dataset, ShapeRecord
@@ -156,7 +156,11 @@ class Trainer:
         self.history: list[EpochReport] = []
 
     def run(self, on_epoch: Callable[[EpochReport], None] = lambda report: None) -> Model:
-        """Train to the end and write the finished model; returns it."""
+        """Train to the end and write the finished model; returns it.
+
+        Raises `InputError` where `output` cannot be written and where the loss is no longer a number.
+        """
+        check_folder(self.output)
         while self.epoch < self.settings.epochs:
             report = self._run_epoch()
             self.history.append(report)
@@ -216,10 +220,16 @@ class Trainer:
             raise InputError(f"{path} does not exist; there is nothing to resume")
         try:
             with safe_open(path, framework="pt") as file:
-                meta, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                meta, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
-            raise InputError(f"the checkpoint {path} is damaged: {error}; start again without --resume") from error
+            raise InputError(f"{path} is damaged: {error}; start again without --resume") from error
         self._check_same(meta, path)
+        try:
+            self._restore(meta, tensors)
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise InputError(f"{path} is damaged: {error}; start again without --resume") from error
+
+    def _restore(self, meta: dict[str, str], tensors: dict[str, Tensor]) -> None:
         self.decoder.load_state_dict(
             {name.removeprefix("decoder."): value for name, value in tensors.items() if name.startswith("decoder.")}
         )
@@ -238,6 +248,8 @@ class Trainer:
         self.history = [EpochReport(**row) for row in json.loads(meta["history"])]
 
     def _check_same(self, meta: dict[str, str], path: Path) -> None:
+        if not {"settings", "shapes", "epoch", "history"} <= meta.keys():
+            raise InputError(f"{path} is no checkpoint of this trainer; use another folder")
         before, now = json.loads(meta["settings"]), json.loads(json.dumps(asdict(self.settings)))
         # Running longer than first meant changes nothing that was done so far.
         free = {"epochs", "checkpoint_every", "picture_every"}

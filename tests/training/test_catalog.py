@@ -15,7 +15,8 @@ from training.collect import COLUMNS, collect
 
 # One triangle in a part that is kept and one, far away, in a part named beacon.
 TRIANGLE = "numvert 3\n0 0 0\n1 0 0\n0 2 0\nnumsurf 1\nSURF 0x10\nmat 0\nrefs 3\n0 0 0\n1 0 0\n2 0 0\nkids 0\n"
-AC_FILE = f'AC3Db\nOBJECT world\nkids 2\nOBJECT poly\nname "wing"\n{TRIANGLE}OBJECT poly\nname "Beacon1"\nloc 9 9 9\n{TRIANGLE}'
+WING, BEACON = f'OBJECT poly\nname "wing"\n{TRIANGLE}', f'OBJECT poly\nname "Beacon1"\nloc 9 9 9\n{TRIANGLE}'
+AC_FILE = f"AC3Db\nOBJECT world\nkids 2\n{WING}{BEACON}"
 
 
 def write_box(path: Path, size: tuple[float, float, float] = (1.0, 2.0, 3.0)) -> Path:
@@ -33,9 +34,7 @@ def test_a_shapenet_v1_tree_is_listed_by_its_model_names(tmp_path: Path) -> None
         write_box(tmp_path / "02691156" / name / "model.obj")
     write_box(tmp_path / "03001627" / "chair" / "model.obj")
     entries = list_meshes(tmp_path, Layout.SHAPENET1, "02691156")
-    assert entries == [
-        CatalogEntry(name, tmp_path / "02691156" / name / "model.obj", "train") for name in ("a1", "b2")
-    ]
+    assert entries == [CatalogEntry(name, tmp_path / "02691156" / name / "model.obj", "train") for name in ("a1", "b2")]
 
 
 def test_a_shapenet_v2_tree_is_listed_by_its_model_names(tmp_path: Path) -> None:
@@ -181,7 +180,13 @@ def test_a_split_file_of_another_category_is_refused(tmp_path: Path) -> None:
 ROW = dict.fromkeys(COLUMNS, "") | {"category": "airplanes", "split": "train", "licence": "GPL-2", "creator": "Ada"}
 PLANE = {**ROW, "package": "planes", "member": "Aircraft/Cub/Models/cub.ac", "family": "cub"}
 # A row-major quarter turn about x: y -> z, z -> -y.
-SHIP = {**ROW, "category": "ships", "archive": "boats.sh3f", "member": "boat/boat.obj", "rotation": "1 0 0 0 0 -1 0 1 0"}
+SHIP = {
+    **ROW,
+    "category": "ships",
+    "archive": "boats.sh3f",
+    "member": "boat/boat.obj",
+    "rotation": "1 0 0 0 0 -1 0 1 0",
+}
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def command(source: Path, output: Path, *options: str) -> list[str]:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
 def outcomes_of(finished: subprocess.CompletedProcess[str]) -> dict[str, Outcome]:
@@ -111,7 +111,7 @@ def test_a_run_killed_on_the_way_goes_on_and_ends_with_the_same_bits(
     killed = subprocess.Popen(
         command(source, output), cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while not list(shapes.glob("[!.]*.npz")) and time.monotonic() < deadline:
         time.sleep(0.002)
     os.killpg(killed.pid, signal.SIGKILL)

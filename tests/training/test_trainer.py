@@ -21,17 +21,17 @@ from sdf_backend.decoder import DecoderSettings
 from sdf_backend.errors import InputError
 from sdf_backend.model_store import Model, load_model
 from training.dataset import Dataset, ShapeRecord, save_samples
-from training.sampling import SampleSettings, sample_mesh
+from training.sampling import BOUND, SampleSettings, sample_mesh
 from training.trainer import PRESETS, EpochReport, ResidentSamples, Trainer, TrainSettings, chosen_preset
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"cube": (1, 1, 1), "plank": (2, 0.4, 1), "rod": (0.4, 0.4, 2), "tower": (0.6, 2, 0.6)}
 TINY = TrainSettings(
-    decoder=DecoderSettings(code_length=4, width=32, layers=8, skip_at=4, dropout=0.0),
+    decoder=DecoderSettings(code_length=4, width=64, layers=8, skip_at=4, dropout=0.0),
     epochs=40,
     shapes_a_step=2,
     points_a_shape=256,
-    decoder_rate=5e-3,
+    decoder_rate=2e-3,
     code_rate=5e-3,
     halve_every=25,
     bfloat16=False,
@@ -58,11 +58,13 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return dataset
 
 
+DRAW = Trainer._draw
+
+
 @pytest.fixture(autouse=True)
-def without_pictures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Pictures take a second each; one test draws them."""
-    if "pictures" not in request.keywords:
-        monkeypatch.setattr(Trainer, "_draw", lambda trainer: None)
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take a second each; two tests draw them."""
+    monkeypatch.setattr(Trainer, "_draw", lambda trainer: None)
 
 
 def same_weights(one: Model, other: Model) -> bool:
@@ -87,13 +89,13 @@ def interrupted(boxes: Dataset, settings: TrainSettings, output: Path, epoch: in
         Trainer(boxes, settings, output).run(stop_after(epoch))
 
 
-def test_the_loss_falls_to_a_quarter_and_the_boxes_are_learnt(boxes: Dataset, tmp_path: Path) -> None:
+def test_the_loss_falls_to_a_third_and_the_boxes_are_learnt(boxes: Dataset, tmp_path: Path) -> None:
     reports: list[EpochReport] = []
-    settings = replace(TINY, epochs=150, halve_every=60, points_a_shape=512)
+    settings = replace(TINY, epochs=200, halve_every=80, points_a_shape=512)
     model = Trainer(boxes, settings, tmp_path).run(reports.append)
-    assert [report.epoch for report in reports] == list(range(1, 151))
+    assert [report.epoch for report in reports] == list(range(1, 201))
     first, last = (np.mean([report.loss for report in part]) for part in (reports[:2], reports[-5:]))
-    assert last < first / 4
+    assert last < first / 3
     # Box by box: the decoder's sign is that of the analytic distance nearly everywhere.
     for index, name in enumerate(model.card.shapes):
         samples = boxes.load(name)
@@ -117,7 +119,9 @@ def test_a_stopped_run_that_is_resumed_ends_with_the_same_bits(
     resumed = trainer.run()
     assert same_weights(whole, resumed)
     histories = [json.loads((tmp_path / folder / "history.json").read_text()) for folder in ("whole", "stopped")]
-    assert [row["loss"] for row in histories[0]] == [row["loss"] for row in histories[1]]
+    losses = [[row["loss"] for row in history] for history in histories]
+    assert losses[0] == losses[1]
+    assert losses[0][-1] < losses[0][0]  # something was learnt, or equal bits mean nothing
 
 
 RUN = """
@@ -177,7 +181,7 @@ def test_a_finished_run_can_go_on_for_longer(boxes: Dataset, tmp_path: Path) -> 
     ("changed", "named"),
     [
         (replace(TINY, decoder_rate=1e-3), "decoder_rate"),
-        (replace(TINY, decoder=replace(TINY.decoder, width=40)), "decoder"),
+        (replace(TINY, decoder=replace(TINY.decoder, width=72)), "decoder"),
         (replace(TINY, seed=1), "seed"),
     ],
 )
@@ -299,10 +303,10 @@ def test_half_of_the_drawn_samples_are_inside_and_all_belong_to_their_shape(boxe
     assert ((distances < 0).sum(1) == 250).all()
     for row, index in enumerate(shapes.tolist()):
         samples = boxes.load(boxes.records[index].name)
-        known = {
-            point.tobytes(): distance for point, distance in zip(samples.points, samples.distances, strict=True)
-        }
-        drawn = [known[point.tobytes()] for point in points[row].numpy()]  # a KeyError: a point of another shape
+        cells = np.round(samples.points / BOUND * 32767).astype(int).tolist()
+        known = {tuple(cell): distance for cell, distance in zip(cells, samples.distances, strict=True)}
+        places = np.round(points[row].numpy() / BOUND * 32767).astype(int).tolist()
+        drawn = [known[tuple(place)] for place in places]  # a KeyError: a point of another shape
         assert np.allclose(drawn, distances[row].numpy(), atol=1e-3)  # distances are held in half precision
 
 
@@ -378,19 +382,14 @@ def test_an_empty_training_split_is_refused(boxes: Dataset, tmp_path: Path) -> N
         Trainer(replace(boxes, records=records), TINY, tmp_path)
 
 
-@pytest.mark.pictures
-def test_pictures_show_the_losses_and_the_shapes(boxes: Dataset, tmp_path: Path) -> None:
-    before = torch.get_rng_state()
-    Trainer(boxes, replace(TINY, epochs=2, picture_every=2), tmp_path).run()
-    torch.set_rng_state(before)
+def test_pictures_are_drawn_and_drawing_them_changes_no_weight(
+    boxes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Trainer(boxes, replace(DROPPING, epochs=2), tmp_path / "plain").run()
+    monkeypatch.setattr(Trainer, "_draw", DRAW)
+    drawn = Trainer(boxes, replace(DROPPING, epochs=2, picture_every=1), tmp_path / "drawn").run()
+    assert same_weights(plain, drawn)
     for name in ("loss.png", "reconstructions.png"):
-        with Image.open(tmp_path / name) as image:
+        with Image.open(tmp_path / "drawn" / name) as image:
             image.load()
             assert len(image.convert("RGB").getcolors(1 << 20) or []) > 20
-
-
-@pytest.mark.pictures
-def test_drawing_pictures_changes_no_weight(boxes: Dataset, tmp_path: Path) -> None:
-    plain = Trainer(boxes, replace(DROPPING, epochs=3, picture_every=1000), tmp_path / "plain").run()
-    drawn = Trainer(boxes, replace(DROPPING, epochs=3, picture_every=1), tmp_path / "drawn").run()
-    assert same_weights(plain, drawn)
