@@ -22,7 +22,7 @@ from sdf_backend.extract import ExtractSettings, extract_surface
 from sdf_backend.fit import Fit, FitSettings, fit_codes, same_length
 from sdf_backend.mesh_files import Geometry
 from sdf_backend.model_store import Model, ModelCard, ModelStore, load_model, read_card
-from sdf_backend.observations import Observations, ObservationSettings, observe_points, observe_whole_mesh
+from sdf_backend.observations import Observations, ObservationSettings, check_cloud, observe_points, observe_whole_mesh
 from sdf_backend.pose import Freedom, Similarity, axis_rotation
 from sdf_backend.pose_search import PoseSearchSettings, search_poses
 from sdf_backend.signed_distance import surface_points
@@ -373,6 +373,7 @@ def _observe_surface(source: Source, seed: int) -> Observations:
     geometry = source.geometry
     if len(geometry.faces) == 0:
         return observe_points(geometry.vertices, geometry.normals, source.sensor, seed=seed)
+    check_cloud(geometry.vertices)
     rng = np.random.default_rng(seed)
     points, _ = surface_points(geometry.vertices[geometry.faces], ObservationSettings().surface_points, rng)
     return observe_points(points, None, source.sensor, seed=seed)

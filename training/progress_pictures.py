@@ -33,7 +33,7 @@ def draw_losses(history: list["EpochReport"], path: Path) -> None:
         figure.savefig(temporary, dpi=100, format="png")
 
 
-def draw_reconstructions(model: Model, dataset: Dataset, path: Path, count: int = 6, resolution: int = 192) -> None:
+def draw_reconstructions(model: Model, dataset: Dataset, path: Path, count: int = 6, resolution: int = 128) -> None:
     """Picture some training shapes: the surface that was prepared, and the decoder's for the shape's own code."""
     decoder = model.folded(torch.float32)
     images, labels = [], []

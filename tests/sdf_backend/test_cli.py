@@ -219,8 +219,6 @@ def huge(path: Path) -> None:
     write_cloud(path, half_sphere() * 1e300)
 
 
-# signed_distance.surface_points divides by an area of zero.
-NOT_YET = pytest.mark.xfail(raises=AssertionError, strict=True)
 BAD_INPUTS: list[tuple[Callable[[Path], None], str]] = [
     (missing, "does not exist"),
     (garbage, "cannot be read as a mesh or point file"),
@@ -230,19 +228,13 @@ BAD_INPUTS: list[tuple[Callable[[Path], None], str]] = [
     (one_place, "in one place"),
     (one_line, "in one plane"),
     (one_plane, "in one plane"),
-    (a_mesh_in_one_place, "degenerate"),
+    (a_mesh_in_one_place, "in one place"),
     (a_flat_mesh, "in one plane"),
     (huge, "has coordinates up to 5e+299"),
 ]
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        pytest.param(*case, id=case[0].__name__, marks=[NOT_YET] * (case[0] is a_mesh_in_one_place))
-        for case in BAD_INPUTS
-    ],
-)
+@pytest.mark.parametrize(("spoil", "message"), [pytest.param(*case, id=case[0].__name__) for case in BAD_INPUTS])
 @pytest.mark.parametrize("command", ["complete", "interpolate"])
 def test_bad_input_is_one_line_and_leaves_nothing(
     tmp_path: Path, command: str, spoil: Callable[[Path], None], message: str

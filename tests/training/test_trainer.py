@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from sdf_backend.decoder import DecoderSettings
 from sdf_backend.errors import InputError
 from sdf_backend.model_store import Model, load_model
+from training import progress_pictures
 from training.dataset import Dataset, ShapeRecord, save_samples
 from training.sampling import BOUND, SampleSettings, sample_mesh
 from training.trainer import PRESETS, EpochReport, ResidentSamples, Trainer, TrainSettings, chosen_preset
@@ -387,6 +389,9 @@ def test_pictures_are_drawn_and_drawing_them_changes_no_weight(
 ) -> None:
     plain = Trainer(boxes, replace(DROPPING, epochs=2), tmp_path / "plain").run()
     monkeypatch.setattr(Trainer, "_draw", DRAW)
+    # What a decoder says after two epochs fills all of space; finely, that takes a minute.
+    quick = partial(progress_pictures.draw_reconstructions, count=2, resolution=32)
+    monkeypatch.setattr(progress_pictures, "draw_reconstructions", quick)
     drawn = Trainer(boxes, replace(DROPPING, epochs=2, picture_every=1), tmp_path / "drawn").run()
     assert same_weights(plain, drawn)
     for name in ("loss.png", "reconstructions.png"):
