@@ -202,6 +202,8 @@ def surface_points(triangles: np.ndarray, count: int, rng: np.random.Generator) 
     """Area-weighted random points, (count, 3), and the triangles they lie on, (count,)."""
     edges = triangles[:, 1:] - triangles[:, :1]
     area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
+    if not area.sum() > 0:
+        raise InputError("all faces are degenerate")
     which = rng.choice(len(triangles), size=count, p=area / area.sum())
     u, v = rng.random((2, count, 1))
     folded = u + v > 1

@@ -158,6 +158,8 @@ def train(
         trainer = Trainer(data, settings, output, choose_device(device))
         if resume:
             trainer.resume()
+        elif trainer.has_checkpoint():
+            raise InputError(f"{output} holds a run already; go on with --resume, or choose another folder")
         columns = (
             BarColumn(),
             MofNCompleteColumn(),

@@ -210,6 +210,10 @@ class Trainer:
         with replacing(self.output / HISTORY_FILE) as temporary:
             temporary.write_text(meta["history"])
 
+    def has_checkpoint(self) -> bool:
+        """Whether `output` holds a run that starting anew would overwrite."""
+        return (self.output / CHECKPOINT_FILE).exists()
+
     def resume(self) -> None:
         """Go on where the last checkpoint in `output` was written.
 

@@ -16,15 +16,25 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
+from typer.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from sdf_backend.decoder import DecoderSettings
 from sdf_backend.errors import InputError
 from sdf_backend.model_store import Model, load_model
 from training import progress_pictures
+from training.cli import app
 from training.dataset import Dataset, ShapeRecord, save_samples
 from training.sampling import BOUND, SampleSettings, sample_mesh
-from training.trainer import PRESETS, EpochReport, ResidentSamples, Trainer, TrainSettings, chosen_preset
+from training.trainer import (
+    CHECKPOINT_FILE,
+    PRESETS,
+    EpochReport,
+    ResidentSamples,
+    Trainer,
+    TrainSettings,
+    chosen_preset,
+)
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"cube": (1, 1, 1), "plank": (2, 0.4, 1), "rod": (0.4, 0.4, 2), "tower": (0.6, 2, 0.6)}
@@ -398,3 +408,11 @@ def test_pictures_are_drawn_and_drawing_them_changes_no_weight(
         with Image.open(tmp_path / "drawn" / name) as image:
             image.load()
             assert len(image.convert("RGB").getcolors(1 << 20) or []) > 20
+
+
+def test_starting_anew_over_an_old_run_is_refused(boxes: Dataset, tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT_FILE).write_bytes(b"an old run")
+    result = CliRunner().invoke(app, ["train", str(boxes.folder), "-o", str(tmp_path), "--device", "cpu"])
+    assert result.exit_code == 1
+    assert "--resume" in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == b"an old run"

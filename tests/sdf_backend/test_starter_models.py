@@ -1,0 +1,50 @@
+"""The models that ship do what the README says of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from sdf_backend.engine import Engine, Quality, Source, TaskSettings
+from sdf_backend.mesh_files import read_geometry
+from sdf_backend.model_store import STARTER_MODELS, ModelStore, load_model, read_card
+from sdf_backend.pose import Freedom
+from training.metrics import chamfer, sample_surface
+
+DEMO = Path(__file__).parents[2] / "demo"
+NAMES = sorted(path.stem for path in STARTER_MODELS.glob("*.safetensors"))
+
+
+def test_aeroplanes_ship() -> None:
+    assert "airplanes" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_starter_model_is_small_and_says_where_it_comes_from(name: str) -> None:
+    path = ModelStore().find(name)
+    card = read_card(path)
+    assert path.stat().st_size < 8e6
+    assert card.name == name and len(card.shapes) >= 50
+    assert all(source["licence"] not in ("", "unknown") and source["creator"] for source in card.sources)
+    assert {"unknown", "complete"} <= set(card.accuracy)
+    assert path.with_suffix(".md").is_file()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_codes_of_a_starter_model_are_a_distribution(name: str) -> None:
+    model = load_model(ModelStore().find(name))
+    assert np.linalg.eigvalsh(model.covariance.numpy()).min() > 0
+    assert float(model.codes.norm(dim=1).max()) <= 1.001
+
+
+def test_the_demonstration_scan_is_completed_nearer_to_the_truth_than_it_was() -> None:
+    scan, truth = read_geometry(DEMO / "scan.ply"), read_geometry(DEMO / "truth.ply")
+    settings = TaskSettings(resolution=128, pose=Freedom.NONE, quality=Quality.PREVIEW)
+    [shape] = Engine(device="cpu").complete("airplanes", [Source(scan)], settings)
+    rng = np.random.default_rng(0)
+    true_points, _ = sample_surface(truth.vertices, truth.faces, 10_000, rng)
+    made_points, _ = sample_surface(shape.vertices, shape.faces, 10_000, rng)
+    assert chamfer(made_points, true_points) < 0.25 * chamfer(scan.vertices, true_points)
+    mesh = trimesh.Trimesh(shape.vertices, shape.faces, process=False)
+    assert mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0
