@@ -16,8 +16,8 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
-from typer.testing import CliRunner
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from sdf_backend.decoder import DecoderSettings
 from sdf_backend.errors import InputError
