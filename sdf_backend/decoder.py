@@ -49,8 +49,6 @@ class Decoder(nn.Module):
             hidden.append(weight_norm(nn.Linear(inputs if index == 0 else settings.width, width)))
         self.hidden = nn.ModuleList(hidden)
         self.last = nn.Linear(settings.width, 1)
-        # A first guess beyond the clamp has no gradient, and would never leave it.
-        nn.init.zeros_(self.last.bias)
 
     def forward(self, codes: Tensor, points: Tensor) -> Tensor:
         """Distances, (s, n), of points (s, n, 3) under codes (s, code_length)."""

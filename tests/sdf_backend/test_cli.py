@@ -400,7 +400,9 @@ def test_a_process_that_is_given_nonsense_prints_one_line_and_exits_with_one(tmp
     finished = run("complete", tmp_path / "input.obj", "-o", tmp_path / "whole.ply", *QUICK)
     assert (finished.returncode, finished.stdout) == (1, "")
     [line] = finished.stderr.splitlines()
-    assert line.startswith(f"error: {tmp_path / 'input.obj'} cannot be read")
+    # Whether nonsense passes for text without vertices depends on how its bytes are decoded.
+    assert line.startswith(f"error: {tmp_path / 'input.obj'} ")
+    assert "cannot be read" in line or "holds no vertices" in line
     assert not (tmp_path / "whole.ply").exists()
 
 
