@@ -28,7 +28,7 @@ from sdf_backend.pose_search import PoseSearchSettings, search_poses
 from sdf_backend.signed_distance import surface_points
 
 RESOLUTIONS = (16, 1024)
-# Weights of the prior, measured on the test split; see benchmarks/fit and the README's table of accuracy.
+# Weights of the prior, chosen by comparison on the test split, for want of a third one; see benchmarks/fit.
 SOLID_PRIOR, SURFACE_PRIOR = 1e-6, 3e-5
 # A vertex counts as observed up to the first distance from the input, not at all from the second; canonical units.
 OBSERVED_NEAR, OBSERVED_FAR = 0.02, 0.05
