@@ -23,7 +23,7 @@ from scipy.spatial import KDTree
 from benchmarks.shared import DatasetOption, ModelOption, console, load, show, test_observations
 from sdf_backend.engine import EXTRACTION_BATCH, Quality, solid_settings
 from sdf_backend.extract import Extraction, ExtractSettings, extract_dense, extract_surface
-from sdf_backend.fit import fit_codes, same_length
+from sdf_backend.fit import fit_codes
 from sdf_backend.model_store import Model, ModelStore, load_model
 
 TOLERANCE = 1e-5
@@ -42,7 +42,7 @@ def main(
 ) -> None:
     """Print the table."""
     loaded, data, names = load(model, dataset, device)
-    observed = same_length(test_observations(data, names))
+    observed = test_observations(data, names)
     codes = torch.stack([fit.code for fit in fit_codes(loaded, observed, solid_settings(Quality.STANDARD, 0))])
     rows = []
     for cells, compared in zip(resolution, dense, strict=True):

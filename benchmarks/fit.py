@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.shared import DatasetOption, ModelOption, load, show, test_observations
 from sdf_backend.engine import Quality, solid_settings
-from sdf_backend.fit import AdamSettings, Fit, fit_codes, fit_codes_with_adam, same_length
+from sdf_backend.fit import AdamSettings, Fit, fit_codes, fit_codes_with_adam
 
 # A start has failed where the fit explains the shape this much worse than Adam's does.
 FAILED = 1.5
@@ -31,7 +31,7 @@ def main(
 ) -> None:
     """Print the table."""
     loaded, data, names = load(model, dataset, device)
-    observed = same_length(test_observations(data, names))
+    observed = test_observations(data, names)
     dtype = torch.float32 if float32 else torch.bfloat16
     fit_codes(loaded, observed, solid_settings(Quality.PREVIEW, 0, dtype))  # warms up caches and thread pools
     adam = fit_codes_with_adam(loaded, observed, AdamSettings(dtype=dtype))

@@ -7,19 +7,23 @@ The data's way is short: mesh or points -> observations -> code and pose -> mesh
 Every task takes a batch and a `progress` callback, which hears of every step and may raise `Cancelled` to end the task.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.spatial import KDTree
 
+from sdf_backend.content_cache import ContentCache, content_key
 from sdf_backend.devices import choose_device
 from sdf_backend.errors import InputError
-from sdf_backend.extract import ExtractSettings, extract_surface
-from sdf_backend.fit import Fit, FitSettings, fit_codes, same_length
+from sdf_backend.extract import EmptySurfaceError, Extraction, ExtractSettings, extract_surface
+from sdf_backend.fit import Fit, FitSettings, StageWatch, fit_codes
 from sdf_backend.mesh_files import Geometry
 from sdf_backend.model_store import Model, ModelCard, ModelStore, load_model, read_card
 from sdf_backend.observations import Observations, ObservationSettings, check_cloud, observe_points, observe_whole_mesh
@@ -35,6 +39,8 @@ OBSERVED_NEAR, OBSERVED_FAR = 0.02, 0.05
 # On a CPU the activations of a batch should stay in its cache; a GPU wants to be kept busy.
 EXTRACTION_BATCH = {"cpu": 4096, "cuda": 1 << 18}
 MAXIMUM_STEPS, MAXIMUM_SAMPLES = 1000, 1000
+# Cells an axis of a mesh that is shown while the real one is computed: a tenth of a second on two cores.
+PREVIEW_RESOLUTION = 48
 
 
 class Phase(StrEnum):
@@ -48,6 +54,10 @@ class Phase(StrEnum):
 
 
 Progress = Callable[[Phase, float], None]
+
+
+# Hears of a coarse mesh of one source: its number, vertices (n, 3) in the input's frame, and faces (m, 3).
+Preview = Callable[[int, np.ndarray, np.ndarray], None]
 
 
 def _silent(phase: Phase, fraction: float) -> None:
@@ -136,25 +146,55 @@ class Shape:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-class Engine:
-    """Holds loaded models on one device and does the tasks."""
+Observe = Callable[[Source, int], Observations]
 
-    def __init__(self, store: ModelStore | None = None, device: str = "auto") -> None:
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a fit found of one source: all that is needed to make its shape at any resolution.
+
+    code : (code_length,) float32; pose : canonical frame -> the source's frame
+    surface : (m, 3) float64, the points of the source that were observed
+    """
+
+    code: np.ndarray
+    pose: Similarity
+    residual: float
+    explained: float
+    steps: int
+    surface: np.ndarray
+
+
+class Engine:
+    """Holds loaded models on one device and does the tasks.
+
+    With a `cache` the same content is neither fitted nor extracted twice. Models that together take more than
+    `model_bytes` are let go, the least recently used first.
+    """
+
+    def __init__(
+        self,
+        store: ModelStore | None = None,
+        device: str = "auto",
+        cache: ContentCache | None = None,
+        model_bytes: int = 4 << 30,
+    ) -> None:
         self.store = store or ModelStore()
         self.device = choose_device(device)
-        self._models: dict[str, Model] = {}
+        self.cache, self.model_bytes = cache, model_bytes
+        self._models: dict[Path, _Loaded] = {}
 
     def models(self) -> list[ModelCard]:
         """What every known model says of itself, sorted by name."""
         return [read_card(path) for _, path in sorted(self.store.paths().items())]
 
+    def loaded_models(self) -> list[str]:
+        """Names of the models in memory, the least recently used first."""
+        return [loaded.model.card.name for loaded in self._models.values()]
+
     def model(self, name: str, progress: Progress = _silent) -> Model:
         """A model by name, loaded once; raises `InputError` that lists the known ones."""
-        if name not in self._models:
-            progress(Phase.LOADING, 0.0)
-            self._models[name] = load_model(self.store.find(name), self.device)
-            progress(Phase.LOADING, 1.0)
-        return self._models[name]
+        return self._loaded(name, progress).model
 
     def complete(
         self,
@@ -162,12 +202,13 @@ class Engine:
         sources: Sequence[Source],
         settings: TaskSettings = TaskSettings(),
         progress: Progress = _silent,
+        preview: Preview | None = None,
     ) -> list[Shape]:
         """Complete partial meshes or point clouds: whole, closed meshes in their own frames.
 
         Raises `InputError` for input that no shape can be fitted to, and for an unknown model.
         """
-        return self._fit_and_extract(model, sources, settings, _observe_surface, progress)
+        return self._fit_and_extract(model, sources, settings, _observe_surface, progress, preview)
 
     def reconstruct(
         self,
@@ -175,12 +216,13 @@ class Engine:
         sources: Sequence[Source],
         settings: TaskSettings = TaskSettings(),
         progress: Progress = _silent,
+        preview: Preview | None = None,
     ) -> list[Shape]:
         """Explain whole meshes, inside and outside, by the model.
 
         Raises `InputError` for meshes that enclose nothing.
         """
-        return self._fit_and_extract(model, sources, settings, _observe_solid, progress)
+        return self._fit_and_extract(model, sources, settings, _observe_solid, progress, preview)
 
     def interpolate(
         self,
@@ -194,24 +236,28 @@ class Engine:
 
         Raises `InputError` for fewer than two inputs or steps.
         """
-        if len(sources) < 2:
-            raise InputError(f"interpolation needs at least two shapes; {len(sources)} given")
-        if not len(sources) <= steps <= MAXIMUM_STEPS:
-            raise InputError(f"{steps} steps between {len(sources)} shapes; use {len(sources)} to {MAXIMUM_STEPS}")
-        loaded = self.model(model, progress)
-        clock = _Clock()
-        observed = _observe_all(sources, settings, _observe_any, progress)
-        fits = self._fit(loaded, observed, settings, progress, clock)
-        codes = np.stack([_array(fit.code) for fit in fits])
-        places = np.linspace(0, len(fits) - 1, steps)
-        shapes = []
-        for index, place in enumerate(places):
-            left = min(int(place), len(fits) - 2)
-            share = place - left
-            code = (1 - share) * codes[left] + share * codes[left + 1]
-            pose = fits[left].pose.towards(fits[left + 1].pose, share)
-            shapes.append(self.shape_of(model, code, pose, settings, _slice(progress, index, steps)))
-        return shapes
+        _check_steps(len(sources), steps)
+        encoded = self._encode(model, sources, settings, _observe_any, progress, None, _Clock())
+        codes, poses = np.stack([one.code for one in encoded]), [one.pose for one in encoded]
+        return self.interpolate_codes(model, codes, poses, steps, settings, progress)
+
+    def interpolate_codes(
+        self,
+        model: str,
+        codes: np.ndarray,
+        poses: Sequence[Similarity],
+        steps: int,
+        settings: TaskSettings = TaskSettings(),
+        progress: Progress = _silent,
+    ) -> list[Shape]:
+        """Shapes on the straight lines between codes, (k, code_length), that stand at k poses; see `interpolate`."""
+        _check_steps(len(codes), steps)
+        places = np.linspace(0, len(codes) - 1, steps)
+        left = np.minimum(places.astype(int), len(codes) - 2)
+        share = places - left
+        between = (1 - share)[:, None] * codes[left] + share[:, None] * codes[left + 1]
+        along = [poses[at].towards(poses[at + 1], part) for at, part in zip(left, share, strict=True)]
+        return self.decode(model, between, along, settings, progress)
 
     def sample(
         self, model: str, count: int, settings: TaskSettings = TaskSettings(), progress: Progress = _silent
@@ -226,10 +272,22 @@ class Engine:
         generator = torch.Generator().manual_seed(settings.seed)
         noise = torch.randn(count, loaded.codes.shape[1], generator=generator).to(self.device)
         codes = loaded.mean + noise @ torch.linalg.cholesky(loaded.covariance).T
-        identity = Similarity.identity()
+        return self.decode(model, _array(codes), [Similarity.identity()] * count, settings, progress)
+
+    def decode(
+        self,
+        model: str,
+        codes: np.ndarray,
+        poses: Sequence[Similarity],
+        settings: TaskSettings = TaskSettings(),
+        progress: Progress = _silent,
+    ) -> list[Shape]:
+        """The shapes of codes, (k, code_length), that stand at k poses."""
+        if len(codes) != len(poses):
+            raise InputError(f"{len(codes)} codes and {len(poses)} poses were given; each code needs one pose")
         return [
-            self.shape_of(model, _array(code), identity, settings, _slice(progress, index, count))
-            for index, code in enumerate(codes)
+            self.shape_of(model, code, pose, settings, _slice(progress, index, len(codes)))
+            for index, (code, pose) in enumerate(zip(codes, poses, strict=True))
         ]
 
     def shape_of(
@@ -241,21 +299,16 @@ class Engine:
         progress: Progress = _silent,
     ) -> Shape:
         """The shape of a code, (code_length,), that stands at `pose`."""
-        loaded = self.model(model, progress)
+        loaded = self._loaded(model, progress)
         clock = _Clock()
-        decoder = loaded.folded(torch.float32)
         latent = torch.as_tensor(code, dtype=torch.float32, device=self.device)[None]
-        if latent.shape != (1, loaded.codes.shape[1]) or not bool(torch.isfinite(latent).all()):
-            raise InputError(f"a code of {model} is {loaded.codes.shape[1]} finite numbers, not {np.shape(code)}")
-        mesh = extract_surface(
-            lambda points: decoder.distances(latent, points[None])[0],
-            ExtractSettings(settings.resolution, clamp=loaded.card.clamp, batch=EXTRACTION_BATCH[self.device.type]),
-            self.device,
-            lambda fraction: progress(Phase.EXTRACTING, fraction),
-        )
+        length = loaded.model.codes.shape[1]
+        if latent.shape != (1, length) or not bool(torch.isfinite(latent).all()):
+            raise InputError(f"a code of {model} is {length} finite numbers, not {np.shape(code)}")
+        mesh = self._mesh_of(loaded, latent, settings.resolution, lambda share: progress(Phase.EXTRACTING, share))
         clock.lap(Phase.EXTRACTING)
         return Shape(
-            loaded.card.name,
+            loaded.model.card.name,
             pose.apply(mesh.vertices),
             mesh.faces,
             np.asarray(code, dtype=np.float32),
@@ -269,23 +322,46 @@ class Engine:
         model: str,
         sources: Sequence[Source],
         settings: TaskSettings,
-        observe: Callable[[Source, int], Observations],
+        observe: Observe,
         progress: Progress,
+        preview: Preview | None,
     ) -> list[Shape]:
         if not sources:
             return []
-        loaded = self.model(model, progress)
         clock = _Clock()
-        observed = _observe_all(sources, settings, observe, progress)
-        clock.lap(Phase.OBSERVING)
-        fits = self._fit(loaded, observed, settings, progress, clock)
+        encoded = self._encode(model, sources, settings, observe, progress, preview, clock)
         shared = {phase: seconds / len(sources) for phase, seconds in clock.seconds.items()}
         shapes = []
-        for index, (fit, seen) in enumerate(zip(fits, observed, strict=True)):
-            part = _slice(progress, index, len(fits))
-            shape = self.shape_of(model, _array(fit.code), fit.pose, settings, part)
-            shapes.append(_described(shape, fit, seen, shared))
+        for index, one in enumerate(encoded):
+            part = _slice(progress, index, len(encoded))
+            shapes.append(_described(self.shape_of(model, one.code, one.pose, settings, part), one, shared))
         return shapes
+
+    def _encode(
+        self,
+        name: str,
+        sources: Sequence[Source],
+        settings: TaskSettings,
+        observe: Observe,
+        progress: Progress,
+        preview: Preview | None,
+        clock: "_Clock",
+    ) -> list[Encoded]:
+        """Fit all sources, as one batch, that the cache does not know."""
+        loaded = self._loaded(name, progress)
+        keys = [self._fit_key(loaded, observe, source, settings) for source in sources]
+        found = [self._recalled(key) for key in keys]
+        missing = [index for index, one in enumerate(found) if one is None]
+        if missing:
+            observed = _observe_all([sources[index] for index in missing], settings, observe, progress)
+            clock.lap(Phase.OBSERVING)
+            coarse = None if preview is None else self._coarse_preview(loaded, missing, preview)
+            fits = self._fit(loaded.model, observed, settings, progress, coarse, clock)
+            for index, fit, seen in zip(missing, fits, observed, strict=True):
+                one = Encoded(_array(fit.code), fit.pose, fit.residual, fit.explained, fit.steps, seen.surface)
+                self._remember(keys[index], one)
+                found[index] = one
+        return [one for one in found if one is not None]
 
     def _fit(
         self,
@@ -293,6 +369,7 @@ class Engine:
         observed: list[Observations],
         settings: TaskSettings,
         progress: Progress,
+        coarse: StageWatch | None,
         clock: "_Clock",
     ) -> list[Fit]:
         """Codes and poses of a batch; where the pose is not known it is searched for shape by shape first."""
@@ -307,9 +384,102 @@ class Engine:
                 for seen, part in zip(observed, _slices(progress, len(observed)), strict=True)
             ]
             clock.lap(Phase.POSING)
-        fits = fit_codes(model, same_length(observed), fitting, poses, settings.pose, _phase(progress, Phase.FITTING))
+        fits = fit_codes(model, observed, fitting, poses, settings.pose, _phase(progress, Phase.FITTING), coarse)
         clock.lap(Phase.FITTING)
         return fits
+
+    def _coarse_preview(self, loaded: "_Loaded", numbers: list[int], preview: Preview) -> StageWatch:
+        """What to do after the first stage of a fit: show what there is so far of the sources `numbers`."""
+
+        def show(stage: int, codes: torch.Tensor, poses: list[Similarity]) -> None:
+            if stage:
+                return
+            for number, code, pose in zip(numbers, codes, poses, strict=True):
+                with suppress(EmptySurfaceError):  # a code may pass through shapes too thin for coarse cells
+                    mesh = self._mesh_of(loaded, code[None], PREVIEW_RESOLUTION, lambda share: None)
+                    preview(number, pose.apply(mesh.vertices), mesh.faces)
+
+        return show
+
+    def _mesh_of(
+        self, loaded: "_Loaded", latent: torch.Tensor, resolution: int, progress: Callable[[float], None]
+    ) -> Extraction:
+        """The canonical mesh of a code, (1, code_length)."""
+        key = content_key("mesh", loaded.digest, _array(latent), resolution) if self.cache else ""
+        known = self.cache.get(key) if self.cache else None
+        if known is not None:
+            return Extraction(known["vertices"], known["faces"], 0)
+        decoder = loaded.model.folded(torch.float32)
+        mesh = extract_surface(
+            lambda points: decoder.distances(latent, points[None])[0],
+            ExtractSettings(resolution, clamp=loaded.model.card.clamp, batch=EXTRACTION_BATCH[self.device.type]),
+            self.device,
+            progress,
+        )
+        if self.cache:
+            self.cache.put(key, {"vertices": mesh.vertices, "faces": mesh.faces})
+        return mesh
+
+    def _loaded(self, name: str, progress: Progress) -> "_Loaded":
+        path = self.store.find(name)
+        written = path.stat().st_mtime_ns
+        loaded = self._models.pop(path, None)
+        if loaded is None or loaded.written != written:
+            progress(Phase.LOADING, 0.0)
+            digest = hashlib.blake2b(path.read_bytes(), digest_size=20).hexdigest()
+            loaded = _Loaded(load_model(path, self.device), digest, written)
+            progress(Phase.LOADING, 1.0)
+        self._models[path] = loaded  # the last is the most recently used
+        while len(self._models) > 1 and sum(one.model.nbytes for one in self._models.values()) > self.model_bytes:
+            del self._models[next(iter(self._models))]
+        return loaded
+
+    def _fit_key(self, loaded: "_Loaded", observe: Observe, source: Source, settings: TaskSettings) -> str:
+        """All that a fit depends on; the resolution is not of it."""
+        if self.cache is None:
+            return ""
+        geometry = source.geometry
+        return content_key(
+            "fit",
+            loaded.digest,
+            str(self.device.type),
+            observe.__name__,
+            [settings.pose, settings.up, settings.front, settings.quality, settings.seed],
+            geometry.vertices,
+            geometry.faces,
+            geometry.normals,
+            source.sensor,
+        )
+
+    def _recalled(self, key: str) -> Encoded | None:
+        arrays = self.cache.get(key) if self.cache else None
+        if arrays is None:
+            return None
+        scale, residual, explained, steps = arrays["numbers"].tolist()
+        pose = Similarity(scale, arrays["rotation"], arrays["translation"])
+        return Encoded(arrays["code"], pose, residual, explained, int(steps), arrays["surface"])
+
+    def _remember(self, key: str, encoded: Encoded) -> None:
+        if self.cache is None:
+            return
+        numbers = [encoded.pose.scale, encoded.residual, encoded.explained, encoded.steps]
+        arrays = {
+            "code": encoded.code,
+            "rotation": encoded.pose.rotation,
+            "translation": encoded.pose.translation,
+            "numbers": np.array(numbers, dtype=np.float64),
+            "surface": encoded.surface,
+        }
+        self.cache.put(key, arrays)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A model in memory: a digest of its file, and when that was written."""
+
+    model: Model
+    digest: str
+    written: int
 
 
 class _Clock:
@@ -325,21 +495,24 @@ class _Clock:
         self._last = now
 
 
-def _described(shape: Shape, fit: Fit, seen: Observations, shared: dict[str, float]) -> Shape:
+def _described(shape: Shape, encoded: Encoded, shared: dict[str, float]) -> Shape:
     """The shape with what its fit says, and how near the input was to each vertex."""
-    return Shape(
-        shape.model,
-        shape.vertices,
-        shape.faces,
-        shape.code,
-        shape.pose,
-        observed_share(shape.vertices, seen.surface, fit.pose.scale),
-        fit.residual,
-        fit.explained,
-        fit.steps,
-        shape.evaluations,
-        shared | shape.seconds,
+    return replace(
+        shape,
+        observed=observed_share(shape.vertices, encoded.surface, encoded.pose.scale),
+        residual=encoded.residual,
+        explained=encoded.explained,
+        steps=encoded.steps,
+        seconds=shared | shape.seconds,
     )
+
+
+def _check_steps(shapes: int, steps: int) -> None:
+    """Raise `InputError` unless `steps` shapes can be laid through `shapes`."""
+    if shapes < 2:
+        raise InputError(f"interpolation needs at least two shapes; {shapes} given")
+    if not shapes <= steps <= MAXIMUM_STEPS:
+        raise InputError(f"{steps} steps between {shapes} shapes; use {shapes} to {MAXIMUM_STEPS}")
 
 
 def observed_share(vertices: np.ndarray, surface: np.ndarray, scale: float) -> np.ndarray:
@@ -358,7 +531,7 @@ def observed_share(vertices: np.ndarray, surface: np.ndarray, scale: float) -> n
 def _observe_all(
     sources: Sequence[Source],
     settings: TaskSettings,
-    observe: Callable[[Source, int], Observations],
+    observe: Observe,
     progress: Progress,
 ) -> list[Observations]:
     observed = []

@@ -9,12 +9,12 @@ squares problem that Levenberg-Marquardt solves in some ten steps where first-or
 sweep through the decoder gives every observation's derivative by the code (see `FoldedDecoder.gradients`). The
 derivative by the point comes with it, so that a pose can be solved for jointly.
 
-All fits of a call are one batch: s shapes, or s starts of one shape.
+All fits of a call are one batch: s shapes, or s starts of one shape. No row of it depends on the others.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ from sdf_backend.pose import Freedom, Similarity
 LEAST_DAMPING = 1e-3
 # An observation counts as explained where the model is this near to it, canonical units.
 EXPLAINED = 0.02
+# Keeps the draws of all stages of all seeds apart.
+MAXIMUM_STAGES = 100
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Fit:
 
 
 Progress = Callable[[float], None]
+# Hears of each stage's end: its number, the codes (s, code_length) and the poses so far.
+StageWatch = Callable[[int, Tensor, list[Similarity]], None]
 
 
 def _silent(fraction: float) -> None:
@@ -81,30 +85,42 @@ def _silent(fraction: float) -> None:
 
 @dataclass
 class _Batch:
-    """Observations of all fits as tensors: points (s, n, 3) in their own frames, low and high (s, n)."""
+    """Observations of all fits as tensors: points (s, n, 3) in their own frames, low and high (s, n).
+
+    Each row holds `sizes`, (s,), observations; what follows them says nothing: an interval without bounds.
+    """
 
     points: Tensor
     low: Tensor
     high: Tensor
+    sizes: Tensor
 
-    def drawn(self, count: int, generator: torch.Generator) -> "_Batch":
-        """A random subset, the same in number for every fit; half of it inside, where there are inside observations.
+    def drawn(self, count: int, seed: int) -> "_Batch":
+        """A random subset of `count` of every fit's; half of it inside, where there are inside observations.
 
         Drawn evenly, thin parts would have so few points inside that they vanish for the good of the rest. A weighted
         draw without replacement keeps the largest u^(1 / weight), u uniform (Efraimidis and Spirakis 2006).
         """
         if count >= self.points.shape[1]:
             return self
-        inside = (self.high < 0).cpu()
-        share = inside.float().mean(1, keepdim=True)
-        weight = torch.where(inside, 1 / share, 1 / (1 - share)).where((share > 0) & (share < 1), 1.0)
-        keys = torch.rand(self.low.shape, generator=generator).log() / weight
-        chosen = keys.topk(count, dim=1, sorted=False).indices.to(self.low.device)
+        chosen = torch.stack([self._draw(row, count, seed) for row in range(len(self.points))])
         return _Batch(
             self.points.gather(1, chosen[..., None].expand(-1, -1, 3)),
             self.low.gather(1, chosen),
             self.high.gather(1, chosen),
+            self.sizes.clamp_max(count),
         )
+
+    def _draw(self, row: int, count: int, seed: int) -> Tensor:
+        """Numbers of the observations drawn of one fit, (count,), padding last where it has not so many."""
+        size = int(self.sizes[row])
+        inside = (self.high[row, :size] < 0).cpu()
+        share = float(inside.float().mean())
+        weight = torch.where(inside, 1 / share, 1 / (1 - share)) if 0 < share < 1 else torch.ones(size)
+        # A generator a row: what is drawn for a shape must not depend on the others in its batch.
+        keys = torch.rand(size, generator=torch.Generator().manual_seed(seed)).log() / weight
+        chosen = keys.topk(min(count, size), sorted=False).indices
+        return torch.cat([chosen, torch.arange(size, size + count - len(chosen))]).to(self.low.device)
 
 
 def fit_codes(
@@ -114,31 +130,35 @@ def fit_codes(
     poses: list[Similarity] | None = None,
     freedom: Freedom = Freedom.NONE,
     progress: Progress = _silent,
+    staged: StageWatch | None = None,
 ) -> list[Fit]:
     """Fit one code, and the pose as far as `freedom` says, to each element of `observations`.
 
     Parameters
     ----------
-    observations : one a fit, each in its own frame; all must have the same number of points (see `same_length`)
+    observations : one a fit, each in its own frame
     poses : first estimate of canonical -> observed frame, one a fit; identity where None
     progress : called at every step with the share done; may raise to cancel
+    staged : called at the end of every stage with what there is so far
 
     Raises
     ------
-    InputError : no observations, or of different lengths
+    InputError : no observations
     """
     start = time.perf_counter()
     poses = poses or [Similarity.identity()] * len(observations)
     solver = _Solver(model, _batched(observations, poses, model.device), settings, freedom)
-    generator = torch.Generator().manual_seed(settings.seed)
     total, done = sum(steps for steps, _ in settings.stages), 0
     with torch.inference_mode():
-        for steps, count in settings.stages:
-            solver.look_at(solver.all.drawn(count, generator))
+        for stage, (steps, count) in enumerate(settings.stages):
+            solver.look_at(solver.all.drawn(count, seed=settings.seed * MAXIMUM_STAGES + stage))
             for _ in range(steps):
                 solver.step()
                 done += 1
                 progress(done / total)
+            if staged is not None:
+                codes, moves, _ = solver.result()
+                staged(stage, codes, [pose.compose(move) for pose, move in zip(poses, moves, strict=True)])
         codes, moves, cost = solver.result()
     seconds = (time.perf_counter() - start) / len(observations)
     fits = []
@@ -240,11 +260,12 @@ class _Solver:
             gradient += (weighted.mT @ residual[..., None])[..., 0]
             normal += weighted.mT @ jacobian
             cost += _huber(residual, self.settings.floor).sum(1)
-        return self._with_prior(gradient, normal, cost, points.shape[1], u, moves)
+        return self._with_prior(gradient, normal, cost, u, moves)
 
     def _with_prior(
-        self, gradient: Tensor, normal: Tensor, cost: Tensor, count: int, u: Tensor, moves: list[Similarity]
+        self, gradient: Tensor, normal: Tensor, cost: Tensor, u: Tensor, moves: list[Similarity]
     ) -> tuple[Tensor, Tensor, Tensor]:
+        count = self.batch.sizes[:, None]
         length, prior = u.shape[1], self.settings.prior
         offsets = u
         weights = torch.full((length,), prior, device=u.device)
@@ -254,8 +275,8 @@ class _Solver:
             weights = torch.cat([weights, prior * self.pose_prior])
         return (
             gradient / count + weights * offsets,
-            normal / count + torch.diag(weights),
-            cost / count + 0.5 * (weights * offsets.square()).sum(1),
+            normal / count[..., None] + torch.diag(weights),
+            cost / count[:, 0] + 0.5 * (weights * offsets.square()).sum(1),
         )
 
 
@@ -334,8 +355,9 @@ def fit_codes_with_adam(
     codes = (torch.randn(shape, generator=generator) * settings.first_sigma).to(model.device).requires_grad_()
     optimiser = torch.optim.Adam([codes], lr=settings.rate)
     decoder = model.folded(settings.dtype)
-    inside = [torch.nonzero(low < 0)[:, 0] for low in batch.low.cpu()]
-    outside = [torch.nonzero(low >= 0)[:, 0] for low in batch.low.cpu()]
+    rows = [low[:size] for low, size in zip(batch.low.cpu(), batch.sizes.tolist(), strict=True)]
+    inside = [torch.nonzero(low < 0)[:, 0] for low in rows]
+    outside = [torch.nonzero(low >= 0)[:, 0] for low in rows]
     for step in range(settings.steps):
         optimiser.param_groups[0]["lr"] = settings.rate * (0.1 if step >= settings.steps // 2 else 1.0)
         chosen = torch.stack(
@@ -397,29 +419,22 @@ def assess(
     return float(residual), float(explained)
 
 
-def same_length(observations: list[Observations], seed: int = 0) -> list[Observations]:
-    """Draw from the longer ones so that all have as many points as the shortest: one batch needs one length."""
-    count = min(len(observed.points) for observed in observations)
-    rng = np.random.default_rng(seed)
-    kept = []
-    for observed in observations:
-        rows = np.sort(rng.permutation(len(observed.points))[:count])
-        kept.append(replace(observed, points=observed.points[rows], low=observed.low[rows], high=observed.high[rows]))
-    return kept
-
-
 def _batched(observations: list[Observations], poses: list[Similarity], device: torch.device) -> _Batch:
-    """Observations in the frames of the first poses, stacked."""
-    lengths = {len(observed.points) for observed in observations}
-    if len(lengths) != 1 or 0 in lengths:
-        raise InputError(f"observations of {sorted(lengths)} points cannot be fitted as one batch; use same_length")
+    """Observations in the frames of the first poses, stacked; shorter ones are filled up with what says nothing."""
+    sizes = [len(observed.points) for observed in observations]
+    if not sizes or 0 in sizes:
+        raise InputError(f"observations of {sizes} points cannot be fitted; each needs at least one")
 
-    def stack(arrays: list[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.stack(arrays)).float().to(device)
+    def stack(arrays: list[np.ndarray], rest: float) -> Tensor:
+        filled = np.full((len(arrays), max(sizes), *arrays[0].shape[1:]), rest, dtype=np.float32)
+        for row, array in zip(filled, arrays, strict=True):
+            row[: len(array)] = array
+        return torch.from_numpy(filled).to(device)
 
     pairs = list(zip(observations, poses, strict=True))
     return _Batch(
-        stack([pose.inverse().apply(observed.points) for observed, pose in pairs]),
-        stack([observed.low / pose.scale for observed, pose in pairs]),
-        stack([observed.high / pose.scale for observed, pose in pairs]),
+        stack([pose.inverse().apply(observed.points) for observed, pose in pairs], 0),
+        stack([observed.low / pose.scale for observed, pose in pairs], -np.inf),
+        stack([observed.high / pose.scale for observed, pose in pairs], np.inf),
+        torch.tensor(sizes, device=device),
     )

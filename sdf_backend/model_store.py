@@ -80,6 +80,11 @@ class Model:
         """Where the weights are."""
         return self.codes.device
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights and codes."""
+        return self.codes.nbytes + sum(parameter.nbytes for parameter in self.decoder.parameters())
+
     def folded(self, dtype: torch.dtype) -> FoldedDecoder:
         """The decoder for evaluation in `dtype`; made once, since a finished model's weights do not change."""
         if dtype not in self._folds:

@@ -1,15 +1,19 @@
 """The tasks, on spheres: where they stand, how large they are, that they are closed."""
 
+import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
 
+from sdf_backend.content_cache import ContentCache
 from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings, observed_share
 from sdf_backend.errors import Cancelled, InputError
 from sdf_backend.mesh_files import Geometry
-from sdf_backend.model_store import ModelStore
+from sdf_backend.model_store import Model, ModelStore, save_model
 from sdf_backend.pose import Freedom, Similarity
 
 KNOWN = TaskSettings(resolution=48, pose=Freedom.NONE, quality=Quality.PREVIEW)
@@ -165,3 +169,86 @@ def test_observed_shares_fall_with_distance_and_scale_with_the_object() -> None:
 
 def test_models_say_what_they_are(engine: Engine) -> None:
     assert "spheres" in [card.name for card in engine.models()]
+
+
+@pytest.fixture
+def cached(models_folder: Path, tmp_path: Path) -> Engine:
+    return Engine(ModelStore(models_folder), "cpu", ContentCache(tmp_path / "cache"))
+
+
+def phases(task: Callable[..., list[Shape]], *arguments: object) -> tuple[list[Shape], set[Phase]]:
+    """What a task gives, and the phases that it went through."""
+    heard: set[Phase] = set()
+    shapes = task(*arguments, progress=lambda phase, fraction: heard.add(phase))
+    return shapes, heard
+
+
+def test_the_same_again_is_neither_fitted_nor_extracted(cached: Engine, engine: Engine) -> None:
+    [first], _ = phases(cached.complete, "spheres", [cap()], KNOWN)
+    [again], heard = phases(cached.complete, "spheres", [cap()], KNOWN)
+    [plain] = engine.complete("spheres", [cap()], KNOWN)
+    assert not heard & {Phase.FITTING, Phase.EXTRACTING}
+    for other in (again, plain):
+        np.testing.assert_array_equal(other.vertices, first.vertices)
+        np.testing.assert_array_equal(other.observed, first.observed)
+        assert (other.residual, other.explained, other.steps) == (first.residual, first.explained, first.steps)
+
+
+def test_another_resolution_needs_no_second_fit_but_another_seed_or_input_does(cached: Engine) -> None:
+    cached.complete("spheres", [cap()], KNOWN)
+    [finer], heard = phases(cached.complete, "spheres", [cap()], replace(KNOWN, resolution=64))
+    assert Phase.FITTING not in heard and Phase.EXTRACTING in heard and closed(finer)
+    for source, settings in [(cap(), replace(KNOWN, seed=1)), (cap(0.52), KNOWN)]:
+        assert Phase.FITTING in phases(cached.complete, "spheres", [source], settings)[1]
+
+
+def test_only_what_is_new_of_a_batch_is_fitted(cached: Engine, engine: Engine) -> None:
+    cached.complete("spheres", [cap(0.45)], KNOWN)
+    mixed = cached.complete("spheres", [cap(0.55), cap(0.45)], KNOWN)
+    alone = [engine.complete("spheres", [cap(radius)], KNOWN)[0] for radius in (0.55, 0.45)]
+    for one, other in zip(mixed, alone, strict=True):
+        np.testing.assert_allclose(one.vertices, other.vertices, atol=1e-6)
+
+
+def test_a_model_that_was_replaced_is_read_anew(spheres: Model, tmp_path: Path) -> None:
+    path = tmp_path / "spheres.safetensors"
+    save_model(path, spheres)
+    engine = Engine(ModelStore(tmp_path), "cpu")
+    assert len(engine.model("spheres").codes) == 12
+    save_model(path, replace(spheres, codes=spheres.codes[:6], card=replace(spheres.card, shapes=list("abcdef"))))
+    os.utime(path, ns=(0, 0))
+    assert len(engine.model("spheres").codes) == 6
+
+
+def test_models_beyond_the_bound_are_let_go_the_longest_unused_first(spheres: Model, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        save_model(tmp_path / f"{name}.safetensors", replace(spheres, card=replace(spheres.card, name=name)))
+    engine = Engine(ModelStore(tmp_path), "cpu", model_bytes=2 * spheres.nbytes)
+    for name in ("a", "b", "a", "c"):
+        engine.model(name)
+    assert engine.loaded_models() == ["a", "c"]
+
+
+def test_a_coarse_mesh_is_shown_while_the_fit_runs(engine: Engine) -> None:
+    shown: list[tuple[int, float]] = []
+    heard: list[Phase] = []
+
+    def show(number: int, vertices: np.ndarray, faces: np.ndarray) -> None:
+        assert Phase.EXTRACTING not in heard and trimesh.Trimesh(vertices, faces, process=False).is_watertight
+        shown.append((number, float(np.linalg.norm(vertices, axis=1).mean())))
+
+    sources = [cap(0.45), cap(0.55)]
+    engine.complete("spheres", sources, KNOWN, lambda phase, fraction: heard.append(phase), show)
+    assert [number for number, _ in shown] == [0, 1]
+    assert [size for _, size in shown] == pytest.approx([0.45, 0.55], abs=0.03)
+
+
+def test_codes_that_were_found_can_be_decoded_and_walked_between(engine: Engine) -> None:
+    shapes = engine.complete("spheres", [cap(0.45), cap(0.55)], KNOWN)
+    codes, poses = np.stack([shape.code for shape in shapes]), [shape.pose for shape in shapes]
+    for decoded, shape in zip(engine.decode("spheres", codes, poses, KNOWN), shapes, strict=True):
+        np.testing.assert_array_equal(decoded.vertices, shape.vertices)
+    between = engine.interpolate_codes("spheres", codes, poses, 3, KNOWN)
+    assert [radius(one) for one in between] == pytest.approx([0.45, 0.5, 0.55], abs=0.02)
+    with pytest.raises(InputError, match="each code needs one pose"):
+        engine.decode("spheres", codes, poses[:1], KNOWN)

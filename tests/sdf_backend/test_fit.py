@@ -15,7 +15,6 @@ from sdf_backend.fit import (
     fit_codes,
     fit_codes_with_adam,
     residuals,
-    same_length,
 )
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations, observe_points, observe_samples
@@ -56,13 +55,14 @@ def test_a_cap_of_surface_points_finds_the_whole_sphere(spheres: Model) -> None:
     assert radius_of(spheres, fit.code) == pytest.approx(0.56, abs=0.015)
 
 
-def test_a_batch_gives_what_single_fits_give(spheres: Model) -> None:
-    shapes = [solid_sphere(radius) for radius in (0.45, 0.55)]
-    whole = FitSettings(stages=((12, 10_000),), prior=1e-6, dtype=torch.float32)
-    together = fit_codes(spheres, shapes, whole)
-    alone = [fit_codes(spheres, [shape], whole)[0] for shape in shapes]
+def test_a_batch_gives_what_single_fits_give_however_long_each_is(spheres: Model) -> None:
+    shapes = [solid_sphere(0.45), solid_sphere(0.55, 700), observe_points(directions(150) * 0.5)]
+    drawn = FitSettings(stages=((8, 120), (8, 800)), prior=1e-6, dtype=torch.float32)
+    together = fit_codes(spheres, shapes, drawn)
+    alone = [fit_codes(spheres, [shape], drawn)[0] for shape in shapes]
     for both, single in zip(together, alone, strict=True):
         torch.testing.assert_close(both.code, single.code, atol=2e-3, rtol=1e-3)
+        assert both.cost == pytest.approx(single.cost, rel=1e-3)
 
 
 def test_the_same_seed_gives_the_same_code_bit_for_bit(spheres: Model) -> None:
@@ -161,9 +161,17 @@ def test_progress_hears_of_every_step_and_may_cancel(spheres: Model) -> None:
         fit_codes(spheres, [solid_sphere(0.5)], QUICK, progress=stop)
 
 
-def test_batches_of_different_lengths_are_refused_and_can_be_evened(spheres: Model) -> None:
-    shapes = [solid_sphere(0.5, 500), solid_sphere(0.5, 800)]
-    with pytest.raises(InputError, match="same_length"):
-        fit_codes(spheres, shapes, QUICK)
-    assert {len(shape.points) for shape in same_length(shapes)} == {500}
-    assert len(fit_codes(spheres, same_length(shapes), QUICK)) == 2
+def test_observations_without_points_are_refused(spheres: Model) -> None:
+    with pytest.raises(InputError, match="at least one"):
+        fit_codes(spheres, [], QUICK)
+
+
+def test_every_stage_is_heard_of_with_what_there_is_so_far(spheres: Model) -> None:
+    heard: list[tuple[int, torch.Size, float]] = []
+    fit_codes(
+        spheres,
+        [solid_sphere(0.5)],
+        QUICK,
+        staged=lambda stage, codes, poses: heard.append((stage, codes.shape, poses[0].scale)),
+    )
+    assert heard == [(0, (1, 3), 1.0), (1, (1, 3), 1.0)]

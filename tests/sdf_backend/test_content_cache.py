@@ -1,0 +1,69 @@
+"""The cache: what goes in comes out, whatever happens to its files."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdf_backend.content_cache import ContentCache, content_key
+
+ARRAYS = {"vertices": np.arange(6, dtype=np.float64).reshape(2, 3), "faces": np.zeros((0, 3), dtype=np.int64)}
+
+
+def test_what_goes_in_comes_out_in_another_process_too(tmp_path: Path) -> None:
+    ContentCache(tmp_path).put("key", ARRAYS)
+    found = ContentCache(tmp_path).get("key")
+    assert found is not None and found.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+
+
+def test_an_unknown_key_has_nothing(tmp_path: Path) -> None:
+    assert ContentCache(tmp_path / "not yet there").get("key") is None
+
+
+def test_a_damaged_entry_is_reported_and_forgotten(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = ContentCache(tmp_path)
+    cache.put("key", ARRAYS)
+    [path] = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-9])
+    assert cache.get("key") is None and "unreadable" in caplog.text
+    assert not path.exists()
+
+
+def test_what_cannot_be_written_is_reported_and_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    cache = ContentCache(tmp_path / "file")
+    cache.put("key", ARRAYS)
+    assert cache.get("key") is None and "not kept" in caplog.text
+
+
+def test_the_least_recently_used_go_when_it_is_full(tmp_path: Path) -> None:
+    cache = ContentCache(tmp_path, limit=4_500)
+    array = {"a": np.zeros(1_000, dtype=np.uint8)}
+    for age, key in enumerate(["first", "second", "third"]):
+        cache.put(key, array)
+        os.utime(tmp_path / f"{key}.safetensors", (1_000 + age, 1_000 + age))
+    assert cache.get("first") is not None  # now the most recently used
+    cache.put("fourth", array)
+    cache.put("fifth", array)
+    held = {path.stem for path in tmp_path.iterdir()}
+    assert "second" not in held and {"first", "fourth", "fifth"} <= held
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 4_500
+
+
+def test_keys_tell_values_types_shapes_and_places_apart() -> None:
+    array = np.arange(6, dtype=np.float32)
+    keys = [
+        content_key("a", array),
+        content_key("a", array + 1),
+        content_key("a", array.reshape(2, 3)),
+        content_key("a", array.view(np.int32)),
+        content_key("a", array, None),
+        content_key("a", None, array),
+        content_key("b", array),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert content_key("a", array[::2]) == content_key("a", array[::2].copy())
