@@ -41,7 +41,7 @@ def main(
         for seed in range(seeds):
             fits.append(fit_codes(loaded, observed, solid_settings(quality, seed, dtype)))
         settings = solid_settings(quality, 0, dtype)
-        stages = " + ".join(f"{steps} x {points:,}" for steps, points in settings.stages)
+        stages = " + ".join(f"{stage.steps} x {stage.points:,}" for stage in settings.stages)
         rows.append(_row(f"{quality}: LM, {stages}", [fit for some in fits for fit in some], adam))
     table = Table("solver", "loss", "of Adam's", "worst shape", "s a shape", "of Adam's", "failed starts")
     for row in rows:

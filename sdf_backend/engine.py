@@ -23,17 +23,22 @@ from sdf_backend.content_cache import ContentCache, content_key
 from sdf_backend.devices import choose_device
 from sdf_backend.errors import InputError
 from sdf_backend.extract import EmptySurfaceError, Extraction, ExtractSettings, extract_surface
-from sdf_backend.fit import Fit, FitSettings, StageWatch, fit_codes
+from sdf_backend.fit import Fit, FitSettings, Stage, StageWatch, fit_codes
 from sdf_backend.mesh_files import Geometry
 from sdf_backend.model_store import Model, ModelCard, ModelStore, load_model, read_card
-from sdf_backend.observations import Observations, ObservationSettings, check_cloud, observe_points, observe_whole_mesh
+from sdf_backend.observations import (
+    Observations,
+    ObservationSettings,
+    check_cloud,
+    observe_points,
+    observe_whole_mesh,
+    with_empty_space,
+)
 from sdf_backend.pose import Freedom, Similarity, axis_rotation
 from sdf_backend.pose_search import PoseSearchSettings, search_poses
 from sdf_backend.signed_distance import surface_points
 
 RESOLUTIONS = (16, 1024)
-# Weights of the prior, chosen by comparison on the test split, for want of a third one; see benchmarks/fit.
-SOLID_PRIOR, SURFACE_PRIOR = 1e-6, 3e-5
 # A vertex counts as observed up to the first distance from the input, not at all from the second; canonical units.
 OBSERVED_NEAR, OBSERVED_FAR = 0.02, 0.05
 # On a CPU the activations of a batch should stay in its cache; a GPU wants to be kept busy.
@@ -72,21 +77,29 @@ class Quality(StrEnum):
     FINE = "fine"
 
 
-STAGES = {
-    Quality.PREVIEW: ((10, 1_800), (5, 5_000)),
-    Quality.STANDARD: ((10, 4_000), (8, 8_000), (4, 16_000)),
-    Quality.FINE: ((10, 4_000), (10, 16_000), (8, 40_000)),
+# Chosen by comparison on 16 training families that a decoder was trained without; see training/tuning_families.txt.
+# Signed distances leave little open, so the prior hardly speaks in the end.
+SOLID_STAGES = {
+    Quality.PREVIEW: (Stage(10, 2_000, 1e-3), Stage(6, 5_000, 1e-6, True)),
+    Quality.STANDARD: (Stage(10, 4_000, 1e-3), Stage(8, 8_000, 1e-5), Stage(4, 16_000, 1e-6, True)),
+    Quality.FINE: (Stage(10, 4_000, 1e-3), Stage(10, 16_000, 1e-5), Stage(8, 40_000, 1e-6, True)),
+}
+# Of part of a surface, what was not seen is left to the prior.
+SURFACE_STAGES = {
+    Quality.PREVIEW: (Stage(10, 2_000, 1e-4), Stage(6, 5_000, 1e-5)),
+    Quality.STANDARD: (Stage(10, 4_000, 1e-4), Stage(8, 8_000, 3e-5), Stage(4, 16_000, 1e-5)),
+    Quality.FINE: (Stage(10, 4_000, 1e-4), Stage(10, 16_000, 3e-5), Stage(8, 40_000, 1e-5)),
 }
 
 
 def solid_settings(quality: Quality, seed: int, dtype: torch.dtype = torch.bfloat16) -> FitSettings:
-    """How a code is fitted to signed distances: they leave little open, so the prior hardly speaks."""
-    return FitSettings(stages=STAGES[quality], prior=SOLID_PRIOR, seed=seed, dtype=dtype)
+    """How a code is fitted to signed distances."""
+    return FitSettings(SOLID_STAGES[quality], seed=seed, dtype=dtype)
 
 
 def surface_settings(quality: Quality, seed: int, dtype: torch.dtype = torch.bfloat16) -> FitSettings:
-    """How a code is fitted to part of a surface: what was not seen is left to the prior."""
-    return FitSettings(stages=STAGES[quality], prior=SURFACE_PRIOR, seed=seed, dtype=dtype)
+    """How a code is fitted to part of a surface."""
+    return FitSettings(SURFACE_STAGES[quality], seed=seed, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -375,7 +388,7 @@ class Engine:
         """Codes and poses of a batch; where the pose is not known it is searched for shape by shape first."""
         choose = solid_settings if all(seen.solid for seen in observed) else surface_settings
         fitting = choose(settings.quality, settings.seed)
-        poses = None
+        poses = [Similarity.identity()] * len(observed)
         if settings.pose is not Freedom.NONE:
             turn = axis_rotation(settings.up, settings.front, model.card.front)
             search = PoseSearchSettings(seed=settings.seed)
@@ -384,6 +397,10 @@ class Engine:
                 for seen, part in zip(observed, _slices(progress, len(observed)), strict=True)
             ]
             clock.lap(Phase.POSING)
+        observed = [
+            seen if seen.solid else with_empty_space(seen, pose, model.decoder.settings.mirror_axis, settings.seed)
+            for seen, pose in zip(observed, poses, strict=True)
+        ]
         fits = fit_codes(model, observed, fitting, poses, settings.pose, _phase(progress, Phase.FITTING), coarse)
         clock.lap(Phase.FITTING)
         return fits

@@ -35,13 +35,26 @@ MAXIMUM_STAGES = 100
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Some steps of a fit on one draw of the observations."""
+
+    steps: int
+    """Levenberg-Marquardt steps"""
+    points: int
+    """observations drawn"""
+    prior: float
+    """weight of the code's squared Mahalanobis distance from the training codes' mean"""
+    within_clamp: bool = False
+    """leave out observations where the decoder is beyond the clamp. The loss is flat there, and the slope is hearsay;
+    but as long as a part is missing, as a biplane's second wing at first, that slope alone leads to it."""
+
+
+@dataclass(frozen=True)
 class FitSettings:
     """How a code is fitted by Levenberg-Marquardt."""
 
-    stages: tuple[tuple[int, int], ...] = ((10, 4_000), (8, 8_000), (4, 16_000))
-    """(steps, observations drawn) of each stage"""
-    prior: float = 1e-5
-    """weight of the code's squared Mahalanobis distance from the training codes' mean"""
+    stages: tuple[Stage, ...] = (Stage(10, 4_000, 1e-3), Stage(8, 8_000, 1e-5), Stage(4, 16_000, 1e-6, True))
+    """from coarse to fine, and from what is likely to what is seen"""
     floor: float = 2e-3
     """residuals below this are weighted as in least squares, canonical units"""
     damping: float = 1.0
@@ -148,17 +161,17 @@ def fit_codes(
     start = time.perf_counter()
     poses = poses or [Similarity.identity()] * len(observations)
     solver = _Solver(model, _batched(observations, poses, model.device), settings, freedom)
-    total, done = sum(steps for steps, _ in settings.stages), 0
+    total, done = sum(stage.steps for stage in settings.stages), 0
     with torch.inference_mode():
-        for stage, (steps, count) in enumerate(settings.stages):
-            solver.look_at(solver.all.drawn(count, seed=settings.seed * MAXIMUM_STAGES + stage))
-            for _ in range(steps):
+        for number, stage in enumerate(settings.stages):
+            solver.begin(stage, seed=settings.seed * MAXIMUM_STAGES + number)
+            for _ in range(stage.steps):
                 solver.step()
                 done += 1
                 progress(done / total)
             if staged is not None:
                 codes, moves, _ = solver.result()
-                staged(stage, codes, [pose.compose(move) for pose, move in zip(poses, moves, strict=True)])
+                staged(number, codes, [pose.compose(move) for pose, move in zip(poses, moves, strict=True)])
         codes, moves, cost = solver.result()
     seconds = (time.perf_counter() - start) / len(observations)
     fits = []
@@ -189,9 +202,9 @@ class _Solver:
         )
         self.pose_prior = sigma[self.free].square().reciprocal()
 
-    def look_at(self, batch: _Batch) -> None:
-        """Take another subset of the observations."""
-        self.batch = batch
+    def begin(self, stage: Stage, seed: int) -> None:
+        """Go on with another draw of the observations, weighted against the prior as `stage` says."""
+        self.stage, self.batch = stage, self.all.drawn(stage.points, seed)
         self.now = self._linearise(self.u, self.moves)
 
     def step(self) -> None:
@@ -254,8 +267,9 @@ class _Solver:
             # In the user's units a small model cannot buy a small residual.
             residual, jacobian = residual * scale, jacobian * scale[..., None]
             weight = residual.abs().clamp_min(self.settings.floor).reciprocal()
-            # Beyond the clamp the loss is flat: there the network's slope says nothing of it.
-            active = (residual != 0) & (distance.abs() < self.clamp)
+            active = residual != 0
+            if self.stage.within_clamp:
+                active &= distance.abs() < self.clamp
             weighted = jacobian * torch.where(active, weight, 0)[..., None]
             gradient += (weighted.mT @ residual[..., None])[..., 0]
             normal += weighted.mT @ jacobian
@@ -266,7 +280,7 @@ class _Solver:
         self, gradient: Tensor, normal: Tensor, cost: Tensor, u: Tensor, moves: list[Similarity]
     ) -> tuple[Tensor, Tensor, Tensor]:
         count = self.batch.sizes[:, None]
-        length, prior = u.shape[1], self.settings.prior
+        length, prior = u.shape[1], self.stage.prior
         offsets = u
         weights = torch.full((length,), prior, device=u.device)
         if self.free.any():
@@ -405,7 +419,7 @@ def _l1_gradient(decoder: FoldedDecoder, codes: Tensor, batch: _Batch, chosen: T
 def assess(
     model: Model, code: Tensor, observed: Observations, pose: Similarity, dtype: torch.dtype
 ) -> tuple[float, float]:
-    """Mean absolute residual over all observations, and the share of surface points that the model explains."""
+    """Mean absolute residual over all that was observed, guesses left out, and the share of the surface explained."""
     decoder = model.folded(dtype)
     canonical = _batched([observed], [pose], model.device)
     surface = torch.from_numpy(pose.inverse().apply(observed.surface)).float().to(model.device)
@@ -413,8 +427,9 @@ def assess(
     def distances(points: Tensor) -> Tensor:
         return torch.cat([decoder.distances(code[None], part[None])[0] for part in points.split(CHUNK)])
 
-    found = distances(canonical.points[0])
-    residual = residuals(found, canonical.low[0], canonical.high[0], model.card.clamp).abs().mean()
+    known = slice(len(observed.points) - observed.guessed)
+    found = distances(canonical.points[0, known])
+    residual = residuals(found, canonical.low[0, known], canonical.high[0, known], model.card.clamp).abs().mean()
     explained = (distances(surface).abs() < EXPLAINED).float().mean() if len(surface) else torch.tensor(0.0)
     return float(residual), float(explained)
 

@@ -1,16 +1,19 @@
 """Meshes and point clouds -> what a code is fitted to: points at which the signed distance is known to lie somewhere.
 
 Every observation is a point and an interval [low, high] that holds its distance: a signed sample has low = high, a
-surface point 0 = low = high, free space between a sensor and what it saw 0 <= distance. One rule then serves all of
+surface point 0 = low = high, free space between a sensor and what it saw 0 <= distance; both bounds infinite mean
+beyond the clamp, however far. One rule then serves all of
 them: the residual is how far the decoder's value lies outside of the interval.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from sdf_backend.errors import InputError
 from sdf_backend.mesh_files import MINIMUM_POINTS, check_vertices
+from sdf_backend.pose import Similarity
 from sdf_backend.signed_distance import (
     Signs,
     clean_mesh,
@@ -22,6 +25,9 @@ from sdf_backend.signed_distance import (
 )
 
 FREE = np.inf
+# Points of empty space to one observed point, how far away from all of these they begin, and how far beyond the
+# observed points' box they reach, canonical units.
+EMPTY_SHARE, EMPTY_DISTANCE, EMPTY_MARGIN = 1.0, 0.1, 0.1
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Observations:
     low, high : (n,) float64, the interval of the signed distance; infinite where it is open
     surface : (m, 3) float64, points that lie on the surface
     solid : the distances are known on both sides of all of the surface
+    guessed : how many of the points, the last ones, are guesses, by which a fit is not judged
     """
 
     points: np.ndarray
@@ -39,6 +46,7 @@ class Observations:
     high: np.ndarray
     surface: np.ndarray
     solid: bool = False
+    guessed: int = 0
 
     def transformed(self, scale: float, rotation: np.ndarray, translation: np.ndarray) -> "Observations":
         """The same under x -> scale * rotation @ x + translation; distances scale along."""
@@ -48,6 +56,7 @@ class Observations:
             self.high * scale,
             scale * self.surface @ rotation.T + translation,
             self.solid,
+            self.guessed,
         )
 
 
@@ -150,6 +159,42 @@ def observe_samples(points: np.ndarray, distances: np.ndarray, surface: np.ndarr
     """Observe signed distance samples: points (n, 3), distances (n,), and points on the surface (m, 3)."""
     signed = distances.astype(np.float64)
     return Observations(points.astype(np.float64), signed, signed, surface.astype(np.float64), solid=True)
+
+
+def with_empty_space(observed: Observations, pose: Similarity, mirror_axis: int | None, seed: int = 0) -> Observations:
+    """The same, with the guess that where nothing was observed there is nothing.
+
+    A code that is fitted to part of a surface is free to invent sheets wherever nothing was seen. So points that lie
+    far from all that was observed, and from its mirror image where the category has one, are observed as being beyond
+    the clamp. It is a guess and no knowledge: a part that the training shapes say must be there outweighs it. Outside
+    the box around the observed points nothing is guessed, since what is missing of a broken object may lie there.
+
+    Parameters
+    ----------
+    pose : canonical frame -> the frame of `observed`, as it is known so far
+    mirror_axis : canonical axis along which the category is symmetric
+    """
+    seen = pose.inverse().apply(observed.surface)
+    if mirror_axis is not None:
+        image = seen.copy()
+        image[:, mirror_axis] *= -1
+        seen = np.concatenate([seen, image])
+    rng = np.random.default_rng(seed)
+    count = round(EMPTY_SHARE * len(observed.surface))
+    low, high = np.percentile(seen, [0.5, 99.5], axis=0)
+    around = rng.normal(size=(20 * count, 3))
+    around *= rng.random((20 * count, 1)) ** (1 / 3) / np.linalg.norm(around, axis=1, keepdims=True)
+    around = around[((around > low - EMPTY_MARGIN) & (around < high + EMPTY_MARGIN)).all(axis=1)][: 4 * count]
+    away, _ = KDTree(seen).query(around, distance_upper_bound=EMPTY_DISTANCE)
+    empty = pose.apply(around[np.isinf(away)][:count])
+    beyond = np.full(len(empty), np.inf)
+    return replace(
+        observed,
+        points=np.concatenate([observed.points, empty]),
+        low=np.concatenate([observed.low, beyond]),
+        high=np.concatenate([observed.high, beyond]),
+        guessed=len(empty),
+    )
 
 
 def _beside(surface: np.ndarray, normals: np.ndarray, step: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from sdf_backend.errors import InputError
 from sdf_backend.extract import ExtractSettings, extract_surface
-from sdf_backend.fit import FitSettings, fit_codes
+from sdf_backend.fit import FitSettings, Stage, fit_codes
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations
 from sdf_backend.pose import Freedom, Similarity, axis_vector
@@ -55,7 +55,7 @@ def search_poses(
     fits = fit_codes(
         model,
         [observed] * len(starts),
-        FitSettings(stages=((settings.steps, settings.points),), prior=1e-4, seed=settings.seed),
+        FitSettings((Stage(settings.steps, settings.points, 1e-4),), seed=settings.seed),
         starts,
         freedom,
         progress,

@@ -10,6 +10,7 @@ from sdf_backend.errors import Cancelled, InputError
 from sdf_backend.fit import (
     AdamSettings,
     FitSettings,
+    Stage,
     _batched,
     _Solver,
     fit_codes,
@@ -20,7 +21,7 @@ from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations, observe_points, observe_samples
 from sdf_backend.pose import Freedom, Similarity
 
-QUICK = FitSettings(stages=((8, 300), (6, 1_000)), prior=1e-6, dtype=torch.float32)
+QUICK = FitSettings((Stage(8, 300, 1e-6), Stage(6, 1_000, 1e-6, within_clamp=True)), dtype=torch.float32)
 
 
 def directions(count: int, seed: int = 0) -> np.ndarray:
@@ -57,7 +58,7 @@ def test_a_cap_of_surface_points_finds_the_whole_sphere(spheres: Model) -> None:
 
 def test_a_batch_gives_what_single_fits_give_however_long_each_is(spheres: Model) -> None:
     shapes = [solid_sphere(0.45), solid_sphere(0.55, 700), observe_points(directions(150) * 0.5)]
-    drawn = FitSettings(stages=((8, 120), (8, 800)), prior=1e-6, dtype=torch.float32)
+    drawn = FitSettings((Stage(8, 120, 1e-6), Stage(8, 800, 1e-6)), dtype=torch.float32)
     together = fit_codes(spheres, shapes, drawn)
     alone = [fit_codes(spheres, [shape], drawn)[0] for shape in shapes]
     for both, single in zip(together, alone, strict=True):
@@ -81,7 +82,7 @@ def test_adam_and_levenberg_marquardt_agree(spheres: Model) -> None:
 
 def test_a_strong_prior_holds_the_code_at_the_mean(spheres: Model) -> None:
     [free] = fit_codes(spheres, [solid_sphere(0.6)], QUICK)
-    [held] = fit_codes(spheres, [solid_sphere(0.6)], FitSettings(stages=QUICK.stages, prior=10.0, dtype=torch.float32))
+    [held] = fit_codes(spheres, [solid_sphere(0.6)], FitSettings((Stage(14, 1_000, 10.0),), dtype=torch.float32))
     distance = [float((fit.code - spheres.mean).norm()) for fit in (free, held)]
     assert distance[1] < 0.05 * distance[0]
 
@@ -100,9 +101,10 @@ def test_scale_and_position_are_solved_for_in_any_unit(spheres: Model, scale: fl
 
 def test_the_solver_gradient_is_that_of_its_cost(spheres: Model) -> None:
     observed = observe_points(directions(160) * 0.5)
-    free = FitSettings(prior=0.0, floor=1e9, dtype=torch.float32)
+    free = FitSettings((Stage(1, 1_000, 0.0),), floor=1e9, dtype=torch.float32)
     solver = _Solver(spheres, _batched([observed], [Similarity.identity()], spheres.device), free, Freedom.FREE)
-    solver.batch, solver.clamp = solver.all, 9.0
+    solver.clamp = 9.0
+    solver.begin(free.stages[0], seed=0)
     u = torch.tensor([[0.3, -0.2, 0.5]])
     move = Similarity.from_parameters(np.full(7, 0.05))
 

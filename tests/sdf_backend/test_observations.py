@@ -5,15 +5,20 @@ import pytest
 import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial import KDTree
 
 from sdf_backend.errors import InputError
 from sdf_backend.observations import (
+    EMPTY_DISTANCE,
+    EMPTY_MARGIN,
     Observations,
     ObservationSettings,
     check_cloud,
     observe_points,
     observe_whole_mesh,
+    with_empty_space,
 )
+from sdf_backend.pose import Similarity, axis_rotation
 
 SPHERE = trimesh.creation.icosphere(subdivisions=4, radius=2.0)
 CENTRE = np.array([5.0, -3.0, 1.0])
@@ -105,3 +110,17 @@ def test_the_same_seed_keeps_the_same_points() -> None:
     first, second, other = (observe_points(CLOUD, settings=few, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.points, second.points)
     assert isinstance(other, Observations) and (first.points != other.points).any()
+
+
+def test_where_nothing_was_observed_is_taken_for_empty_but_not_near_it_nor_near_its_mirror_image() -> None:
+    rng = np.random.default_rng(0)
+    wing = rng.uniform([-0.2, -0.01, 0.1], [0.2, 0.01, 0.7], size=(2_000, 3))
+    pose = Similarity(3.0, axis_rotation("+z", "-y", "-x").T, np.array([10.0, 20.0, 30.0]))
+    seen = observe_points(pose.apply(wing))
+    for axis, mirrored in [(2, wing * [1, 1, -1]), (None, wing)]:
+        guessed = with_empty_space(seen, pose, axis)
+        empty = pose.inverse().apply(guessed.points[len(seen.points) :])
+        assert len(empty) > 100 and np.isposinf(guessed.low[len(seen.points) :]).all()
+        assert (np.abs(empty) < np.array([0.2, 0.01, 0.7]) + EMPTY_MARGIN + 0.01).all()
+        for kept in (wing, mirrored):
+            assert KDTree(kept).query(empty)[0].min() > EMPTY_DISTANCE - 1e-9
