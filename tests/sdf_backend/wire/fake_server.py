@@ -1,0 +1,75 @@
+"""A scriptable backend for tests of clients: a bare ROUTER that the test's own thread drives step by step.
+
+It greets, and otherwise says what the test tells it to. Left out: workers, queue, limits, memory of jobs, time.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import zmq
+
+from sdf_backend.wire.codec import Frame, decode, encode
+from sdf_backend.wire.messages import REQUESTS, Hello, Limits, Request, Welcome
+
+# Generous, since the tests share two cores with other work; nothing waits for all of it when it goes well.
+PATIENCE = 30.0
+
+
+class FakeServer:
+    """One ROUTER on the loopback; `port` 0 takes any that is free."""
+
+    def __init__(
+        self, port: int = 0, curve: tuple[bytes, bytes] | None = None, context: zmq.Context | None = None
+    ) -> None:
+        self.context = context or zmq.Context()
+        self._owns_context = context is None
+        self.socket = self.context.socket(zmq.ROUTER)
+        self.socket.set(zmq.ROUTER_MANDATORY, 1)
+        if curve:
+            self.socket.set(zmq.CURVE_SERVER, 1)
+            self.socket.set(zmq.CURVE_PUBLICKEY, curve[0])
+            self.socket.set(zmq.CURVE_SECRETKEY, curve[1])
+        self.socket.bind(f"tcp://127.0.0.1:{port or '*'}")
+        self.address = self.socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+        self.port = int(self.address.rpartition(":")[2])
+        self.welcome: Welcome | None = Welcome("fake 1.0")
+        self.peer = b""
+        self.hellos = 0
+        self.requests: list[Any] = []
+
+    def step(self) -> None:
+        """Read what has come: greetings are answered with `welcome`, the rest is put into `requests`."""
+        while self.socket.poll(0):
+            self.peer, *frames = self.socket.recv_multipart()
+            request: Request = decode(frames, REQUESTS, Limits())
+            if not isinstance(request, Hello):
+                self.requests.append(request)
+                continue
+            self.hellos += 1
+            if self.welcome:
+                self.send(self.welcome)
+
+    def send(self, *messages: Any) -> None:
+        """Send messages to whom was heard last."""
+        for message in messages:
+            self.send_frames(encode(message))
+
+    def send_frames(self, frames: Sequence[Frame]) -> None:
+        self.socket.send_multipart([self.peer, *frames])
+
+    def close(self, linger: int = 0) -> None:
+        self.socket.close(linger)
+        if self._owns_context:
+            self.context.term()
+
+
+def until(condition: Callable[[], Any], *steps: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """Take the steps in turn until the condition holds; gives what it gave."""
+    give_up = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < give_up, "that did not happen"
+        for step in steps:
+            step()
+        time.sleep(0.001)
+    return value

@@ -1,0 +1,47 @@
+"""A key file is read as `keygen` and pyzmq write it; what is wrong with it is said without repeating a secret."""
+
+from pathlib import Path
+
+import pytest
+import zmq
+import zmq.auth
+
+from sdf_backend.wire.keys import read_client_keys
+
+SERVER, _ = zmq.curve_keypair()
+
+
+def test_the_format_is_that_of_pyzmq(tmp_path: Path) -> None:
+    metadata = {"server-key": SERVER.decode(), "name": "artist"}
+    _, path = zmq.auth.create_certificates(tmp_path, "artist", metadata)
+    keys = read_client_keys(path)
+    assert (keys.public, keys.secret) == zmq.auth.load_certificate(path)
+    assert keys.server == SERVER
+
+
+def test_keys_may_hold_what_looks_like_syntax(tmp_path: Path) -> None:
+    """Z85 has "=", "#" and brackets in it."""
+    path = tmp_path / "artist.key_secret"
+    key = "0#=[]1<>#{" * 4
+    path.write_text(f"# a comment = nothing\nserver-key='{key}'\n  public-key = \"{key}\"\n secret-key ={key}\n")
+    assert set(read_client_keys(path)) == {key.encode()}
+
+
+@pytest.mark.parametrize("missing", ["server-key", "public-key", "secret-key"])
+@pytest.mark.parametrize("value", [None, "short", "x" * 41, "~" * 40, "é" * 20, "#" * 40])
+def test_a_key_that_is_none_is_named_and_not_repeated(tmp_path: Path, missing: str, value: str | None) -> None:
+    path = tmp_path / "artist.key_secret"
+    keys: dict[str, str | None] = dict.fromkeys(("server-key", "public-key", "secret-key"), SERVER.decode())
+    keys[missing] = value
+    path.write_text("".join(f'{name} = "{key}"\n' for name, key in keys.items() if key is not None), encoding="utf-8")
+    with pytest.raises(ValueError, match=missing) as caught:
+        read_client_keys(path)
+    assert "keygen" in str(caught.value) and str(path) in str(caught.value)
+    assert value is None or value not in str(caught.value)
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(bytes(range(256)))
+    for name in ("binary", "absent", "."):
+        with pytest.raises(ValueError, match="cannot be read"):
+            read_client_keys(tmp_path / name)
