@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from sdf_backend import serve_cli
 from sdf_backend.console import explained, print_json, stderr, stdout
 from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder
@@ -176,6 +177,9 @@ def list_models(models: Models = None, as_json: AsJson = False) -> None:
             licences = ", ".join(sorted({source["licence"] for source in card.sources}))
             table.add_row(name, str(originals), str(card.decoder["code_length"]), card.front, licences, str(path))
         stdout.print(table)
+
+
+serve_cli.register(app)
 
 
 def _settings(resolution: int, pose: Pose, up: str, front: str, quality: QualityName, seed: int) -> "TaskSettings":

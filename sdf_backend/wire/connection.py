@@ -21,8 +21,8 @@ from .keys import ClientKeys
 from .messages import REPLIES, Error, Hello, Limits, Reply, Welcome
 from .probe import Probe
 
-ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[\w.-]+):([0-9]{1,5})")
-# Messages in either direction that libzmq holds; the rest waits here, where a lost connection does not lose it.
+ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[\w.-]+):([0-9]{1,5})", re.ASCII)
+# Messages in either direction that libzmq holds; the rest waits on this side of it.
 HIGH_WATER_MARK = 64
 # A frame beyond this ends the connection before it is held in memory; the server's own limits are checked later.
 LARGEST_FRAME = 1 << 30
@@ -148,11 +148,14 @@ class Connection:
 
     def _begin(self, now: float) -> None:
         self._deadline = now + self.timing.greeting
-        self._attempt = _Attempt(self._context, self.address, self._keys)
+        self._attempt = _Attempt(self._context, self._keys)
+        try:
+            self._attempt.connect(self.address)
+        except zmq.ZMQError as error:
+            self._fail(f"{self.address} cannot be connected to ({error.strerror}); correct the address", now)
 
     def _watch(self, attempt: "_Attempt", now: float) -> None:
         """Go on with an attempt. Its end is looked for first and acted on last: what arrived before it still counts."""
-        ended = False
         for event, value in attempt.events():
             match event:
                 case zmq.EVENT_CONNECTED:
@@ -161,14 +164,14 @@ class Connection:
                     attempt.agreed = True
                     self._outbox.appendleft(self._hello)
                 case zmq.EVENT_DISCONNECTED if attempt.agreed:
-                    ended = True
+                    attempt.ended = True
                 case _:
                     return self._explain(event, value, now)
         self._flush(attempt, now)
         drained = self._receive(attempt, now)
         if self._attempt is None or not drained:
             return None
-        if ended:
+        if attempt.ended:
             return self._fail(f"the connection to {self.address} has ended; trying again", now)
         return self._check_clocks(attempt, now)
 
@@ -205,7 +208,7 @@ class Connection:
                 now,
             )
         else:
-            self._fail(f"the server at {self.address} hung up while it was greeted", now)
+            self._fail(f"the server at {self.address} hung up while it was greeted; trying again", now)
 
     def _mismatch(self, mechanism: str) -> str:
         if mechanism == "CURVE":
@@ -333,8 +336,8 @@ class Connection:
 class _Attempt:
     """One socket on its way to the server, and the monitor that tells how it fares."""
 
-    def __init__(self, context: zmq.Context, address: str, keys: ClientKeys | None) -> None:
-        self.reached = self.agreed = False
+    def __init__(self, context: zmq.Context, keys: ClientKeys | None) -> None:
+        self.reached = self.agreed = self.ended = False
         self.socket = context.socket(zmq.DEALER)
         # Reconnecting is put off and not forbidden, and IMMEDIATE not set: with either, libzmq drops what has arrived
         # and was not read when the connection ends, a server's last words among it. Nothing is sent before the
@@ -345,7 +348,6 @@ class _Attempt:
             zmq.SNDHWM: HIGH_WATER_MARK,
             zmq.RCVHWM: HIGH_WATER_MARK,
             zmq.MAXMSGSIZE: LARGEST_FRAME,
-            zmq.IPV6: int("[" in address),
         }
         if keys:
             options |= {
@@ -364,6 +366,11 @@ class _Attempt:
             | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
             | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
         )
+
+    def connect(self, address: str) -> None:
+        """Begin; raises `ZMQError` for an address that libzmq does not take."""
+        # With IPv6 switched on, `localhost` would be ::1, where a server on 127.0.0.1 is not found.
+        self.socket.setsockopt(zmq.IPV6, int("[" in address))
         self.socket.connect(address)
 
     def events(self) -> Iterator[tuple[int, int]]:

@@ -162,7 +162,7 @@ def test_a_poll_never_blocks_and_takes_only_some_of_many_messages(scene: Scene) 
 @pytest.mark.parametrize(
     "address",
     ["", "localhost", "127.0.0.1:5577", "tcp://127.0.0.1", "tcp://127.0.0.1:0", "tcp://127.0.0.1:99999", "tcp://:5577",
-     "tcp://*:5577", "http://127.0.0.1:5577", "ipc://x", "inproc://x", "tcp://a b:1", "tcp://127.0.0.1:5577\n"],
+     "tcp://*:5577", "http://127.0.0.1:5577", "ipc://x", "inproc://x", "tcp://a b:1", "tcp://127.0.0.1:5577\n", "tcp://h\u00f6st:5577"],
 )  # fmt: skip
 def test_an_address_that_is_none_is_refused_at_once(address: str) -> None:
     with pytest.raises(ClientError, match="use tcp://HOST:PORT"):
@@ -172,6 +172,12 @@ def test_an_address_that_is_none_is_refused_at_once(address: str) -> None:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("address", ["tcp://[1:::::2]:5577", "tcp://[.]:5577"])
+def test_an_address_that_only_looks_like_one_is_told(address: str) -> None:
+    said = lone_client(address, greeting=1.0)
+    assert said.state is State.CONNECTING and address in said.reason and "address" in said.reason
 
 
 def test_nobody_listens() -> None:
@@ -571,6 +577,22 @@ def test_the_last_words_of_a_server_are_heard(scene: Scene) -> None:
         assert scene.until_told(Error).code == "stopping"
         scene.server = FakeServer(scene.server.port)
         scene.until_state(State.CONNECTED)
+
+
+def test_many_last_words_are_all_heard(scene: Scene) -> None:
+    """More than one poll takes: the end of the connection is not forgotten over them."""
+    job = scene.submit()
+    many = POLL_MESSAGES + 10
+    scene.server.send(*(Accepted(job, number) for number in range(many)))
+    scene.server.close(linger=5000)
+    assert "has ended" in scene.until_state(State.LOST)
+    assert [event.position for event in scene.events if isinstance(event, Accepted)] == list(range(many))
+
+
+def test_an_empty_array_goes_and_comes(scene: Scene) -> None:
+    job = scene.client.submit(Submit(new_job(), "echo", sources=(Source(np.zeros((0, 3))),)))
+    scene.server.send(Result(job, sources=scene.until_asked(Submit).sources))
+    assert scene.until_told(Result).sources[0].vertices.shape == (0, 3)
 
 
 def test_a_server_that_says_nothing_more_is_lost(server: FakeServer) -> None:

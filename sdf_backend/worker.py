@@ -1,0 +1,285 @@
+"""A process that owns one device and does jobs on an engine: `python -m sdf_backend.worker`, started by a server.
+
+The main thread computes. One thread has the socket: it takes jobs and cancellations, sends progress while a job runs,
+and signs of life. The process ends when its standard input does, so that none outlives its server.
+"""
+
+import math
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import zmq
+
+from sdf_backend import log
+from sdf_backend.errors import Cancelled, InputError
+from sdf_backend.log import line, logger
+from sdf_backend.memory import resident_bytes
+from sdf_backend.refusals import refusal
+from sdf_backend.wire.codec import Frame, WireError, decode, encode, read_header
+from sdf_backend.wire.messages import Limits, Preview, Progress, Submit
+from sdf_backend.worker_messages import TO_WORKER, Assignment, Heartbeat, WorkerHello
+
+if TYPE_CHECKING:  # torch takes seconds to load; the server hears why, should that fail
+    from sdf_backend.tasks import Tasks
+
+PROGRESS_SECONDS = 0.4
+# How often the folders of models are looked at while there is nothing to do.
+MODELS_SECONDS = 2.0
+FIRST_PHASE = "starting"
+Vitals = Callable[[], Heartbeat]
+
+
+class Link(threading.Thread):
+    """The thread that talks to the server."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        super().__init__(name="link", daemon=True)
+        self.assignment = assignment
+        self.vitals: Vitals = Heartbeat
+        self._jobs: queue.SimpleQueue[Sequence[Frame]] = queue.SimpleQueue()
+        self._outgoing: deque[Sequence[Frame] | None] = deque()
+        self._progress: Progress | None = None
+        self._cancelled: set[str] = set()
+        self._context = zmq.Context()
+        self._alarm, self._wake = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
+        self._alarm.bind("inproc://wake")
+        self._wake.connect("inproc://wake")
+
+    # --- called by the main thread ---
+
+    def next_job(self, seconds: float) -> Sequence[Frame] | None:
+        """The frames of the next job; None where none has come in that time."""
+        try:
+            return self._jobs.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def begin(self, job: str) -> None:
+        """From now on progress of this job is sent."""
+        self._progress = Progress(job, FIRST_PHASE, 0.0)
+        self._wake.send(b"")
+
+    def check_wanted(self) -> None:
+        """Raise `Cancelled` where the running job is not wanted any more."""
+        if self._progress and self._progress.job in self._cancelled:
+            raise Cancelled(f"the job {self._progress.job} was cancelled")
+
+    def report(self, phase: str, fraction: float) -> None:
+        """What the running job does now. Raises `Cancelled` where it is not wanted any more."""
+        self.check_wanted()
+        assert self._progress
+        self._progress = replace(self._progress, phase=phase, fraction=min(max(fraction, 0.0), 1.0))
+
+    def show(self, preview: Preview) -> None:
+        """A coarse mesh of the running job, sent at once."""
+        self.check_wanted()
+        assert self._progress
+        self.post(encode(replace(self._progress, preview=preview)))
+
+    def end(self, reply: Sequence[Frame]) -> None:
+        """The running job has ended, with this message."""
+        job, self._progress = self._progress, None
+        self.post(reply)
+        if job:
+            self._cancelled.discard(job.job)
+
+    def post(self, frames: Sequence[Frame]) -> None:
+        """Send a message."""
+        self._outgoing.append(frames)
+        self._wake.send(b"")
+
+    def finish(self) -> None:
+        """Send what is still to be sent, and end the thread."""
+        self._outgoing.append(None)
+        self._wake.send(b"")
+        self.join(5)
+
+    # --- the thread ---
+
+    def run(self) -> None:
+        """Talk to the server until `finish`; a process that cannot is of no use."""
+        try:
+            self._talk()
+        except Exception:
+            logger.error(line("worker failed", worker=self.assignment.name, traceback=traceback.format_exc()))
+            os._exit(1)
+
+    def _talk(self) -> None:
+        socket = self._connected()
+        poller = zmq.Poller()
+        for readable in (socket, self._alarm):
+            poller.register(readable, zmq.POLLIN)
+        beat_at = progress_at = 0.0
+        while True:
+            now = time.monotonic()
+            if now >= beat_at:
+                self._outgoing.append(encode(self.vitals()))
+                beat_at = now + self.assignment.heartbeat
+            progress = self._progress
+            if progress is None:
+                progress_at = 0.0
+            elif now >= progress_at:
+                self._outgoing.append(encode(progress))
+                progress_at = now + PROGRESS_SECONDS
+            if not self._send_all(socket):
+                break
+            until = beat_at if self._progress is None else min(beat_at, progress_at)
+            readable = dict(poller.poll(math.ceil(1000 * max(0.0, until - now))))
+            if self._alarm in readable:
+                self._alarm.recv()
+            if socket in readable:
+                self._take(socket.recv_multipart(copy=False))
+        socket.close(linger=1000)
+
+    def _connected(self) -> zmq.Socket:
+        socket = self._context.socket(zmq.DEALER)
+        socket.set(zmq.LINGER, 1000)
+        socket.set(zmq.IDENTITY, self.assignment.identity.encode())
+        socket.set(zmq.CURVE_SERVERKEY, self.assignment.server_key.encode())
+        socket.set(zmq.CURVE_PUBLICKEY, self.assignment.public_key.encode())
+        socket.set(zmq.CURVE_SECRETKEY, self.assignment.secret_key.encode())
+        socket.connect(self.assignment.address)
+        return socket
+
+    def _send_all(self, socket: zmq.Socket) -> bool:
+        """Send what is to be sent; False where that was all for ever."""
+        while self._outgoing:
+            frames = self._outgoing.popleft()
+            if frames is None:
+                return False
+            socket.send_multipart(frames, copy=False)
+        return True
+
+    def _take(self, frames: Sequence[Frame]) -> None:
+        header = read_header(frames, self.assignment.limits)
+        if header.kind == "cancel":
+            if header.job:
+                self._cancelled.add(header.job)
+        else:
+            # The same name may have been cancelled before: an order that came too late says nothing about this job.
+            self._cancelled.discard(header.job or "")
+            self._jobs.put(frames)
+
+
+def main() -> int:
+    """Do jobs until standard input ends."""
+    # Both are for the server, which lets running jobs end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    log.configure()
+    assignment = Assignment.read(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_input, name="lifeline", daemon=True).start()
+    link = Link(assignment)
+    link.start()
+    try:
+        tasks = _tasks(assignment)
+    except Exception as error:
+        code = "bad_input" if isinstance(error, InputError) else "failed"
+        if code == "failed":
+            logger.error(line("worker failed", worker=assignment.name, traceback=traceback.format_exc()))
+        link.post(refusal(code, str(error) or type(error).__name__))
+        link.finish()
+        return 1
+    return _work(assignment, link, tasks)
+
+
+def _end_with_input() -> None:
+    """End the process with its server, whatever it does."""
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os._exit(0)
+
+
+def _tasks(assignment: Assignment) -> "Tasks":
+    from pathlib import Path
+
+    import torch
+
+    from sdf_backend.content_cache import ContentCache
+    from sdf_backend.engine import Engine
+    from sdf_backend.model_store import ModelStore
+    from sdf_backend.tasks import Tasks
+
+    if assignment.threads:
+        torch.set_num_threads(assignment.threads)
+    folder = Path(assignment.models) if assignment.models else None
+    cache = ContentCache(Path(assignment.cache), assignment.cache_bytes) if assignment.cache else None
+    return Tasks(Engine(ModelStore(folder), assignment.device, cache))
+
+
+def _work(assignment: Assignment, link: Link, tasks: "Tasks") -> int:
+    import torch
+
+    from sdf_backend.tasks import device_bytes
+
+    device = tasks.engine.device
+    link.vitals = lambda: Heartbeat(tasks.loaded, resident_bytes(), device_bytes(device))
+    hello, look_at = WorkerHello(str(device), torch.cuda.device_count(), 1, tasks.models()), time.monotonic()
+    link.post(encode(hello))
+    while True:
+        frames = link.next_job(MODELS_SECONDS)
+        if frames is not None and not _do(assignment, link, tasks, frames):
+            link.finish()
+            return 1
+        if time.monotonic() - look_at >= MODELS_SECONDS:
+            look_at, now = time.monotonic(), replace(hello, models=tasks.models())
+            if now != hello:
+                hello = now
+                link.post(encode(hello))
+
+
+def _do(assignment: Assignment, link: Link, tasks: "Tasks", frames: Sequence[Frame]) -> bool:
+    """Do one job and send its end; False where the process can do no more."""
+    from sdf_backend.tasks import OUT_OF_MEMORY, free_memory, is_device_lost, is_out_of_memory
+
+    job, usable = read_header(frames, assignment.limits).job or "", True
+    link.begin(job)
+    try:
+        submit = decode(frames, {Submit.kind: TO_WORKER[Submit.kind]}, assignment.limits)
+        result = tasks.run(submit, link.report, link.show)
+        link.check_wanted()
+        reply = _within(encode(result), assignment.limits, job)
+    except WireError as error:
+        reply = refusal(error.code, str(error), job)
+    except Cancelled:
+        reply = refusal("cancelled", "the job was cancelled", job)
+    except InputError as error:
+        reply = refusal("bad_input", str(error), job)
+    except Exception as error:
+        if is_out_of_memory(error):
+            logger.warning(line("out of memory", worker=assignment.name, job=job, reason=error))
+            reply = refusal("out_of_memory", OUT_OF_MEMORY, job)
+        else:
+            logger.error(line("job failed", worker=assignment.name, job=job, traceback=traceback.format_exc()))
+            reply = refusal("failed", f"{type(error).__name__}: {error}", job)
+            usable = not is_device_lost(error)
+        del error
+        if usable:
+            free_memory(tasks.engine.device)
+    link.end(reply)
+    return usable
+
+
+def _within(frames: list, limits: Limits, job: str) -> list:
+    """The frames of a result; raises `WireError` where they are more than a client reads."""
+    sizes = [memoryview(frame).nbytes for frame in frames[2:]]
+    if sum(sizes) > limits.message_bytes or max(sizes, default=0) > limits.frame_bytes or len(sizes) > limits.frames:
+        raise WireError(
+            "too_large",
+            f"the result has {len(sizes)} arrays of {sum(sizes) >> 20} MiB; lower the resolution or ask for less",
+            job,
+        )
+    return frames
+
+
+if __name__ == "__main__":
+    sys.exit(main())
