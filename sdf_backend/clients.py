@@ -11,7 +11,7 @@ from typing import NamedTuple
 import zmq
 
 from sdf_backend.jobs import size_of
-from sdf_backend.log import line, logger
+from sdf_backend.log import Throttle, line, logger
 from sdf_backend.wire.codec import Frame
 from sdf_backend.wire.messages import Limits
 
@@ -70,6 +70,7 @@ class Clients:
         self.socket.set(zmq.HEARTBEAT_TIMEOUT, 20_000)
         self._clients: dict[bytes, Client] = {}
         self._gone: list[bytes] = []
+        self._lines = Throttle()
         self._partial: list[zmq.Frame] = []
         self._partial_bytes = 0
         self._overlong = False
@@ -174,7 +175,15 @@ class Clients:
         client.backlog.append(outgoing)
         size = sum(size_of(waiting.frames) for waiting in client.backlog)
         if len(client.backlog) > BACKLOG_MESSAGES or (len(client.backlog) > 1 and size > BACKLOG_BYTES):
-            logger.warning(line("client does not read", client=client.name, messages=len(client.backlog), bytes=size))
+            self._lines.warning(
+                (client.address, client.user),
+                "client does not read",
+                client=client.name,
+                user=client.user,
+                address=client.address,
+                messages=len(client.backlog),
+                bytes=size,
+            )
             client.backlog.clear()
 
     def _forget(self, peer: bytes, reason: str) -> None:

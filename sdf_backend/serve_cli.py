@@ -21,6 +21,8 @@ from sdf_backend.wire.client import Client, ClientError
 from sdf_backend.wire.messages import Limits, Status
 from sdf_backend.workers import LocalWorkers, WorkerSettings
 
+# How long `status` tries to reach a backend.
+STATUS_SECONDS = 3.0
 LIMITS_HELP = "a limit, as NAME=VALUE, once for each; " + ", ".join(
     f"{limit.name} ({limit.default:g})" for limit in fields(Limits)
 )
@@ -66,13 +68,13 @@ def serve(
 ) -> None:
     """Run the backend until Ctrl-C; log lines go to stderr."""
     with explained():
-        log.configure()
         limits = _limits(limit or [])
         settings = ServerSettings(bind, limits, silence, grace)
         folder = _cache_folder(cache) if cache_mib else None
         local = WorkerSettings(device, workers, models, folder, cache_mib << 20, stall_seconds, limits=limits)
         pairs = load_keys(keys) if keys else None
         server = Server(settings, lambda context, gate: LocalWorkers(context, gate, local), pairs)
+        log.configure()
         _print_start(server.address, keys, pairs)
         with _stopped_by_signals(server):
             server.run(_print_ready)
@@ -177,7 +179,7 @@ def _print_rows(rows: list[tuple[str, str]]) -> None:
 def _ask_status(address: str, key: Path | None) -> Status:
     try:
         with Client(address, key, name="status") as client:
-            return client.wait_status()
+            return client.wait_status(STATUS_SECONDS)
     except ClientError as error:
         raise InputError(f"{error}") from None
 

@@ -87,7 +87,17 @@ def test_there_are_sources_to_check() -> None:
 HEAVY = {"torch", "trimesh", "scipy", "skimage", "igl", "embreex", "safetensors", "typer", "rich", "matplotlib"}
 
 
-@pytest.mark.parametrize("module", ["sdf_backend", "sdf_backend.errors", "sdf_backend.files"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "sdf_backend",
+        "sdf_backend.errors",
+        "sdf_backend.files",
+        "sdf_backend.server",
+        "sdf_backend.worker",
+        "sdf_backend.wire.client",
+    ],
+)
 def test_a_bare_import_loads_nothing_heavy(module: str) -> None:
     program = f"import sys, {module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     finished = subprocess.run(
