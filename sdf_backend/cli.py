@@ -18,6 +18,7 @@ from sdf_backend.mesh_files import OUTPUT_FORMATS, check_output, read_geometry, 
 
 if TYPE_CHECKING:  # torch takes a second to load; `--help` and wrong usage should not wait for it
     from sdf_backend.engine import Engine, Shape, Source, TaskSettings
+    from sdf_backend.remote import RemoteEngine
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -48,6 +49,7 @@ class QualityName(StrEnum):
     FINE = "fine"
 
 
+LOCAL_DEVICE = "auto"
 InputFile = Annotated[Path, typer.Argument(help="mesh or point file; a file without faces is a point cloud")]
 OutputFile = Annotated[Path, typer.Option("-o", help=f"mesh to write: {', '.join(OUTPUT_FORMATS)}")]
 OutputFolder = Annotated[Path, typer.Option("-o", help="folder for the meshes")]
@@ -58,8 +60,10 @@ Up = Annotated[str, typer.Option(help="the input's axis that points up")]
 Front = Annotated[str, typer.Option(help="the input's axis that points ahead (pose aligned)")]
 QualityOption = Annotated[QualityName, typer.Option(help="how long the fit may take")]
 Seed = Annotated[int, typer.Option(min=0, help="the same seed gives the same mesh")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; of this computer")]
 Models = Annotated[Path | None, typer.Option(help="folder with more models; also SDF_BACKEND_MODELS")]
+Address = Annotated[str | None, typer.Option(help="a backend that does the work, such as tcp://127.0.0.1:5577")]
+Key = Annotated[Path | None, typer.Option(help="your key file, where the backend asks for one")]
 AsJson = Annotated[bool, typer.Option("--json", help="print for a script to read")]
 Format = Annotated[Suffix, typer.Option("--format", help="format of the meshes")]
 
@@ -76,15 +80,20 @@ def complete(
     sensor: Annotated[str | None, typer.Option(help="from where the input was seen: X,Y,Z in its own frame")] = None,
     quality: QualityOption = QualityName.STANDARD,
     seed: Seed = 0,
-    device: Device = "auto",
+    device: Device = LOCAL_DEVICE,
     models: Models = None,
+    address: Address = None,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Complete part of a surface: a whole, closed mesh in the input's own place and scale."""
     with explained():
         settings = _settings(resolution, pose, up, front, quality, seed)
-        shape = _fitted("complete", source, output, model, settings, sensor, device, models)
-        _report([(output, shape)], as_json)
+        check_output(output)
+        observed = _source(source, sensor)
+        with _engine(device, models, address, key) as engine, _watched() as watch:
+            shapes = engine.complete(model, [observed], settings, watch)
+        _report(_written(shapes, [output]), as_json)
 
 
 @app.command()
@@ -98,15 +107,20 @@ def reconstruct(
     front: Front = "-y",
     quality: QualityOption = QualityName.STANDARD,
     seed: Seed = 0,
-    device: Device = "auto",
+    device: Device = LOCAL_DEVICE,
     models: Models = None,
+    address: Address = None,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain a whole mesh, inside and outside, by the model."""
     with explained():
         settings = _settings(resolution, pose, up, front, quality, seed)
-        shape = _fitted("reconstruct", source, output, model, settings, None, device, models)
-        _report([(output, shape)], as_json)
+        check_output(output)
+        observed = _source(source, None)
+        with _engine(device, models, address, key) as engine, _watched() as watch:
+            shapes = engine.reconstruct(model, [observed], settings, watch)
+        _report(_written(shapes, [output]), as_json)
 
 
 @app.command()
@@ -122,8 +136,10 @@ def interpolate(
     quality: QualityOption = QualityName.STANDARD,
     seed: Seed = 0,
     suffix: Format = Suffix.PLY,
-    device: Device = "auto",
+    device: Device = LOCAL_DEVICE,
     models: Models = None,
+    address: Address = None,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Walk straight lines between the codes of two or more shapes."""
@@ -131,10 +147,9 @@ def interpolate(
         settings = _settings(resolution, pose, up, front, quality, seed)
         check_folder(output)
         inputs = [_source(path, None) for path in sources]
-        engine = _engine(device, models)
-        with _watched() as watch:
+        with _engine(device, models, address, key) as engine, _watched() as watch:
             shapes = engine.interpolate(model, inputs, steps, settings, watch)
-        _report(_written(shapes, output, "step", suffix), as_json)
+        _report(_written(shapes, _numbered(output, "step", suffix, len(shapes))), as_json)
 
 
 @app.command()
@@ -145,18 +160,19 @@ def sample(
     resolution: Resolution = 256,
     seed: Seed = 0,
     suffix: Format = Suffix.PLY,
-    device: Device = "auto",
+    device: Device = LOCAL_DEVICE,
     models: Models = None,
+    address: Address = None,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw new shapes from the distribution of a model's training codes, in the canonical frame."""
     with explained():
         settings = _settings(resolution, Pose.KNOWN, "+y", "-z", QualityName.STANDARD, seed)
         check_folder(output)
-        engine = _engine(device, models)
-        with _watched() as watch:
+        with _engine(device, models, address, key) as engine, _watched() as watch:
             shapes = engine.sample(model, count, settings, watch)
-        _report(_written(shapes, output, "sample", suffix), as_json)
+        _report(_written(shapes, _numbered(output, "sample", suffix, len(shapes))), as_json)
 
 
 @app.command(name="models")
@@ -189,11 +205,25 @@ def _settings(resolution: int, pose: Pose, up: str, front: str, quality: Quality
     return TaskSettings(resolution, Freedom(pose.value), up, front, Quality(quality.value), seed)
 
 
-def _engine(device: str, models: Path | None) -> "Engine":
-    from sdf_backend.engine import Engine
-    from sdf_backend.model_store import ModelStore
+@contextmanager
+def _engine(
+    device: str, models: Path | None, address: str | None, key: Path | None
+) -> "Iterator[Engine | RemoteEngine]":
+    """Who does the task: this process, or the backend at `address`."""
+    if address is None:
+        if key:
+            raise InputError(f"the key file {key} is for a backend; name its --address too")
+        from sdf_backend.engine import Engine
+        from sdf_backend.model_store import ModelStore
 
-    return Engine(ModelStore(models), device)
+        yield Engine(ModelStore(models), device)
+        return
+    if device != LOCAL_DEVICE or models:
+        raise InputError("--device and --models are the backend's to choose; leave them out with --address")
+    from sdf_backend.remote import RemoteEngine
+
+    with RemoteEngine(address, key) as engine:
+        yield engine
 
 
 def _source(path: Path, sensor: str | None) -> "Source":
@@ -210,26 +240,6 @@ def _source(path: Path, sensor: str | None) -> "Source":
     return Source(read_geometry(path), position)
 
 
-def _fitted(
-    task: str,
-    path: Path,
-    output: Path,
-    model: str,
-    settings: "TaskSettings",
-    sensor: str | None,
-    device: str,
-    models: Path | None,
-) -> "Shape":
-    """Run one task on one file and write the mesh; what can be refused is refused before anything is computed."""
-    check_output(output)
-    source = _source(path, sensor)
-    engine = _engine(device, models)
-    with _watched() as watch:
-        [shape] = getattr(engine, task)(model, [source], settings, watch)
-    write_mesh(output, shape.vertices, shape.faces, shape.observed)
-    return shape
-
-
 @contextmanager
 def _watched() -> Iterator[Callable[[str, float], None]]:
     """A progress bar on stderr that hears of every step of a task."""
@@ -239,8 +249,11 @@ def _watched() -> Iterator[Callable[[str, float], None]]:
         yield lambda phase, fraction: bar.update(task, description=str(phase), completed=fraction)
 
 
-def _written(shapes: "list[Shape]", folder: Path, stem: str, suffix: Suffix) -> "list[tuple[Path, Shape]]":
-    paths = [folder / f"{stem}_{index:03d}.{suffix.value}" for index in range(len(shapes))]
+def _numbered(folder: Path, stem: str, suffix: Suffix, count: int) -> list[Path]:
+    return [folder / f"{stem}_{index:03d}.{suffix.value}" for index in range(count)]
+
+
+def _written(shapes: "list[Shape]", paths: list[Path]) -> "list[tuple[Path, Shape]]":
     for path, shape in zip(paths, shapes, strict=True):
         write_mesh(path, shape.vertices, shape.faces, shape.observed)
     return list(zip(paths, shapes, strict=True))

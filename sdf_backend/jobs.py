@@ -10,7 +10,7 @@ ask for it) and is attached to one client (who gets its messages, and whose turn
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -48,6 +48,8 @@ class Job:
     keep: float
     """seconds that the job outlives its client's silence, and its result the delivery"""
     submitted: float
+    alike: Hashable = None
+    """jobs for which this is the same can be computed together; None for a job that is computed alone"""
     state: State = State.QUEUED
     started: float = 0.0
     finished: float = 0.0
@@ -165,7 +167,7 @@ class Jobs:
     def take(self, most: int, now: float) -> list[Job]:
         """The next jobs for one worker, now running: the next one, and up to `most` in all if those after it are alike.
 
-        Alike are those of the same task and model. One that has killed a worker runs alone.
+        One that has killed a worker runs alone.
         """
         batch: list[Job] = []
         while len(batch) < most and (job := self._next()) and (not batch or _alike(batch[0], job)):
@@ -264,4 +266,4 @@ def _expiry(job: Job) -> float:
 
 
 def _alike(one: Job, other: Job) -> bool:
-    return (one.task, one.model) == (other.task, other.model) and not one.deaths and not other.deaths
+    return one.alike is not None and one.alike == other.alike and not one.deaths and not other.deaths

@@ -32,6 +32,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 WorkerCount = Annotated[
     int | None, typer.Option("--workers", min=1, help="processes that compute; by default one a GPU")
 ]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch", min=1, help="jobs alike that a worker computes at once; by default 8 on a GPU, else 1"),
+]
 Models = Annotated[Path | None, typer.Option(help="folder with more models; also SDF_BACKEND_MODELS")]
 Keys = Annotated[Path | None, typer.Option(help="folder that `keygen` made; only its clients may connect")]
 Cache = Annotated[Path | None, typer.Option(help="folder for results kept by content; a folder of yours by default")]
@@ -57,6 +61,7 @@ def serve(
     bind: Bind = DEFAULT_ADDRESS,
     device: Device = "auto",
     workers: WorkerCount = None,
+    batch: BatchSize = None,
     models: Models = None,
     keys: Keys = None,
     cache: Cache = None,
@@ -71,7 +76,7 @@ def serve(
         limits = _limits(limit or [])
         settings = ServerSettings(bind, limits, silence, grace)
         folder = _cache_folder(cache) if cache_mib else None
-        local = WorkerSettings(device, workers, models, folder, cache_mib << 20, stall_seconds, limits=limits)
+        local = WorkerSettings(device, workers, models, folder, cache_mib << 20, batch, stall_seconds, limits=limits)
         pairs = load_keys(keys) if keys else None
         server = Server(settings, lambda context, gate: LocalWorkers(context, gate, local), pairs)
         log.configure()

@@ -57,6 +57,8 @@ RELEASE_SECONDS = 1.0
 # Once everything has ended, messages have this long to leave.
 FAREWELL_SECONDS = 1.0
 DEATHS_OF_A_JOB = 2
+# Tasks of which a worker does several at once where model and settings are the same.
+BATCHED = ("complete", "reconstruct")
 STOPPING = "the server is going down; submit the job again later"
 # Errors that are a peer's defect, and not a state of the server or of a job.
 MALFORMED = ("version", "bad_magic", "bad_header", "bad_kind", "bad_value", "bad_array", "not_finite", "too_large")
@@ -311,6 +313,7 @@ class Server:
             incoming.frames,
             keep,
             now,
+            (submit.task, submit.model, submit.settings) if submit.task in BATCHED else None,
         )
         self._jobs.add(job)
         logger.info(line("job queued", **self._names(job), task=job.task, model=job.model, queued=self._jobs.queued))
@@ -351,20 +354,22 @@ class Server:
         while free and self._jobs.queued and not self._stops:
             worker = self._best(free)
             free.remove(worker)
-            for job in self._jobs.take(self._workers.capacity(worker), now):
-                self._give(worker, job, now)
+            self._give(worker, self._jobs.take(self._workers.capacity(worker), now), now)
 
     def _best(self, free: list[str]) -> str:
         model = self._jobs.next_model
         return next((worker for worker in free if model in self._workers.loaded(worker)), free[0])
 
-    def _give(self, worker: str, job: Job, now: float) -> None:
-        if not self._workers.send(worker, job.request):  # it has just ended, without this job's doing
-            self._jobs.retry(job)
+    def _give(self, worker: str, batch: list[Job], now: float) -> None:
+        if not self._workers.give(worker, [job.request for job in batch]):  # it has just ended, not by their doing
+            for job in batch:
+                self._jobs.retry(job)
             return
-        job.worker = worker
-        self._running[worker][job.name] = job
-        logger.info(line("job started", **self._names(job), worker=worker, waited=now - job.submitted))
+        for job in batch:
+            job.worker = worker
+            self._running[worker][job.name] = job
+            waited = now - job.submitted
+            logger.info(line("job started", **self._names(job), worker=worker, waited=waited, batch=len(batch)))
 
     def _note(self, event: Event, now: float) -> None:
         match event:
@@ -417,7 +422,7 @@ class Server:
             self._finish(job, outcome, code, message, now)
         elif job.state is State.RUNNING and not job.verdict:
             job.verdict, job.kill_at = (code, message), now + RELEASE_SECONDS
-            self._workers.send(job.worker, encode(Cancel(job.name)))
+            self._workers.cancel(job.worker, job.name)
 
     def _end_with_verdict(self, job: Job, now: float) -> None:
         assert job.verdict

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,9 @@ from sdf_backend.errors import Cancelled, InputError
 from sdf_backend.log import line, logger
 from sdf_backend.memory import resident_bytes
 from sdf_backend.refusals import refusal
-from sdf_backend.wire.codec import Frame, WireError, decode, encode, read_header
-from sdf_backend.wire.messages import Limits, Preview, Progress, Submit
-from sdf_backend.worker_messages import TO_WORKER, Assignment, Heartbeat, WorkerHello
+from sdf_backend.wire.codec import Frame, WireError, build, decode, encode, read_header
+from sdf_backend.wire.messages import Cancel, Limits, Preview, Progress, Submit
+from sdf_backend.worker_messages import Assignment, Batch, Heartbeat, WorkerHello
 
 if TYPE_CHECKING:  # torch takes seconds to load; the server hears why, should that fail
     from sdf_backend.tasks import Tasks
@@ -35,6 +36,9 @@ PROGRESS_SECONDS = 0.4
 # How often the folders of models are looked at while there is nothing to do.
 MODELS_SECONDS = 2.0
 FIRST_PHASE = "starting"
+CANCELLED = "the job was cancelled"
+# Jobs that are computed together. On a CPU that gains nothing; see benchmarks/wire.
+BATCH = {"cpu": 1, "cuda": 8}
 Vitals = Callable[[], Heartbeat]
 
 
@@ -45,9 +49,13 @@ class Link(threading.Thread):
         super().__init__(name="link", daemon=True)
         self.assignment = assignment
         self.vitals: Vitals = Heartbeat
-        self._jobs: queue.SimpleQueue[Sequence[Frame]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[list[Sequence[Frame]]] = queue.SimpleQueue()
+        self._arriving: list[Sequence[Frame]] = []
+        self._expected = 1
         self._outgoing: deque[Sequence[Frame] | None] = deque()
-        self._progress: Progress | None = None
+        self._running: dict[str, None] = {}  # in order; both threads take from it
+        self._at_hand: Sequence[str] = ()
+        self._at = FIRST_PHASE, 0.0
         self._cancelled: set[str] = set()
         self._context = zmq.Context()
         self._alarm, self._wake = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
@@ -56,41 +64,47 @@ class Link(threading.Thread):
 
     # --- called by the main thread ---
 
-    def next_job(self, seconds: float) -> Sequence[Frame] | None:
-        """The frames of the next job; None where none has come in that time."""
+    def next_jobs(self, seconds: float) -> list[Sequence[Frame]]:
+        """The frames of the jobs that are to be done next, together; none where none have come in that time."""
         try:
             return self._jobs.get(timeout=seconds)
         except queue.Empty:
-            return None
+            return []
 
-    def begin(self, job: str) -> None:
-        """From now on progress of this job is sent."""
-        self._progress = Progress(job, FIRST_PHASE, 0.0)
+    def begin(self, jobs: Sequence[str]) -> None:
+        """From now on progress of these jobs is sent."""
+        self._at = FIRST_PHASE, 0.0
+        self._running = dict.fromkeys(jobs)
         self._wake.send(b"")
 
+    def turn_to(self, jobs: Sequence[str]) -> None:
+        """Of the running jobs, these are computed now."""
+        self._at_hand = jobs
+
+    def running(self, job: str) -> bool:
+        """Whether the end of a job is still to be sent."""
+        return job in self._running
+
     def check_wanted(self) -> None:
-        """Raise `Cancelled` where the running job is not wanted any more."""
-        if self._progress and self._progress.job in self._cancelled:
-            raise Cancelled(f"the job {self._progress.job} was cancelled")
+        """Raise `Cancelled` where none of the jobs at hand is wanted any more."""
+        if self._cancelled.issuperset(self._at_hand):
+            raise Cancelled
 
     def report(self, phase: str, fraction: float) -> None:
-        """What the running job does now. Raises `Cancelled` where it is not wanted any more."""
+        """What the jobs at hand do now. Raises `Cancelled` where none of them is wanted any more."""
         self.check_wanted()
-        assert self._progress
-        self._progress = replace(self._progress, phase=phase, fraction=min(max(fraction, 0.0), 1.0))
+        self._at = phase, min(max(fraction, 0.0), 1.0)
 
-    def show(self, preview: Preview) -> None:
-        """A coarse mesh of the running job, sent at once."""
+    def show(self, job: str, preview: Preview) -> None:
+        """A coarse mesh of a running job, sent at once."""
         self.check_wanted()
-        assert self._progress
-        self.post(encode(replace(self._progress, preview=preview)))
+        self.post(encode(Progress(job, *self._at, preview)))
 
-    def end(self, reply: Sequence[Frame]) -> None:
-        """The running job has ended, with this message."""
-        job, self._progress = self._progress, None
-        self.post(reply)
-        if job:
-            self._cancelled.discard(job.job)
+    def end(self, job: str, reply: Sequence[Frame]) -> None:
+        """A running job has ended, with this message; nothing is sent where it had ended before."""
+        with suppress(KeyError):  # of two threads that end it, one gets here first
+            del self._running[job]
+            self.post(reply)
 
     def post(self, frames: Sequence[Frame]) -> None:
         """Send a message."""
@@ -124,15 +138,15 @@ class Link(threading.Thread):
             if now >= beat_at:
                 self._outgoing.append(encode(self.vitals()))
                 beat_at = now + self.assignment.heartbeat
-            progress = self._progress
-            if progress is None:
+            running = list(self._running)
+            if not running:
                 progress_at = 0.0
             elif now >= progress_at:
-                self._outgoing.append(encode(progress))
+                self._outgoing.extend(encode(Progress(job, *self._at)) for job in running)
                 progress_at = now + PROGRESS_SECONDS
             if not self._send_all(socket):
                 break
-            until = beat_at if self._progress is None else min(beat_at, progress_at)
+            until = min(beat_at, progress_at) if running else beat_at
             readable = dict(poller.poll(math.ceil(1000 * max(0.0, until - now))))
             if self._alarm in readable:
                 self._alarm.recv()
@@ -161,13 +175,20 @@ class Link(threading.Thread):
 
     def _take(self, frames: Sequence[Frame]) -> None:
         header = read_header(frames, self.assignment.limits)
-        if header.kind == "cancel":
-            if header.job:
-                self._cancelled.add(header.job)
+        job = header.job or ""
+        if header.kind == Cancel.kind:
+            self._cancelled.add(job)
+            if len(self._running) > 1:  # the others go on, and it should not wait for them
+                self.end(job, refusal("cancelled", CANCELLED, job))
+        elif header.kind == Batch.kind:
+            self._expected = build(header, {Batch.kind: Batch}).jobs
         else:
             # The same name may have been cancelled before: an order that came too late says nothing about this job.
-            self._cancelled.discard(header.job or "")
-            self._jobs.put(frames)
+            self._cancelled.discard(job)
+            self._arriving.append(frames)
+            if len(self._arriving) == self._expected:
+                self._jobs.put(self._arriving)
+                self._arriving, self._expected = [], 1
 
 
 def main() -> int:
@@ -223,11 +244,11 @@ def _work(assignment: Assignment, link: Link, tasks: "Tasks") -> int:
 
     device = tasks.engine.device
     link.vitals = lambda: Heartbeat(tasks.loaded, resident_bytes(), device_bytes(device))
-    hello, look_at = WorkerHello(str(device), torch.cuda.device_count(), 1, tasks.models()), time.monotonic()
+    capacity = assignment.batch or BATCH[device.type]
+    hello, look_at = WorkerHello(str(device), torch.cuda.device_count(), capacity, tasks.models()), time.monotonic()
     link.post(encode(hello))
     while True:
-        frames = link.next_job(MODELS_SECONDS)
-        if frames is not None and not _do(assignment, link, tasks, frames):
+        if not _do(assignment, link, tasks, link.next_jobs(MODELS_SECONDS)):
             link.finish()
             return 1
         if time.monotonic() - look_at >= MODELS_SECONDS:
@@ -237,21 +258,35 @@ def _work(assignment: Assignment, link: Link, tasks: "Tasks") -> int:
                 link.post(encode(hello))
 
 
-def _do(assignment: Assignment, link: Link, tasks: "Tasks", frames: Sequence[Frame]) -> bool:
-    """Do one job and send its end; False where the process can do no more."""
+def _do(assignment: Assignment, link: Link, tasks: "Tasks", requests: list[Sequence[Frame]]) -> bool:
+    """Do jobs and send their ends; False where the process can do no more.
+
+    Several are computed together, and where that fails one by one, so that a fault costs only the job that has it.
+    """
+    names = [read_header(frames, assignment.limits).job or "" for frames in requests]
+    link.begin(names)
+    if len(requests) > 1:
+        with suppress(Exception):
+            for job, reply in _results(assignment, link, tasks, requests).items():
+                link.end(job, reply)
+            return True
+    return all(
+        _do_alone(assignment, link, tasks, job, frames)
+        for job, frames in zip(names, requests, strict=True)
+        if link.running(job)
+    )
+
+
+def _do_alone(assignment: Assignment, link: Link, tasks: "Tasks", job: str, frames: Sequence[Frame]) -> bool:
     from sdf_backend.tasks import OUT_OF_MEMORY, free_memory, is_device_lost, is_out_of_memory
 
-    job, usable = read_header(frames, assignment.limits).job or "", True
-    link.begin(job)
+    usable = True
     try:
-        submit = decode(frames, {Submit.kind: TO_WORKER[Submit.kind]}, assignment.limits)
-        result = tasks.run(submit, link.report, link.show)
-        link.check_wanted()
-        reply = _within(encode(result), assignment.limits, job)
+        [reply] = _results(assignment, link, tasks, [frames]).values()
     except WireError as error:
         reply = refusal(error.code, str(error), job)
     except Cancelled:
-        reply = refusal("cancelled", "the job was cancelled", job)
+        reply = refusal("cancelled", CANCELLED, job)
     except InputError as error:
         reply = refusal("bad_input", str(error), job)
     except Exception as error:
@@ -265,8 +300,20 @@ def _do(assignment: Assignment, link: Link, tasks: "Tasks", frames: Sequence[Fra
         del error
         if usable:
             free_memory(tasks.engine.device)
-    link.end(reply)
+    link.end(job, reply)
     return usable
+
+
+def _results(
+    assignment: Assignment, link: Link, tasks: "Tasks", requests: list[Sequence[Frame]]
+) -> dict[str, Sequence[Frame]]:
+    """The results of jobs that are done together, as frames, by the jobs' names."""
+    kinds = {Submit.kind: Submit}
+    jobs = [decode(frames, kinds, assignment.limits) for frames in requests]
+    link.turn_to([job.job for job in jobs])
+    results = tasks.run(jobs, link.report, link.show)
+    link.check_wanted()
+    return {result.job: _within(encode(result), assignment.limits, result.job) for result in results}
 
 
 def _within(frames: list, limits: Limits, job: str) -> list:

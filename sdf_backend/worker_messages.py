@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
-from sdf_backend.wire.messages import Cancel, Limits, ModelInfo, Submit
+from sdf_backend.wire.messages import Limits, ModelInfo
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Assignment:
     cache: str | None = None
     """folder for what was computed before"""
     cache_bytes: int = 0
+    batch: int = 0
+    """most jobs to compute together; 0 leaves the choice to the worker"""
     threads: int = 0
     """that it may compute with on a CPU; 0 leaves the choice to torch"""
     heartbeat: float = 1.0
@@ -68,5 +70,12 @@ class Heartbeat:
     device_bytes: int = 0
 
 
+@dataclass(frozen=True)
+class Batch:
+    """The next `jobs` submissions are to be computed together."""
+
+    kind: ClassVar[str] = "batch"
+    jobs: int
+
+
 FROM_WORKER: dict[str, type] = {kind.kind: kind for kind in (WorkerHello, Heartbeat)}
-TO_WORKER: dict[str, type] = {kind.kind: kind for kind in (Submit, Cancel)}

@@ -20,9 +20,9 @@ import zmq
 from sdf_backend.auth import Gate
 from sdf_backend.errors import InputError
 from sdf_backend.log import line, logger
-from sdf_backend.wire.codec import Frame, Header, WireError, build, read_header
-from sdf_backend.wire.messages import Limits, ModelInfo, WorkerInfo
-from sdf_backend.worker_messages import FROM_WORKER, Assignment, Heartbeat, WorkerHello
+from sdf_backend.wire.codec import Frame, Header, WireError, build, encode, read_header
+from sdf_backend.wire.messages import Cancel, Limits, ModelInfo, WorkerInfo
+from sdf_backend.worker_messages import FROM_WORKER, Assignment, Batch, Heartbeat, WorkerHello
 
 # A worker that ends so often before it greets is not expected to start at all; it is tried now and then all the same.
 STARTS_BEFORE_GIVING_UP = 3
@@ -74,8 +74,12 @@ class Workers(Protocol):
         """What has happened since the last call; also the time at which workers are watched, replaced and added."""
         ...
 
-    def send(self, worker: str, frames: Sequence[Frame]) -> bool:
-        """Hand a message to a worker; False where it is not there any more."""
+    def give(self, worker: str, jobs: Sequence[Sequence[Frame]]) -> bool:
+        """Hand submissions to a worker, to be computed together; False where it is not there any more."""
+        ...
+
+    def cancel(self, worker: str, job: str) -> None:
+        """Tell a worker that a job is not wanted any more; it answers with the job's end all the same."""
         ...
 
     def kill(self, worker: str, reason: str) -> None:
@@ -129,6 +133,8 @@ class WorkerSettings:
     """folder in which results are kept by content, so that the same is not computed twice; None keeps none"""
     cache_bytes: int = 4 << 30
     """most that it may hold"""
+    batch: int | None = None
+    """most jobs that a worker computes together; None is 8 on a GPU, and 1 on a CPU, where it gains nothing"""
     stall_seconds: float = 30.0
     """a worker that says nothing for so long is replaced"""
     start_seconds: float = 120.0
@@ -203,14 +209,14 @@ class LocalWorkers:
                 yield self._buried(slot, now)
         self._start_those_due(now)
 
-    def send(self, worker: str, frames: Sequence[Frame]) -> bool:
-        """Hand a message to a worker; False where its connection is gone."""
-        identity = self._slot(worker).identity.encode()
-        try:
-            self._socket.send_multipart([identity, *frames], zmq.NOBLOCK, copy=False)
-        except zmq.ZMQError:
-            return False
-        return True
+    def give(self, worker: str, jobs: Sequence[Sequence[Frame]]) -> bool:
+        """Send submissions, several with word that they belong together; False where the connection is gone."""
+        messages = [encode(Batch(len(jobs))), *jobs] if len(jobs) > 1 else jobs
+        return all(self._send(worker, frames) for frames in messages)
+
+    def cancel(self, worker: str, job: str) -> None:
+        """Send word of it, if the worker is there."""
+        self._send(worker, encode(Cancel(job)))
 
     def kill(self, worker: str, reason: str) -> None:
         """End a worker's process."""
@@ -333,6 +339,7 @@ class LocalWorkers:
             str(self.settings.models) if self.settings.models else None,
             str(self.settings.cache) if self.settings.cache else None,
             self.settings.cache_bytes,
+            self.settings.batch or 0,
             self._threads(),
             min(1.0, self.settings.stall_seconds / 4),
             self.settings.limits,
@@ -370,6 +377,14 @@ class LocalWorkers:
         return Lost(slot.name, reason)
 
     # --- messages ---
+
+    def _send(self, worker: str, frames: Sequence[Frame]) -> bool:
+        identity = self._slot(worker).identity.encode()
+        try:
+            self._socket.send_multipart([identity, *frames], zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError:
+            return False
+        return True
 
     def _messages(self, now: float) -> Iterator[Event]:
         while True:

@@ -15,7 +15,7 @@ KEEP = 10.0
 
 
 def new_job(client: bytes = b"a", *, model: str = "m", size: int = 10, keep: float = KEEP, now: float = 0.0) -> Job:
-    return Job(f"job{next(NUMBERS):08d}", "", client, "complete", model, [bytes(size)], keep, now)
+    return Job(f"job{next(NUMBERS):08d}", "", client, "complete", model, [bytes(size)], keep, now, alike=model)
 
 
 def added(jobs: Jobs, *clients: bytes) -> list[Job]:
