@@ -80,8 +80,8 @@ class Quality(StrEnum):
 # Chosen by comparison on 16 training families that a decoder was trained without; see training/tuning_families.txt.
 # Signed distances leave little open, so the prior hardly speaks in the end.
 SOLID_STAGES = {
-    Quality.PREVIEW: (Stage(10, 2_000, 1e-3), Stage(6, 5_000, 1e-6, True)),
-    Quality.STANDARD: (Stage(10, 4_000, 1e-3), Stage(8, 8_000, 1e-5), Stage(4, 16_000, 1e-6, True)),
+    Quality.PREVIEW: (Stage(8, 2_000, 1e-3), Stage(3, 4_000, 1e-5), Stage(4, 6_000, 1e-6, True)),
+    Quality.STANDARD: (Stage(10, 4_000, 1e-3), Stage(8, 8_000, 1e-5), Stage(8, 24_000, 1e-6, True)),
     Quality.FINE: (Stage(10, 4_000, 1e-3), Stage(10, 16_000, 1e-5), Stage(8, 40_000, 1e-6, True)),
 }
 # Of part of a surface, what was not seen is left to the prior.
