@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from sdf_backend.wire.client import Client
 
@@ -35,7 +36,7 @@ def connected(address: str, key: Path | None = None, name: str = "benchmark") ->
     return client
 
 
-def _until_ready(process: subprocess.Popen, output: "tempfile._TemporaryFileWrapper") -> str:
+def _until_ready(process: subprocess.Popen, output: IO[str]) -> str:
     """Wait for the line that names the devices, which comes last; the address stands above it."""
     give_up = time.monotonic() + START_SECONDS
     while time.monotonic() < give_up and process.poll() is None:

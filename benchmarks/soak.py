@@ -25,7 +25,7 @@ from benchmarks.backend import connected, running_backend
 from benchmarks.shared import console, show
 from sdf_backend.files import replacing
 from sdf_backend.mesh_files import read_geometry
-from sdf_backend.wire.client import Client, new_job
+from sdf_backend.wire.client import new_job
 from sdf_backend.wire.messages import Busy, Error, JobSettings, Result, Source, Submit
 
 CLIENTS = 4
@@ -55,7 +55,8 @@ def main(
         # One look may fall into a job: the mean of some says more.
         before, after = curve[:10].mean(), curve[-10:].mean()
         rows.append({"process": name, "before": before, "after": after, "most": curve.max()})
-        table.add_row(name, f"{before:.0f} MiB", f"{after:.0f} MiB", f"{curve.max():.0f} MiB", f"{after / before - 1:+.1%}")
+        sizes = [f"{size:.0f} MiB" for size in (before, after, curve.max())]
+        table.add_row(name, *sizes, f"{after / before - 1:+.1%}")
     table.title = f"{jobs} jobs, {CLIENTS} clients, {seconds / 60:.0f} min"
     show(table, rows, "soak")
     _draw(samples, Path("out/benchmarks/soak.png"))

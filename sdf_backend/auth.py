@@ -35,6 +35,8 @@ ADDRESS_PATTERN = re.compile(r"tcp://(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/\s]+):(\d{1,5}
 ZAP_ADDRESS = "inproc://zeromq.zap.01"
 # A changed folder of clients takes effect within this many seconds.
 RELOAD_SECONDS = 1.0
+# Strangers can knock faster than anybody can answer; the server has other things to do too.
+EVENTS_A_CALL = 256
 
 
 # --- key files ---------------------------------------------------------------------------------------------------
@@ -168,14 +170,27 @@ class AuthorisedClients:
         now = time.monotonic()
         if now - self._read_at < RELOAD_SECONDS:
             return
-        self._read_at, self._users = now, {}
-        for path in sorted(self.folder.glob(f"*{PUBLIC}")):
-            try:
-                self._users[_read_key(path)[0]] = path.stem
-            except InputError as error:
-                if str(error) not in self._complained:
-                    self._complained.add(str(error))
-                    logger.warning(line("key file skipped", reason=error))
+        self._read_at, users = now, {}
+        try:
+            paths = sorted(self.folder.iterdir())
+        except FileNotFoundError:
+            paths = []
+        except OSError as error:  # no descriptor left, for one: that takes nobody's key away
+            self._complain("folder of clients unreadable", error)
+            return
+        for path in paths:
+            if path.suffix == PUBLIC:
+                try:
+                    users[_read_key(path)[0]] = path.stem
+                except InputError as error:
+                    self._complain("key file skipped", error)
+                    users |= {key: user for key, user in self._users.items() if user == path.stem}
+        self._users = users
+
+    def _complain(self, event: str, error: Exception) -> None:
+        if str(error) not in self._complained:
+            self._complained.add(str(error))
+            logger.warning(line(event, reason=error))
 
 
 class Gate:
@@ -201,7 +216,7 @@ class Gate:
     def answer(self) -> None:
         """Answer all questions that have come."""
         with suppress(zmq.Again):
-            while True:
+            for _ in range(EVENTS_A_CALL):
                 self.socket.send_multipart(self._answer(self.socket.recv_multipart(zmq.NOBLOCK)))
 
     def close(self) -> None:
@@ -222,8 +237,15 @@ class Gate:
         return [b"1.0", number, b"200", b"OK", user.encode(), b""]
 
 
+def _nothing(descriptor: int) -> None:
+    """Of a connection that nobody wants to hear of."""
+
+
 class Doorkeeper:
-    """Logs the connections that fail before ZAP is asked: no encryption, or made for another server's key."""
+    """Watches connections come and go, and logs those that fail before ZAP is asked.
+
+    Those are without encryption, or made for another server's key.
+    """
 
     REASONS: ClassVar[dict[int, str]] = {
         int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH): "one side of the connection encrypts, the other does not",
@@ -238,8 +260,11 @@ class Doorkeeper:
         | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     )
 
-    def __init__(self, guarded: zmq.Socket) -> None:
-        self._guarded = guarded
+    def __init__(
+        self, guarded: zmq.Socket, opened: Callable[[int], None] = _nothing, closed: Callable[[int], None] = _nothing
+    ) -> None:
+        """`opened` and `closed` hear of each connection's descriptor."""
+        self._guarded, self._opened, self._closed = guarded, opened, closed
         self.socket = guarded.get_monitor_socket(self.EVENTS)
         self._addresses: dict[int, str] = {}
         self._reason = ""
@@ -248,7 +273,7 @@ class Doorkeeper:
     def look(self) -> None:
         """Log what has happened since the last call."""
         with suppress(zmq.Again):
-            while True:
+            for _ in range(EVENTS_A_CALL):
                 event = recv_monitor_message(self.socket, zmq.NOBLOCK)
                 self._note(int(event["event"]), int(event["value"]))
 
@@ -261,8 +286,10 @@ class Doorkeeper:
         """An event, and its value: the connection's descriptor, or why it failed."""
         if event == zmq.EVENT_ACCEPTED:
             self._addresses[value] = _peer_of(value)
+            self._opened(value)
         elif event == zmq.EVENT_DISCONNECTED:
             address = self._addresses.pop(value, "")
+            self._closed(value)
             if self._reason:  # libzmq says first why, then which
                 self._lines.warning((address, self._reason), "client refused", address=address, reason=self._reason)
                 self._reason = ""

@@ -5,8 +5,8 @@ A data structure without sockets and without a clock; who calls says what time i
     queued -> running -> finished -> forgotten
        ^---------' (once more, when its worker died)
 
-Clients take turns, and within one client the first come is the first served. A job belongs to its owner (whoever may
-ask for it) and is attached to one client (who gets its messages, and whose turn it takes).
+Owners take turns, and clients do where owners have no names; within each the first come is the first served. A job
+belongs to its owner (whoever may ask for it) and is attached to one client (who gets its messages).
 """
 
 from collections import deque
@@ -16,6 +16,9 @@ from enum import StrEnum
 
 from sdf_backend.wire.codec import Frame
 from sdf_backend.wire.messages import Limits
+
+# Bytes of the submissions that are done together; larger ones keep a device busy alone.
+BATCH_BYTES = 64 << 20
 
 
 class State(StrEnum):
@@ -56,6 +59,8 @@ class Job:
     worker: str = ""
     deaths: int = 0
     """workers that ended while they ran it"""
+    batch: int = 1
+    """jobs that its worker was given together with it, itself included"""
     verdict: tuple[str, str] | None = None
     """error code and message that it will end with, decided while it runs"""
     kill_at: float = 0.0
@@ -93,7 +98,7 @@ class Jobs:
 
     def __post_init__(self) -> None:
         self._known: dict[tuple[str, str], Job] = {}
-        self._lanes: dict[bytes, deque[Job]] = {}  # in the order of their turns
+        self._lanes: dict[str | bytes, deque[Job]] = {}  # in the order of their turns
         self._again: deque[Job] = deque()
         self._finished: dict[tuple[str, str], Job] = {}  # in the order in which they ended
         self._waiting_bytes = self._result_bytes = 0
@@ -125,30 +130,26 @@ class Jobs:
         """Those that wait, in no order."""
         return [job for job in self._known.values() if job.state is State.QUEUED]
 
-    @property
-    def remembered_bytes(self) -> int:
-        """Bytes of all remembered results."""
-        return self._result_bytes
-
     def position(self, job: Job) -> int:
         """How many jobs will be taken before this one, as things stand; 0 where it does not wait."""
         if job.state is not State.QUEUED:
             return 0
         if job in self._again:
             return self._again.index(job)
-        own, ahead, before = self._lanes[job.client].index(job), len(self._again), True
-        for client, lane in self._lanes.items():
-            before = before and client != job.client
-            ahead += own if client == job.client else min(len(lane), own + before)
+        mine = _lane(job.owner, job.client)
+        own, ahead, before = self._lanes[mine].index(job), len(self._again), True
+        for key, lane in self._lanes.items():
+            before = before and key != mine
+            ahead += own if key == mine else min(len(lane), own + before)
         return ahead
 
     # --- the queue ---
 
-    def full(self, client: bytes, size: int) -> str:
-        """Why a client's further job of `size` bytes cannot wait; empty where it can."""
+    def full(self, owner: str, client: bytes, size: int) -> str:
+        """Why a further job of `size` bytes cannot wait; empty where it can."""
         if self.queued >= self.limits.queue:
             return f"the queue is full: {self.queued} jobs wait; submit it again later"
-        waiting = len(self._lanes.get(client, ()))
+        waiting = len(self._lanes.get(_lane(owner, client), ()))
         if waiting >= self.limits.client_queue:
             return f"{waiting} jobs of this client wait already; submit it again when some of them are done"
         if self.queued and self._waiting_bytes + size > self.queue_bytes:
@@ -161,19 +162,20 @@ class Jobs:
         if key in self._known:
             raise ValueError(f"there is a job {job.name} already")
         self._known[key] = job
-        self._lanes.setdefault(job.client, deque()).append(job)
-        self._waiting_bytes += job.request_bytes
+        self._join_queue(job)
 
     def take(self, most: int, now: float) -> list[Job]:
         """The next jobs for one worker, now running: the next one, and up to `most` in all if those after it are alike.
 
-        One that has killed a worker runs alone.
+        One that was tried before runs alone.
         """
         batch: list[Job] = []
-        while len(batch) < most and (job := self._next()) and (not batch or _alike(batch[0], job)):
+        while len(batch) < most and (job := self._next()) and _joins(batch, job):
             self._leave_queue(job, turn=True)
             job.state, job.started = State.RUNNING, now
             batch.append(job)
+        for job in batch:
+            job.batch = len(batch)
         return batch
 
     @property
@@ -183,8 +185,8 @@ class Jobs:
         return job.model if job else ""
 
     def retry(self, job: Job) -> None:
-        """Put a running job back to the head of the queue."""
-        job.state, job.worker = State.QUEUED, ""
+        """Put a running job back to the head of the queue; it will run alone."""
+        job.state, job.worker, job.alike = State.QUEUED, "", None
         self._again.append(job)
         self._waiting_bytes += job.request_bytes
 
@@ -193,18 +195,23 @@ class Jobs:
             return self._again[0]
         return next((lane[0] for lane in self._lanes.values()), None)
 
+    def _join_queue(self, job: Job) -> None:
+        self._lanes.setdefault(_lane(job.owner, job.client), deque()).append(job)
+        self._waiting_bytes += job.request_bytes
+
     def _leave_queue(self, job: Job, *, turn: bool = False) -> None:
         """Take a waiting job out. Where that was its client's turn, the next one comes after those of all others."""
         self._waiting_bytes -= job.request_bytes
         if job in self._again:
             self._again.remove(job)
             return
-        lane = self._lanes[job.client]
+        key = _lane(job.owner, job.client)
+        lane = self._lanes[key]
         lane.remove(job)
         if turn or not lane:
-            del self._lanes[job.client]
+            del self._lanes[key]
         if turn and lane:
-            self._lanes[job.client] = lane
+            self._lanes[key] = lane
 
     # --- the end ---
 
@@ -231,11 +238,12 @@ class Jobs:
 
     def attach(self, job: Job, client: bytes) -> None:
         """From now on the job's messages go to `client`, and while it waits it takes that client's turns."""
-        if job.state is State.QUEUED and client != job.client and job not in self._again:
+        moves = job.state is State.QUEUED and client != job.client and not job.owner and job not in self._again
+        if moves:
             self._leave_queue(job)
-            self._lanes.setdefault(client, deque()).append(job)
-            self._waiting_bytes += job.request_bytes
         job.client, job.absent_since = client, None
+        if moves:
+            self._join_queue(job)
 
     def client_left(self, client: bytes, now: float) -> None:
         """A client is not heard of any more: its jobs' time runs."""
@@ -258,6 +266,11 @@ class Jobs:
         return [job for job in self._known.values() if job.client == client]
 
 
+def _lane(owner: str, client: bytes) -> str | bytes:
+    """Whose turns a job takes: its owner's, however many clients that is, or its client's where owners have no name."""
+    return owner or client
+
+
 def _expiry(job: Job) -> float:
     """When nobody waits for a job any more."""
     if job.state is State.FINISHED and job.delivered:
@@ -265,5 +278,10 @@ def _expiry(job: Job) -> float:
     return float("inf") if job.absent_since is None else job.absent_since + job.keep
 
 
-def _alike(one: Job, other: Job) -> bool:
-    return one.alike is not None and one.alike == other.alike and not one.deaths and not other.deaths
+def _joins(batch: list[Job], job: Job) -> bool:
+    """Whether a worker can do a job together with those; it knows them by their names, which two owners may share."""
+    if not batch:
+        return True
+    alike = job.alike is not None and job.alike == batch[0].alike
+    size = sum(other.request_bytes for other in (*batch, job))
+    return alike and size <= BATCH_BYTES and all(job.name != other.name for other in batch)

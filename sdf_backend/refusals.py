@@ -8,8 +8,6 @@ LONGEST_MESSAGE = 1000
 
 def refusal(code: str, message: str, job: str | None = None) -> list[Frame]:
     """The frames of an `Error`; a job's name that could not be one is left out."""
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in message).split())
-    if len(text) > LONGEST_MESSAGE:
-        text = text[: LONGEST_MESSAGE - 3] + "..."
+    text = message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 3] + "..."
     name = job if job is not None and JOB_PATTERN.fullmatch(job) else None
     return list(encode(Error(code, text, name)))

@@ -105,7 +105,7 @@ class Server:
         self._authorised = AuthorisedClients(keys.clients) if keys else None
         if keys and self._authorised:
             self._gate.guard(self._clients.socket, "clients", keys.secret, self._authorised.user)
-        self._doorkeeper = Doorkeeper(self._clients.socket)
+        self._doorkeeper = Doorkeeper(self._clients.socket, self._clients.opened, self._clients.closed)
         try:
             self.address = self._bind(address)
         except InputError:
@@ -197,6 +197,8 @@ class Server:
         if job.verdict and now >= job.kill_at:
             self._workers.kill(worker, f"it did not let go of the job {job.name} that was {job.verdict[0]}")
             job.kill_at = float("inf")
+        elif not job.verdict and now - job.started > limit and job.batch > 1:
+            self._workers.kill(worker, f"jobs that it did together took longer than {limit:g} s; each is tried alone")
         elif not job.verdict and now - job.started > limit:
             self._end(job, "timed_out", f"the job took longer than {limit:g} s; lower the resolution or quality", now)
 
@@ -223,6 +225,7 @@ class Server:
     def _serve(self, incoming: Incoming, now: float) -> None:
         """Answer one message; whatever it holds, the loop goes on."""
         try:
+            self._check_peer(incoming)
             if incoming.returned:
                 self._welcome_back(incoming.peer)
             if incoming.frames is None:
@@ -233,7 +236,6 @@ class Server:
                     "nothing of it was kept",
                 )
             header = read_header(incoming.frames, self.settings.limits)
-            self._check_peer(incoming)
             self._answer(incoming, header, now)
         except WireError as error:
             self._counts.malformed += error.code in MALFORMED
@@ -297,7 +299,7 @@ class Server:
             raise WireError("stopping", STOPPING, submit.job)
         if reason := self._workers.hopeless():
             raise WireError("worker_lost", f"no worker can start: {reason}", submit.job)
-        if reason := self._jobs.full(incoming.peer, size_of(incoming.frames)):
+        if reason := self._jobs.full(incoming.user, incoming.peer, size_of(incoming.frames)):
             self._counts.refused += 1
             self._log_refusal(incoming, "busy", reason, submit.job)
             busy = Busy(submit.job, self._jobs.queued, self.settings.limits.queue, reason)

@@ -75,6 +75,9 @@ class Link(threading.Thread):
         """From now on progress of these jobs is sent."""
         self._at = FIRST_PHASE, 0.0
         self._running = dict.fromkeys(jobs)
+        self._cancelled.intersection_update(jobs)
+        for job in list(self._cancelled):  # that were cancelled before they began
+            self._let_go(job)
         self._wake.send(b"")
 
     def turn_to(self, jobs: Sequence[str]) -> None:
@@ -107,9 +110,10 @@ class Link(threading.Thread):
             self.post(reply)
 
     def post(self, frames: Sequence[Frame]) -> None:
-        """Send a message."""
+        """Send a message; both threads may."""
         self._outgoing.append(frames)
-        self._wake.send(b"")
+        if threading.current_thread() is not self:
+            self._wake.send(b"")
 
     def finish(self) -> None:
         """Send what is still to be sent, and end the thread."""
@@ -158,9 +162,10 @@ class Link(threading.Thread):
         socket = self._context.socket(zmq.DEALER)
         socket.set(zmq.LINGER, 1000)
         socket.set(zmq.IDENTITY, self.assignment.identity.encode())
-        socket.set(zmq.CURVE_SERVERKEY, self.assignment.server_key.encode())
-        socket.set(zmq.CURVE_PUBLICKEY, self.assignment.public_key.encode())
-        socket.set(zmq.CURVE_SECRETKEY, self.assignment.secret_key.encode())
+        if self.assignment.keys:
+            options = (zmq.CURVE_SERVERKEY, zmq.CURVE_PUBLICKEY, zmq.CURVE_SECRETKEY)
+            for option, key in zip(options, self.assignment.keys, strict=True):
+                socket.set(option, key.encode())
         socket.connect(self.assignment.address)
         return socket
 
@@ -178,10 +183,9 @@ class Link(threading.Thread):
         job = header.job or ""
         if header.kind == Cancel.kind:
             self._cancelled.add(job)
-            if len(self._running) > 1:  # the others go on, and it should not wait for them
-                self.end(job, refusal("cancelled", CANCELLED, job))
+            self._let_go(job)
         elif header.kind == Batch.kind:
-            self._expected = build(header, {Batch.kind: Batch}).jobs
+            self._arriving, self._expected = [], build(header, {Batch.kind: Batch}).jobs
         else:
             # The same name may have been cancelled before: an order that came too late says nothing about this job.
             self._cancelled.discard(job)
@@ -189,6 +193,11 @@ class Link(threading.Thread):
             if len(self._arriving) == self._expected:
                 self._jobs.put(self._arriving)
                 self._arriving, self._expected = [], 1
+
+    def _let_go(self, job: str) -> None:
+        """End a cancelled job at once where others go on, for which it should not wait."""
+        if len(self._running) > 1:
+            self.end(job, refusal("cancelled", CANCELLED, job))
 
 
 def main() -> int:
@@ -263,13 +272,22 @@ def _do(assignment: Assignment, link: Link, tasks: "Tasks", requests: list[Seque
 
     Several are computed together, and where that fails one by one, so that a fault costs only the job that has it.
     """
+    from sdf_backend.tasks import free_memory, is_device_lost
+
     names = [read_header(frames, assignment.limits).job or "" for frames in requests]
     link.begin(names)
     if len(requests) > 1:
-        with suppress(Exception):
+        try:
             for job, reply in _results(assignment, link, tasks, requests).items():
                 link.end(job, reply)
             return True
+        except Cancelled:
+            pass
+        except Exception as error:
+            logger.warning(line("jobs tried one by one", worker=assignment.name, jobs=len(requests), reason=error))
+            if is_device_lost(error):
+                return False  # the server gives each to a new process, alone
+        free_memory(tasks.engine.device)
     return all(
         _do_alone(assignment, link, tasks, job, frames)
         for job, frames in zip(names, requests, strict=True)

@@ -9,6 +9,9 @@ from typing import ClassVar
 
 from sdf_backend.wire.messages import Limits, ModelInfo
 
+# The server's public key, and the worker's own pair.
+WorkerKeys = tuple[str, str, str]
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -18,9 +21,8 @@ class Assignment:
     identity: str
     """what the server knows this very process by"""
     address: str
-    server_key: str
-    public_key: str
-    secret_key: str = field(repr=False)
+    keys: WorkerKeys | None = field(repr=False)
+    """for an address that others could reach too"""
     device: str = "auto"
     models: str | None = None
     """folder of further models"""

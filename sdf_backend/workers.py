@@ -6,9 +6,11 @@ wire. A worker takes the wire's own messages and answers with them, and the serv
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,14 +24,17 @@ from sdf_backend.errors import InputError
 from sdf_backend.log import line, logger
 from sdf_backend.wire.codec import Frame, Header, WireError, build, encode, read_header
 from sdf_backend.wire.messages import Cancel, Limits, ModelInfo, WorkerInfo
-from sdf_backend.worker_messages import FROM_WORKER, Assignment, Batch, Heartbeat, WorkerHello
+from sdf_backend.worker_messages import FROM_WORKER, Assignment, Batch, Heartbeat, WorkerHello, WorkerKeys
 
+# A socket that is a file is as private as the folder that it is in. Windows knows no such folders.
+SOCKET_FILES = os.name == "posix" and zmq.has("ipc")
 # A worker that ends so often before it greets is not expected to start at all; it is tried now and then all the same.
 STARTS_BEFORE_GIVING_UP = 3
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 # What a worker said last may still be under way when its process has ended.
 LAST_WORDS_SECONDS = 0.1
 SHUTDOWN_SECONDS = 1.0
+MESSAGES_A_CALL = 256
 
 
 @dataclass(frozen=True)
@@ -181,13 +186,12 @@ class LocalWorkers:
         self._models: tuple[ModelInfo, ...] = ()
         self._ever_ready = False
         self._refused = ""
-        self._server_pair, self._worker_pair = zmq.curve_keypair(), zmq.curve_keypair()
+        self._folder: Path | None = None
+        self._keys: WorkerKeys | None = None
         self._socket = context.socket(zmq.ROUTER)
         self._socket.set(zmq.LINGER, 0)
         self._socket.set(zmq.ROUTER_MANDATORY, 1)
-        own = self._worker_pair[0]
-        gate.guard(self._socket, "workers", self._server_pair[1], lambda key: "worker" if key == own else None)
-        self._address = f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
+        self._address = self._bind(gate)
 
     # --- the interface ---
 
@@ -212,7 +216,10 @@ class LocalWorkers:
     def give(self, worker: str, jobs: Sequence[Sequence[Frame]]) -> bool:
         """Send submissions, several with word that they belong together; False where the connection is gone."""
         messages = [encode(Batch(len(jobs))), *jobs] if len(jobs) > 1 else jobs
-        return all(self._send(worker, frames) for frames in messages)
+        if all(self._send(worker, frames) for frames in messages):
+            return True
+        self.kill(worker, "its connection is gone")  # it may have part of them
+        return False
 
     def cancel(self, worker: str, job: str) -> None:
         """Send word of it, if the worker is there."""
@@ -277,6 +284,22 @@ class LocalWorkers:
             process.kill()
             process.wait()
         self._socket.close()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _bind(self, gate: Gate) -> str:
+        """Listen where nobody else gets in: at a socket file in a folder of our own, or else with keys.
+
+        Encryption would take longer for a large mesh than everything else on its way.
+        """
+        if SOCKET_FILES:
+            self._folder = Path(tempfile.mkdtemp(prefix="sdf-shapes-"))  # of mode 0700
+            self._socket.bind(f"ipc://{self._folder / 'workers'}")
+            return f"ipc://{self._folder / 'workers'}"
+        (server_public, server_secret), (public, secret) = zmq.curve_keypair(), zmq.curve_keypair()
+        self._keys = server_public.decode(), public.decode(), secret.decode()
+        gate.guard(self._socket, "workers", server_secret, lambda key: "worker" if key == public else None)
+        return f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
 
     # --- places ---
 
@@ -332,9 +355,7 @@ class LocalWorkers:
             slot.name,
             slot.identity,
             self._address,
-            self._server_pair[0].decode(),
-            self._worker_pair[0].decode(),
-            self._worker_pair[1].decode(),
+            self._keys,
             slot.device,
             str(self.settings.models) if self.settings.models else None,
             str(self.settings.cache) if self.settings.cache else None,
@@ -387,7 +408,7 @@ class LocalWorkers:
         return True
 
     def _messages(self, now: float) -> Iterator[Event]:
-        while True:
+        for _ in range(MESSAGES_A_CALL):
             try:
                 identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from .codec import Frame, WireError, decode, encode, read_header
+from .codec import Frame, WireError, build, decode, encode, read_header
 from .connection import Connection, State, StateChanged, Timing
 from .keys import read_client_keys
 from .messages import (
@@ -132,12 +132,13 @@ class Client:
         """Ask for a job, now or as soon as there is a connection; returns its name.
 
         Its arrays are not copied: leave them as they are until the job has ended. Raises `WireError` for what the
-        server would not take, and `ClientError` for a closed client.
+        server would not take, arrays' values left aside, and `ClientError` for a closed client.
         """
         self._check_open()
         if submit.job not in self._jobs:
             frames = encode(submit)
-            decode(frames, REQUESTS, self._connection.limits)
+            # The values of arrays are the server's to check: here somebody may be waiting for their mouse to move.
+            build(read_header(frames, self._connection.limits).outlined(), REQUESTS)
             self._jobs[submit.job] = _Job(frames)
             if self.state is State.CONNECTED:
                 self._submit(submit.job)

@@ -1,5 +1,6 @@
 """The queue and the memory of a server, without sockets and clocks: turns, positions, bounds, and what is forgotten."""
 
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sdf_backend.jobs import Job, Jobs, Outcome, State, size_of
+from sdf_backend.jobs import BATCH_BYTES, Job, Jobs, Outcome, State, size_of
 from sdf_backend.wire.messages import Limits
 
 NUMBERS = count()
@@ -101,6 +102,33 @@ def test_alike_jobs_are_taken_together_in_the_order_of_turns() -> None:
     assert jobs.take(4, 0.0) == [a2]
 
 
+def test_two_owners_jobs_of_one_name_are_not_taken_together() -> None:
+    jobs = Jobs()
+    first, second = (replace(new_job(client), name="same-name", owner=client.decode()) for client in (b"a", b"b"))
+    jobs.add(first)
+    jobs.add(second)
+    assert jobs.take(2, 0.0) == [first]
+    assert jobs.take(2, 0.0) == [second]
+
+
+def test_what_is_taken_together_is_bounded_in_bytes() -> None:
+    jobs = Jobs()
+    large = [new_job(b"a", size=BATCH_BYTES // 2) for _ in range(3)]
+    for job in large:
+        jobs.add(job)
+    assert jobs.take(4, 0.0) == large[:2]
+    assert [job.batch for job in large] == [2, 2, 1]
+
+
+def test_an_owner_has_one_turn_and_one_bound_however_many_clients() -> None:
+    jobs = Jobs(Limits(client_queue=2))
+    for client, owner in ((b"1", "alice"), (b"2", "alice"), (b"3", "bob")):
+        jobs.add(replace(new_job(client), owner=owner))
+    assert "of this client" in jobs.full("alice", b"4", 1)
+    assert jobs.full("bob", b"4", 1) == ""
+    assert [job.owner for job in taken(jobs)] == ["alice", "bob", "alice"]
+
+
 def test_a_job_that_has_killed_a_worker_runs_alone() -> None:
     jobs = Jobs()
     made = added(jobs, b"a", b"b", b"c")
@@ -117,22 +145,22 @@ def test_a_job_that_has_killed_a_worker_runs_alone() -> None:
 def test_the_queue_is_bounded_as_a_whole_and_for_each_client() -> None:
     jobs = Jobs(Limits(queue=3, client_queue=2))
     added(jobs, b"a", b"a")
-    assert "of this client" in jobs.full(b"a", 1)
-    assert jobs.full(b"b", 1) == ""
+    assert "of this client" in jobs.full("", b"a", 1)
+    assert jobs.full("", b"b", 1) == ""
     added(jobs, b"b")
-    assert "queue is full" in jobs.full(b"c", 1)
+    assert "queue is full" in jobs.full("", b"c", 1)
     jobs.take(1, 0.0)
-    assert jobs.full(b"c", 1) == ""
+    assert jobs.full("", b"c", 1) == ""
 
 
 def test_the_queue_is_bounded_in_bytes_but_takes_one_job_of_any_size() -> None:
     jobs = Jobs(queue_bytes=100)
-    assert jobs.full(b"a", 1000) == ""
+    assert jobs.full("", b"a", 1000) == ""
     jobs.add(new_job(size=60))
-    assert "MiB" in jobs.full(b"a", 41)
-    assert jobs.full(b"a", 40) == ""
+    assert "MiB" in jobs.full("", b"a", 41)
+    assert jobs.full("", b"a", 40) == ""
     jobs.take(1, 0.0)
-    assert jobs.full(b"a", 1000) == ""
+    assert jobs.full("", b"a", 1000) == ""
 
 
 def test_fetched_results_are_forgotten_before_others_and_the_newest_never() -> None:
@@ -148,7 +176,7 @@ def test_fetched_results_are_forgotten_before_others_and_the_newest_never() -> N
     ended(jobs, fetched, size=40)
     ended(jobs, newest, size=40)
     assert set(jobs) == {waiting, newest}
-    assert jobs.remembered_bytes == 80
+    assert jobs._result_bytes == 80
 
 
 def test_the_number_of_remembered_jobs_is_bounded() -> None:
@@ -214,7 +242,7 @@ def test_a_delivered_result_is_kept_for_its_time_after_the_end_and_after_the_cli
     assert jobs.expired(114.0) == []
     assert jobs.expired(115.0) == [job]
     jobs.forget(job)
-    assert (len(jobs), jobs.remembered_bytes, jobs.find("", job.name)) == (0, 0, None)
+    assert (len(jobs), jobs._result_bytes, jobs.find("", job.name)) == (0, 0, None)
 
 
 # --- everything at once ---
@@ -236,7 +264,7 @@ class JobsMachine(RuleBasedStateMachine):
 
     @rule(client=st.sampled_from([b"a", b"b", b"c"]), size=st.integers(0, 60))
     def submit(self, client: bytes, size: int) -> None:
-        if not self.jobs.full(client, size):
+        if not self.jobs.full("", client, size):
             self.jobs.add(new_job(client, size=size, now=self.now))
             self.accepted += 1
 
@@ -299,13 +327,13 @@ class JobsMachine(RuleBasedStateMachine):
         assert self.jobs.queued == len(waiting)
         assert sorted(map(self.jobs.position, waiting)) == list(range(len(waiting)))
         assert self.jobs._waiting_bytes == sum(job.request_bytes for job in waiting)
-        assert self.jobs.remembered_bytes == sum(size_of(job.last) for job in finished)
+        assert self.jobs._result_bytes == sum(size_of(job.last) for job in finished)
 
     @invariant()
     def bounds_hold(self) -> None:
         finished = [job for job in self.jobs if job.state is State.FINISHED]
         assert len(finished) <= 4
-        assert self.jobs.remembered_bytes <= 60 or len(finished) == 1
+        assert self.jobs._result_bytes <= 60 or len(finished) == 1
 
 
 TestJobsMachine = JobsMachine.TestCase
