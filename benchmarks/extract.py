@@ -10,6 +10,7 @@ that of a process of its own which extracts one shape coarse to fine and does no
 import multiprocessing
 import resource
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -120,6 +121,14 @@ def _extract_alone(name: str, code: list[float], settings: ExtractSettings, devi
     model = load_model(ModelStore().find(name), device)
     decoder, latent = model.folded(torch.float32), torch.tensor([code], device=device)
     extract_surface(lambda points: decoder.distances(latent, points[None])[0], settings, device)
+    return _own_peak()
+
+
+def _own_peak() -> int:
+    """Most bytes that this process has held; on Linux `getrusage` adds those of the process that forked it."""
+    with suppress(OSError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

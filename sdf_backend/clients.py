@@ -179,9 +179,9 @@ class Clients:
         for descriptor, meter in self._meters.items():
             # All that libzmq may hold for us, and one message that is on its way.
             if meter.waiting > (HIGH_WATER + 1) * largest + STREAM_BYTES:
-                named = next((one for one in self._clients.values() if one.descriptor == descriptor), None)
-                address, user = (named.address, named.user) if named else ("", "")
-                self._lines.warning((address, user), "client cut off", address=address, user=user, bytes=meter.waiting)
+                users = [one.user for one in self._clients.values() if one.descriptor == descriptor]
+                values = {"address": meter.address, "user": ", ".join(users), "bytes": meter.waiting}
+                self._lines.warning((meter.address,), "client cut off", **values)
                 meter.cut()
 
     def _keep(self, frame: zmq.Frame) -> None:

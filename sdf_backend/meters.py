@@ -19,6 +19,7 @@ class Meter:
         """Raises `OSError` where the connection is gone already."""
         self._copy = socket.socket(fileno=os.dup(descriptor))
         self.received = self.delivered = 0
+        self.address = str(self._copy.getpeername()[0])
 
     @staticmethod
     def available() -> bool:

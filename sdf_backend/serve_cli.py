@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated
@@ -80,6 +80,7 @@ def serve(
         pairs = load_keys(keys) if keys else None
         server = Server(settings, lambda context, gate: LocalWorkers(context, gate, local), pairs)
         log.configure()
+        _allow_many_connections()
         _print_start(server.address, keys, pairs)
         with _stopped_by_signals(server):
             server.run(_print_ready)
@@ -121,6 +122,15 @@ def _limits(texts: list[str]) -> Limits:
         if not 0 < values[name] < 2**53:
             raise InputError(f"the limit {name} must be positive, not {value}")
     return replace(Limits(), **values)
+
+
+def _allow_many_connections() -> None:
+    """As many open files as this process may have: each connection is two."""
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such limit
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _cache_folder(given: Path | None) -> Path:

@@ -280,6 +280,28 @@ def test_a_name_for_the_connection_that_could_be_another_s_is_refused(guarded: B
     assert "routing id" in reply.message
 
 
+def test_a_folder_that_cannot_be_read_for_a_moment_takes_nobody_s_key_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_keys(tmp_path, "alice")
+    monkeypatch.setattr("sdf_backend.auth.RELOAD_SECONDS", 0.0)
+    clients = AuthorisedClients(tmp_path / "clients")
+    assert clients.knows("alice")
+    with monkeypatch.context() as patch:
+
+        def refuse(path: Path) -> None:
+            raise OSError(24, "Too many open files")
+
+        patch.setattr(Path, "iterdir", refuse)
+        assert clients.knows("alice")
+    public = tmp_path / "clients" / "alice.key"
+    content = public.read_bytes()
+    public.write_bytes(content[:10])
+    assert clients.knows("alice")
+    public.unlink()
+    assert not clients.knows("alice")
+
+
 def test_it_listens_nowhere_else(guarded: Backend) -> None:
     guarded.until_idle()
     assert guarded.process

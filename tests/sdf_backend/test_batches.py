@@ -82,3 +82,23 @@ def test_other_settings_are_another_batch(backend: Backend, clients: list[Listen
     for client, name in zip(clients, names, strict=True):
         assert isinstance(client.end(name), Result)
     assert logged(backend, "job started", names[1], "batch=1")
+
+
+def test_a_batch_that_takes_too_long_is_tried_one_by_one(models_folder: Path, tmp_path: Path) -> None:
+    slow = JobSettings(resolution=32, pose="free", quality="standard")
+    options = ["--models", models_folder, "--batch", "4", "--limit", "job_seconds=6", "--device", "cpu"]
+    with Backend(tmp_path, *options) as backend:
+        backend.until_idle()
+        heavy, light, first = backend.client("heavy"), backend.client("light"), backend.client("first")
+        submissions = [
+            complete(),
+            complete(settings=slow, sources=(Source(half_sphere()),) * 16),
+            complete(settings=slow),
+        ]
+        names = queued_behind_a_long_one(backend, [first, heavy, light], submissions)
+        assert isinstance(light.end(names[2]), Result)
+        end = heavy.end(names[1])
+        assert isinstance(end, Error)
+        assert end.code == "timed_out"
+        assert logged(backend, "job started", names[2], "batch=2")
+        assert logged(backend, "job started", names[2], "batch=1")
