@@ -20,6 +20,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.fit
 	$(BIN)/python -m benchmarks.extract
 	$(BIN)/python -m benchmarks.prepare
+	$(BIN)/python -m benchmarks.wire
+	$(BIN)/python -m benchmarks.soak
 
 # The exact commands that made the shipped aeroplane decoder. The data comes from a Debian package, so the first
 # step wants apt-get and dpkg; it installs nothing.
