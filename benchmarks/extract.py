@@ -3,10 +3,12 @@
     python -m benchmarks.extract
 
 The dense reference evaluates every node of the grid inside the domain with the same decoder; a shape counts as the same
-where vertices, faces and Euler number agree and no vertex is further than 1e-5 from its counterpart. Peak memory is
-that of a process of its own which extracts one shape coarse to fine and does nothing else.
+where vertices, faces and Euler number agree and no vertex is further than 1e-5 from its counterpart. A dense grid of
+512 cells takes minutes, so each comparison is kept in out/benchmarks/dense, and a killed run goes on where it was. Peak
+memory is that of a process of its own which extracts one shape coarse to fine and does nothing else.
 """
 
+import json
 import multiprocessing
 import resource
 import time
@@ -22,8 +24,10 @@ from rich.table import Table
 from scipy.spatial import KDTree
 
 from benchmarks.shared import DatasetOption, ModelOption, console, load, show, test_observations
+from sdf_backend.content_cache import content_key
 from sdf_backend.engine import EXTRACTION_BATCH, Quality, solid_settings
-from sdf_backend.extract import Extraction, ExtractSettings, extract_dense, extract_surface
+from sdf_backend.extract import Extraction, ExtractSettings, Field, extract_dense, extract_surface
+from sdf_backend.files import replacing
 from sdf_backend.fit import fit_codes
 from sdf_backend.model_store import Model, ModelStore, load_model
 
@@ -71,7 +75,8 @@ def main(
 def _measure(model: Model, codes: torch.Tensor, settings: ExtractSettings, compared: int) -> dict:
     decoder = model.folded(torch.float32)
     nodes = (settings.resolution + 1) ** 3
-    sparse_seconds, dense_seconds, shares, same, farthest = [], [], [], 0, 0.0
+    weights = content_key(*(tensor.numpy(force=True) for tensor in model.decoder.state_dict().values()))
+    sparse_seconds, comparisons, shares = [], [], []
     for index, code in enumerate(codes):
 
         def field(points: torch.Tensor, code: torch.Tensor = code) -> torch.Tensor:
@@ -83,24 +88,40 @@ def _measure(model: Model, codes: torch.Tensor, settings: ExtractSettings, compa
         shares.append(sparse.evaluations / nodes)
         if index >= compared:
             continue
-        start = time.perf_counter()
-        reference = extract_dense(field, settings, model.device)
-        dense_seconds.append(time.perf_counter() - start)
-        agrees, distance = _compare(sparse, reference)
-        same, farthest = same + agrees, max(farthest, distance)
-        console.print(f"{settings.resolution}: shape {index}: same {agrees}, {distance:.1e}, {dense_seconds[-1]:.0f} s")
+        key = content_key(weights, code.numpy(force=True), settings.resolution, str(model.device))
+        comparisons.append(_compared(key, field, settings, model.device, sparse, sparse_seconds[-1]))
+        one = comparisons[-1]
+        console.print(f"{settings.resolution}: shape {index}: {'same' if one['same'] else 'DIFFERS'}", end=", ")
+        console.print(f"{one['distance']:.1e}, {one['dense_seconds']:.0f} s")
     return {
         "resolution": settings.resolution,
         "evaluations": float(np.mean(shares)) * nodes,
         "share": float(np.mean(shares)),
         "most": float(np.max(shares)),
         "seconds": float(np.mean(sparse_seconds)),
-        "seconds_compared": float(np.sum(sparse_seconds[:compared])),
-        "dense_seconds": float(np.sum(dense_seconds)),
+        "seconds_compared": sum(one["sparse_seconds"] for one in comparisons),
+        "dense_seconds": sum(one["dense_seconds"] for one in comparisons),
         "compared": compared,
-        "same": same,
-        "farthest": farthest,
+        "same": sum(one["same"] for one in comparisons),
+        "farthest": max((one["distance"] for one in comparisons), default=0.0),
     }
+
+
+def _compared(
+    key: str, field: Field, settings: ExtractSettings, device: torch.device, sparse: Extraction, sparse_seconds: float
+) -> dict:
+    """How a mesh compares with that of the dense grid, both timed in one run; remembered under `key`."""
+    path = Path("out/benchmarks/dense") / f"{key}.json"
+    if path.is_file():
+        return json.loads(path.read_text())
+    start = time.perf_counter()
+    reference = extract_dense(field, settings, device)
+    seconds = time.perf_counter() - start
+    same, distance = _compare(sparse, reference)
+    result = {"same": same, "distance": distance, "sparse_seconds": sparse_seconds, "dense_seconds": seconds}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(result))
+    return result
 
 
 def _compare(sparse: Extraction, dense: Extraction) -> tuple[bool, float]:
