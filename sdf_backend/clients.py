@@ -19,7 +19,7 @@ from sdf_backend.wire.codec import Frame
 from sdf_backend.wire.messages import Limits
 
 # Messages that wait inside libzmq for one client, either way; results can be large.
-HIGH_WATER = 2
+HIGH_WATER = 8
 # Bytes that a connection may have brought besides messages: what the system and libzmq hold of its stream.
 STREAM_BYTES = 16 << 20
 # TCP asks a peer that has said nothing whether it is there, and gives up one that acknowledges nothing.
@@ -177,8 +177,8 @@ class Clients:
             if client.descriptor in heard:
                 client.heard = now
         for descriptor, meter in self._meters.items():
-            # All that libzmq may hold for us, and one message that is on its way.
-            if meter.waiting > (HIGH_WATER + 1) * largest + STREAM_BYTES:
+            # Whole messages are read as soon as they are there; one more may be on its way.
+            if meter.waiting > 2 * largest + STREAM_BYTES:
                 users = [one.user for one in self._clients.values() if one.descriptor == descriptor]
                 values = {"address": meter.address, "user": ", ".join(users), "bytes": meter.waiting}
                 self._lines.warning((meter.address,), "client cut off", **values)

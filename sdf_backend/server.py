@@ -49,7 +49,7 @@ except PackageNotFoundError:  # run from its folder, not installed
 
 TICK_SECONDS = 0.1
 # While a client's backlog waits for it to read, it is looked at this often.
-BACKLOG_SECONDS = 0.01
+BACKLOG_SECONDS = 0.002
 # Messages of clients that are read before workers have their turn.
 MESSAGES_A_TURN = 64
 # A worker that has not let go of an unwanted job after this long is killed.
