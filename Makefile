@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint bench starter-data starter-model clean
+.PHONY: demo test lint bench starter-data starter-model tuning-model clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
@@ -37,6 +37,12 @@ starter-model: $(READY)
 	cp runs/airplanes/airplanes.safetensors sdf_backend/starter_models/
 	$(BIN)/python -m training evaluate airplanes data/airplanes --task unknown -o out/evaluation --record
 	$(BIN)/python -m training evaluate airplanes data/airplanes --task complete -o out/evaluation --record
+
+# The decoder with which settings of the fit were chosen: the test shapes have no part in it.
+tuning-model: $(READY)
+	$(BIN)/python -m training hold-out data/airplanes training/tuning_families.txt -o data/tuning
+	$(BIN)/python -m training train data/tuning -o runs/tuning \
+		--preset small --symmetric --epochs 700 --halve-every 115
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -1,4 +1,4 @@
-"""`python -m training`: collect, prepare, train, evaluate."""
+"""`python -m training`: collect, prepare, hold out, train, evaluate."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -131,6 +131,24 @@ def prepare(
             print_json([vars(outcome) for outcome in outcomes])
         else:
             _show_outcomes(outcomes, output)
+
+
+@app.command(name="hold-out")
+def hold_out_command(
+    dataset: Annotated[Path, typer.Argument(help="folder that prepare wrote")],
+    families: Annotated[Path, typer.Argument(help="file that names training families, one a line")],
+    output: Annotated[Path, typer.Option("-o", help="folder for the new dataset")],
+) -> None:
+    """Make a dataset for choosing settings: some training families play the test shapes, which are out of sight."""
+    from training.dataset import Dataset
+    from training.hold_out import hold_out
+
+    with explained():
+        if not families.is_file():
+            raise InputError(f"{families} does not exist; name a file of families, one a line")
+        held = hold_out(Dataset.open(dataset), set(families.read_text().split()), output)
+        train, test = (sum(record.split == split for record in held.records) for split in ("train", "test"))
+        stdout.print(f"{output}: {train} shapes to train with, {test} held out", soft_wrap=True)
 
 
 @app.command()
