@@ -1,5 +1,12 @@
 """`python -m sdf_backend`."""
 
+import os
+
+from sdf_backend.threads import PATIENT_THREADS
+
+os.environ.update(PATIENT_THREADS | os.environ)
+
+# What this imports loads torch, which reads the environment then.
 from sdf_backend.cli import app
 
 app(prog_name="python -m sdf_backend")

@@ -22,6 +22,7 @@ import zmq
 from sdf_backend.auth import Gate
 from sdf_backend.errors import InputError
 from sdf_backend.log import line, logger
+from sdf_backend.threads import PATIENT_THREADS
 from sdf_backend.wire.codec import Frame, Header, WireError, build, encode, read_header
 from sdf_backend.wire.messages import Cancel, Limits, ModelInfo, WorkerInfo
 from sdf_backend.worker_messages import FROM_WORKER, Assignment, Batch, Heartbeat, WorkerHello, WorkerKeys
@@ -337,7 +338,11 @@ class LocalWorkers:
         try:
             # Its output belongs into the log, and a Ctrl-C in the terminal is for the server alone.
             slot.process = subprocess.Popen(
-                [sys.executable, "-m", "sdf_backend.worker"], stdin=subprocess.PIPE, stdout=2, start_new_session=True
+                [sys.executable, "-m", "sdf_backend.worker"],
+                stdin=subprocess.PIPE,
+                stdout=2,
+                start_new_session=True,
+                env=PATIENT_THREADS | os.environ,
             )
         except OSError as error:
             slot.failures += 1

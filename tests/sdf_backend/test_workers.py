@@ -1,6 +1,7 @@
 """Local workers without a server: how they are reached, and that nobody else reaches them."""
 
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,3 +92,10 @@ def test_nothing_is_left_where_the_socket_was(running: Running) -> None:
     running.until(lambda event: isinstance(event, Ready))
     running.workers.stop()
     assert not Path(address.removeprefix("ipc://")).parent.exists() or address.startswith("tcp://")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process was started with is read from /proc")
+def test_threads_of_a_worker_leave_the_cores_to_others_while_they_wait(running: Running) -> None:
+    running.until(lambda event: isinstance(event, Ready))
+    [worker] = running.workers.describe()
+    assert b"OMP_WAIT_POLICY=PASSIVE" in Path(f"/proc/{worker.pid}/environ").read_bytes().split(b"\0")
