@@ -253,7 +253,7 @@ class _Solver:
         gradient = torch.zeros(count, unknowns, device=u.device)
         normal = torch.zeros(count, unknowns, unknowns, device=u.device)
         cost = torch.zeros(count, device=u.device)
-        rows = max(CHUNK // count, 64)
+        rows = max(CHUNK >> (count - 1).bit_length(), 64)
         for first in range(0, points.shape[1], rows):
             part = slice(first, first + rows)
             distance, by_code, by_point = self.decoder.gradients(u, points[:, part])
@@ -296,6 +296,9 @@ class _Solver:
 
 # Rows of the decoder evaluated at once, over all fits: their activations stay in the processor's cache.
 CHUNK = 4096
+# Observations are filled up to a multiple of this. For every shape of a product that torch's oneDNN meets it keeps a
+# kernel, up to two thousand of about a megabyte, so inputs of ever other lengths would fill a worker's memory.
+BLOCK = 1024
 
 
 def residuals(distance: Tensor, low: Tensor, high: Tensor, clamp: float) -> Tensor:
@@ -425,7 +428,8 @@ def assess(
     surface = torch.from_numpy(pose.inverse().apply(observed.surface)).float().to(model.device)
 
     def distances(points: Tensor) -> Tensor:
-        return torch.cat([decoder.distances(code[None], part[None])[0] for part in points.split(CHUNK)])
+        filled = torch.nn.functional.pad(points, (0, 0, 0, -len(points) % BLOCK))
+        return torch.cat([decoder.distances(code[None], part[None])[0] for part in filled.split(CHUNK)])[: len(points)]
 
     known = slice(len(observed.points) - observed.guessed)
     found = distances(canonical.points[0, known])
@@ -441,7 +445,7 @@ def _batched(observations: list[Observations], poses: list[Similarity], device: 
         raise InputError(f"observations of {sizes} points cannot be fitted; each needs at least one")
 
     def stack(arrays: list[np.ndarray], rest: float) -> Tensor:
-        filled = np.full((len(arrays), max(sizes), *arrays[0].shape[1:]), rest, dtype=np.float32)
+        filled = np.full((len(arrays), max(sizes) + -max(sizes) % BLOCK, *arrays[0].shape[1:]), rest, dtype=np.float32)
         for row, array in zip(filled, arrays, strict=True):
             row[: len(array)] = array
         return torch.from_numpy(filled).to(device)
