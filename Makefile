@@ -3,13 +3,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint bench starter-data starter-model tuning-model clean
+.PHONY: demo test test-blender lint bench starter-data starter-model tuning-model clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
 
-test: lint
+test: lint test-blender
 	$(BIN)/python -m pytest
+
+# The same tests on the oldest and the newest Blender that there is as a Python module; both want Python 3.11.
+test-blender: .venv-bpy-4.5.15/ready .venv-bpy-5.0.1/ready
+	.venv-bpy-4.5.15/bin/python -m pytest --confcutdir tests/bpy tests/bpy
+	.venv-bpy-5.0.1/bin/python -m pytest --confcutdir tests/bpy tests/bpy
+
+.venv-bpy-%/ready: constraints.txt
+	$(PYTHON) -m venv .venv-bpy-$*
+	.venv-bpy-$*/bin/python -m pip install --quiet --disable-pip-version-check bpy==$* pyzmq pytest
+	touch $@
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -50,4 +60,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv out
+	rm -rf .venv .venv-bpy-* out

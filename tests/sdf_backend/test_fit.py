@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdf_backend.decoder import FoldedDecoder
 from sdf_backend.errors import Cancelled, InputError
 from sdf_backend.fit import (
     AdamSettings,
@@ -177,3 +178,22 @@ def test_every_stage_is_heard_of_with_what_there_is_so_far(spheres: Model) -> No
         staged=lambda stage, codes, poses: heard.append((stage, codes.shape, poses[0].scale)),
     )
     assert heard == [(0, (1, 3), 1.0), (1, (1, 3), 1.0)]
+
+
+def test_inputs_of_any_length_are_computed_in_few_shapes(spheres: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each shape of a product oneDNN keeps a kernel, which would fill the memory of a process that goes on."""
+    shapes: set[tuple] = set()
+    for name in ("gradients", "distances"):
+        original = getattr(FoldedDecoder, name)
+
+        def recorded(self: FoldedDecoder, codes: torch.Tensor, points: torch.Tensor, original=original):
+            shapes.add(tuple(points.shape))
+            return original(self, codes, points)
+
+        monkeypatch.setattr(FoldedDecoder, name, recorded)
+    lengths = np.random.default_rng(0).integers(150, 9_000, 25)
+    for length in lengths:
+        quick = FitSettings((Stage(1, 300, 1e-6), Stage(1, 5_000, 1e-6)), dtype=torch.float32)
+        fit_codes(spheres, [observe_points(directions(int(length)) * 0.5)], quick)
+        fit_codes(spheres, [observe_points(directions(int(length)) * 0.5), solid_sphere(0.5)], quick)
+    assert len(shapes) < 20

@@ -1,0 +1,1 @@
+"""SDF Shapes in Blender."""
