@@ -12,8 +12,8 @@ COLLECTION = "SDF Shapes"
 SUFFIXES = {"complete": "completed", "reconstruct": "reconstructed"}
 
 
-def place(arrived: Arrived) -> bpy.types.Object:
-    """Show a preview, or a result in its stead; only a result is selected and can be undone."""
+def place(arrived: Arrived) -> bpy.types.Object | None:
+    """Show a preview, or a result in its stead, or take the preview of a job away that came to nothing."""
     job, content = arrived.job, arrived.content
     match content:
         case Preview(vertices=vertices, faces=faces):
@@ -25,6 +25,8 @@ def place(arrived: Arrived) -> bpy.types.Object:
             _remember(item, job, shape.code[0], shape.pose[0])
             _select(item)
             return item
+        case None:
+            _remove(bpy.data.objects.get(job.placed))
 
 
 def _shown(job: Job, mesh: bpy.types.Mesh) -> bpy.types.Object:
@@ -37,9 +39,20 @@ def _shown(job: Job, mesh: bpy.types.Mesh) -> bpy.types.Object:
         job.placed = item.name
     else:
         coarse, item.data = item.data, mesh
-        if isinstance(coarse, bpy.types.Mesh) and not coarse.users:
-            bpy.data.meshes.remove(coarse)
+        _remove_mesh(coarse)
     return item
+
+
+def _remove(item: bpy.types.Object | None) -> None:
+    if item is not None:
+        coarse = item.data
+        bpy.data.objects.remove(item)
+        _remove_mesh(coarse)
+
+
+def _remove_mesh(mesh: bpy.types.ID | None) -> None:
+    if isinstance(mesh, bpy.types.Mesh) and not mesh.users:
+        bpy.data.meshes.remove(mesh)
 
 
 def _remember(item: bpy.types.Object, job: Job, code: np.ndarray, pose: np.ndarray) -> None:

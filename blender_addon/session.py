@@ -13,7 +13,7 @@ from .wire.messages import Accepted, Busy, Error, Preview, Progress, Result, Sub
 
 # How long the server keeps a job whose Blender is not heard of: long enough for a crash and a restart.
 KEEP_SECONDS = 600.0
-WAITING = "waiting"
+WAITING, CANCELLING = "waiting", "cancelling"
 
 
 @dataclass
@@ -36,10 +36,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Arrived:
-    """Something to be shown in the scene: a coarse mesh of a job that runs, or its result."""
+    """Something to be shown in the scene: a coarse mesh of a job that runs, its result, or None where it has failed."""
 
     job: Job
-    content: Preview | Result
+    content: Preview | Result | None
 
 
 @dataclass
@@ -97,8 +97,9 @@ class Session:
         self.jobs[job.name] = job
 
     def cancel(self, name: str) -> None:
-        """Ask that a job end, and forget it."""
-        if self._client and self.jobs.pop(name, None):
+        """Ask that a job end; it is gone when the backend says so."""
+        if self._client and name in self.jobs:
+            self.jobs[name].phase = CANCELLING
             self._client.cancel(name)
 
     def tick(self) -> Iterator[Arrived]:
@@ -121,14 +122,19 @@ class Session:
             case Accepted(position=position):
                 job.phase, job.fraction = f"{WAITING}, {position} before it" if position else WAITING, 0.0
             case Progress(phase=phase, fraction=fraction, preview=preview):
-                job.phase, job.fraction = phase, fraction
+                if job.phase != CANCELLING:
+                    job.phase, job.fraction = phase, fraction
                 return Arrived(job, preview) if preview else None
             case Result():
                 del self.jobs[job.name]
                 return Arrived(job, event)
+            case Error(code="cancelled"):
+                del self.jobs[job.name]
+                return Arrived(job, None)
             case Error(message=message) | Busy(message=message):
                 del self.jobs[job.name]
                 job.error = self.notice = f"{job.source}: {message}"
+                return Arrived(job, None)
         return None
 
 

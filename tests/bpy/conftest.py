@@ -33,7 +33,7 @@ class Backend:
     def __init__(self) -> None:
         self.answer: Answer = exact
         self.requests: list[Any] = []
-        self._stopped = False
+        self._stopped, self._unasked = False, []
         self._server = FakeServer()
         self._server.welcome = Welcome("fake 1.0", models=(ModelInfo("cubes"), ModelInfo("bad", problem="damaged")))
         self.address = self._server.address
@@ -43,6 +43,8 @@ class Backend:
     def _run(self) -> None:
         while not self._stopped:
             self._server.step()
+            while self._unasked:
+                self._server.send(self._unasked.pop(0))
             while self._server.requests:
                 request = self._server.requests.pop(0)
                 self.requests.append(request)
@@ -50,6 +52,10 @@ class Backend:
                     with suppress(zmq.ZMQError):  # the add-on may have been switched off meanwhile
                         self._server.send(*self.answer(request))
             time.sleep(0.002)
+
+    def say(self, *messages: Any) -> None:
+        """Send something that nobody has just asked for."""
+        self._unasked += messages
 
     @property
     def cancelled(self) -> list[str]:

@@ -1,5 +1,7 @@
 """The add-on in a real Blender without a window: what its operators do, with a scripted backend."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import bpy
@@ -8,7 +10,10 @@ import pytest
 from conftest import Backend, exact
 from mathutils import Euler
 
-from sdf_backend.wire.messages import Accepted, Error, Preview, Progress, Submit
+from blender_addon import ticking
+from blender_addon.geometry import read_objects
+from blender_addon.session import Job, session
+from sdf_backend.wire.messages import Accepted, Error, Preview, Progress, Source, Submit
 
 
 @pytest.fixture
@@ -72,11 +77,48 @@ def test_a_preview_is_replaced_by_the_result(connected: Backend) -> None:
 
 
 def test_an_error_is_one_sentence_and_leaves_nothing(connected: Backend) -> None:
-    connected.answer = lambda submit: [Error("bad_input", "it is flat; give it a thickness", submit.job)]
+    def refuse(submit: Submit) -> list[Any]:
+        coarse = Preview(submit.sources[0].vertices[:3], np.array([[0, 1, 2]], "<i4"))
+        error = Error("bad_input", "it is flat; give it a thickness", submit.job)
+        return [Accepted(submit.job), Progress(submit.job, "fitting", 0.5, coarse), error]
+
+    connected.answer = refuse
     cube().name = "Plane"
     with pytest.raises(RuntimeError, match="Plane: it is flat; give it a thickness"):
         bpy.ops.sdf.complete()
-    assert "SDF Shapes" not in bpy.data.collections
+    assert [item.name for item in bpy.data.objects] == ["Plane"]
+    assert len(bpy.data.meshes) == 1
+
+
+def started() -> str:
+    """A job as the operator submits it; in background mode that would wait for its end."""
+    seen = read_objects([bpy.context.object], bpy.context.evaluated_depsgraph_get())
+    submit = Submit("0123456789", "complete", "cubes", sources=(Source(seen.vertices, seen.faces),))
+    session.submit(submit, Job(submit.job, submit.task, "cubes", "Cube", seen, {}))
+    return submit.job
+
+
+def until(condition: Callable[[], bool], step: Callable[[], None]) -> None:
+    give_up = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < give_up
+        step()
+        time.sleep(0.005)
+
+
+def test_a_job_that_runs_can_be_cancelled_and_takes_its_preview_along(connected: Backend) -> None:
+    coarse = Preview(np.eye(3, dtype="<f4"), np.array([[0, 1, 2]], "<i4"))
+    connected.answer = lambda submit: [Accepted(submit.job), Progress(submit.job, "fitting", 0.5, coarse)]
+    cube()
+    name = started()
+    until(lambda: len(bpy.data.objects) == 2, ticking._work)
+    assert session.jobs[name].phase == "fitting"
+    assert bpy.ops.sdf.cancel(job=name) == {"FINISHED"}
+    until(lambda: connected.cancelled == [name], ticking._work)
+    connected.say(Error("cancelled", "the job was cancelled", name))
+    until(lambda: not session.jobs, ticking._work)
+    assert len(bpy.data.objects) == 1
+    assert session.notice == ""
 
 
 def test_what_cannot_be_asked_is_refused_before_anything_is_sent(connected: Backend) -> None:
@@ -98,11 +140,9 @@ def test_without_a_backend_the_buttons_say_so(addon: Any) -> None:
 
 
 def test_the_addon_can_be_switched_off_in_mid_job(connected: Backend) -> None:
-    from blender_addon.session import session
-
     connected.answer = lambda submit: [Accepted(submit.job)]
-    submit = Submit("0123456789", "complete", "cubes", sources=())
-    session._client.submit(submit)
+    cube()
+    started()
     bpy.ops.preferences.addon_disable(module="blender_addon")
     assert not hasattr(bpy.types.Scene, "sdf")
     bpy.ops.preferences.addon_enable(module="blender_addon")
