@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-blender lint bench starter-data starter-model tuning-model clean
+.PHONY: demo test test-blender lint extension bench starter-data starter-model tuning-model clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
@@ -25,6 +25,13 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
+
+# Blender's own extension command line, which comes with its Python module, has the last word.
+extension: $(READY) .venv-bpy-5.0.1/ready
+	$(BIN)/python -m extension
+	for zip in dist/*.zip; do .venv-bpy-5.0.1/bin/python \
+		.venv-bpy-5.0.1/lib/python3*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py \
+		validate $$zip || exit 1; done
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.fit
@@ -60,4 +67,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bpy-* out
+	rm -rf .venv .venv-bpy-* out dist

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("sdf_backend", "training", "blender_addon", "benchmarks", "demo")
+FOLDERS = ("sdf_backend", "training", "blender_addon", "extension", "benchmarks", "demo")
 PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 

@@ -1,0 +1,1 @@
+"""Packs the Blender add-on."""

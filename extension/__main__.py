@@ -1,0 +1,103 @@
+"""Packs the add-on as extensions for Blender, into dist/: one for 4.2 to 5.0, one for 5.1 and later.
+
+    python -m extension
+
+Each holds pyzmq's wheels for Linux, Windows and macOS, unchanged from the registry; the two differ in the Python that
+their Blenders have, and a zip with both is refused by 5.1. The wire is a link in the repository and a copy here.
+"""
+
+import hashlib
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ADDON, DIST = ROOT / "blender_addon", ROOT / "dist"
+# Blender's names of platforms, and the tags of wheels that run there.
+PLATFORMS = {
+    "linux-x64": ("manylinux_2_28_x86_64", "manylinux_2_26_x86_64", "manylinux2014_x86_64"),
+    "windows-x64": ("win_amd64",),
+    "macos-arm64": ("macosx_11_0_arm64", "macosx_10_15_universal2"),
+    "macos-x64": ("macosx_10_15_x86_64", "macosx_10_15_universal2", "macosx_10_9_x86_64"),
+}
+# The same content gives the same zip.
+EPOCH = (2020, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The Blenders from `first` on and before `last`, with the Python that they have."""
+
+    name: str
+    first: str
+    last: str | None
+    python: str
+    abi: str
+
+
+VARIANTS = (
+    Variant("blender-4.2-to-5.0", "4.2.0", "5.1.0", "3.11", "cp311"),
+    Variant("blender-5.1-and-later", "5.1.0", None, "3.13", "abi3"),
+)
+
+
+def main() -> None:
+    """Pack both, and say where they are."""
+    pyzmq = next(line for line in (ROOT / "constraints.txt").read_text().split() if line.startswith("pyzmq=="))
+    for variant in VARIANTS:
+        found = (_wheel(variant, pyzmq, tags) for tags in PLATFORMS.values())
+        wheels = list({wheel.name: wheel for wheel in found}.values())  # that of macOS serves two platforms
+        path = DIST / f"sdf_shapes-{_version()}-{variant.name}.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in _members(variant, wheels):
+                archive.writestr(zipfile.ZipInfo(name, EPOCH), content, zipfile.ZIP_DEFLATED)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 2**20:.1f} MiB, sha256 {digest}")
+
+
+def _version() -> str:
+    return tomllib.loads((ADDON / "blender_manifest.toml").read_text())["version"]
+
+
+def _wheel(variant: Variant, pyzmq: str, tags: tuple[str, ...]) -> Path:
+    """pyzmq's wheel for one platform, fetched once."""
+    folder = DIST / "wheels" / variant.abi / tags[0]
+    if not (found := sorted(folder.glob("*.whl"))):
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", pyzmq]
+        command += ["--python-version", variant.python, "--implementation", "cp", "--abi", variant.abi]
+        command += [part for tag in tags for part in ("--platform", tag)]
+        subprocess.run([*command, "--dest", str(folder), "--disable-pip-version-check"], check=True)
+        found = sorted(folder.glob("*.whl"))
+    return found[0]
+
+
+def _members(variant: Variant, wheels: list[Path]) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of everything in a zip."""
+    yield "blender_manifest.toml", _manifest(variant, wheels).encode()
+    yield "LICENSE", (ROOT / "LICENSE").read_bytes()
+    for path in sorted(ADDON.glob("*.py")):
+        yield path.name, path.read_bytes()
+    for path in sorted((ADDON / "wire").glob("*.py")):
+        yield f"wire/{path.name}", path.read_bytes()
+    for wheel in wheels:
+        yield f"wheels/{wheel.name}", wheel.read_bytes()
+
+
+def _manifest(variant: Variant, wheels: list[Path]) -> str:
+    text = (ADDON / "blender_manifest.toml").read_text()
+    first = f'blender_version_min = "{variant.first}"\n'
+    last = f'blender_version_max = "{variant.last}"\n' if variant.last else ""
+    platforms = ", ".join(f'"{platform}"' for platform in PLATFORMS)
+    names = ", ".join(f'"./wheels/{wheel.name}"' for wheel in wheels)
+    return text.replace(
+        'blender_version_min = "4.2.0"\n', f"{first}{last}platforms = [{platforms}]\nwheels = [{names}]\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

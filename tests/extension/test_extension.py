@@ -1,0 +1,43 @@
+"""What is packed for Blender, without the registry: `make extension` fetches the wheels and has the zips validated."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from extension.__main__ import VARIANTS, Variant, _members
+
+WHEEL = "pyzmq-1.0-cp311-cp311-any.whl"
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    (tmp_path / WHEEL).write_bytes(b"a wheel")
+    return tmp_path / WHEEL
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_a_zip_holds_all_that_the_addon_needs(variant: Variant, wheel: Path) -> None:
+    members = dict(_members(variant, [wheel]))
+    needed = {"__init__.py", "session.py", "wire/client.py", "wire/__init__.py", "LICENSE", f"wheels/{WHEEL}"}
+    assert needed <= set(members)
+    assert members["wire/client.py"] == Path("sdf_backend/wire/client.py").read_bytes()
+    manifest = tomllib.loads(members["blender_manifest.toml"].decode())
+    assert manifest["wheels"] == [f"./wheels/{WHEEL}"]
+    assert manifest["blender_version_min"] == variant.first
+    assert manifest.get("blender_version_max") == variant.last
+    assert len(manifest["platforms"]) == 4
+    assert {"network", "files"} == set(manifest["permissions"])
+
+
+def test_the_variants_meet_and_do_not_overlap() -> None:
+    old, new = VARIANTS
+    assert old.last == new.first
+    assert new.last is None
+
+
+def test_nothing_that_is_packed_imports_what_blender_does_not_have(wheel: Path) -> None:
+    for name, content in _members(VARIANTS[0], [wheel]):
+        if name.endswith(".py"):
+            lines = [line.split()[1] for line in content.decode().splitlines() if line.startswith(("import ", "from "))]
+            assert not {line.split(".")[0] for line in lines} & {"sdf_backend", "torch", "scipy", "trimesh", "typer"}
