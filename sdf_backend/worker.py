@@ -257,7 +257,8 @@ def _work(assignment: Assignment, link: Link, tasks: "Tasks") -> int:
     hello, look_at = WorkerHello(str(device), torch.cuda.device_count(), capacity, tasks.models()), time.monotonic()
     link.post(encode(hello))
     while True:
-        if not _do(assignment, link, tasks, link.next_jobs(MODELS_SECONDS)):
+        requests = link.next_jobs(MODELS_SECONDS)
+        if requests and not _do(assignment, link, tasks, requests):
             link.finish()
             return 1
         if time.monotonic() - look_at >= MODELS_SECONDS:
