@@ -16,10 +16,10 @@ from sdf_backend.auth import DEFAULT_CLIENT, SECRET, SERVER, ServerKeys, is_loop
 from sdf_backend.console import explained, print_json, stdout
 from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder
+from sdf_backend.local_workers import LocalWorkers, WorkerSettings
 from sdf_backend.server import DEFAULT_ADDRESS, SOFTWARE, Server, ServerSettings
 from sdf_backend.wire.client import Client, ClientError
 from sdf_backend.wire.messages import Limits, Status
-from sdf_backend.workers import LocalWorkers, WorkerSettings
 
 # How long `status` tries to reach a backend.
 STATUS_SECONDS = 3.0

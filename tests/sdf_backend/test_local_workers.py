@@ -11,11 +11,12 @@ import pytest
 import zmq
 from backend_process import PATIENCE
 
-from sdf_backend import workers
+from sdf_backend import local_workers
 from sdf_backend.auth import Gate
+from sdf_backend.local_workers import LocalWorkers, WorkerSettings
 from sdf_backend.wire.codec import decode, encode
 from sdf_backend.wire.messages import REPLIES, Hello, Limits, Result, Source, Submit
-from sdf_backend.workers import Event, LocalWorkers, Lost, Ready, Reply, WorkerSettings
+from sdf_backend.workers import Event, Lost, Ready, Reply
 
 ECHO = Submit("0123456789", "echo", sources=(Source(np.eye(3, dtype=np.float32)),))
 
@@ -53,9 +54,9 @@ class Running:
 @pytest.fixture(params=[True, False], ids=["socket file", "keys"])
 def running(request: pytest.FixtureRequest, models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     """Both ways to a worker, whichever this system takes by itself."""
-    if request.param and not workers.SOCKET_FILES:
+    if request.param and not local_workers.SOCKET_FILES:
         pytest.skip("this system has no socket files")
-    monkeypatch.setattr(workers, "SOCKET_FILES", request.param)
+    monkeypatch.setattr(local_workers, "SOCKET_FILES", request.param)
     running = Running(models_folder)
     yield running
     running.stop()
@@ -87,11 +88,13 @@ def test_strangers_do_not_reach_the_workers(running: Running) -> None:
     assert running.result().sources
 
 
+@pytest.mark.parametrize("running", [True], ids=["socket file"], indirect=True)
 def test_nothing_is_left_where_the_socket_was(running: Running) -> None:
-    address = running.workers._address
+    folder = Path(running.workers._address.removeprefix("ipc://")).parent
     running.until(lambda event: isinstance(event, Ready))
+    assert folder.exists()
     running.workers.stop()
-    assert not Path(address.removeprefix("ipc://")).parent.exists() or address.startswith("tcp://")
+    assert not folder.exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process was started with is read from /proc")
