@@ -18,7 +18,8 @@ test-blender: .venv-bpy-4.5.15/ready .venv-bpy-5.0.1/ready
 
 .venv-bpy-%/ready: constraints.txt
 	$(PYTHON) -m venv .venv-bpy-$*
-	.venv-bpy-$*/bin/python -m pip install --quiet --disable-pip-version-check bpy==$* pyzmq pytest
+	.venv-bpy-$*/bin/python -m pip install --quiet --disable-pip-version-check bpy==$* \
+		$$(grep -E '^(pyzmq|pytest)==' constraints.txt)
 	touch $@
 
 lint: $(READY)
@@ -33,12 +34,13 @@ extension: $(READY) .venv-bpy-5.0.1/ready
 		.venv-bpy-5.0.1/lib/python3*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py \
 		validate $$zip || exit 1; done
 
-bench: $(READY)
+bench: $(READY) .venv-bpy-4.5.15/ready
 	$(BIN)/python -m benchmarks.fit
 	$(BIN)/python -m benchmarks.extract
 	$(BIN)/python -m benchmarks.prepare
 	$(BIN)/python -m benchmarks.wire
 	$(BIN)/python -m benchmarks.soak
+	.venv-bpy-4.5.15/bin/python -m benchmarks.blender
 
 # The exact commands that made the shipped aeroplane decoder. The data comes from a Debian package, so the first
 # step wants apt-get and dpkg; it installs nothing.

@@ -15,15 +15,15 @@ START_SECONDS = 60.0
 
 
 @contextmanager
-def running_backend(*options: str | Path) -> Iterator[tuple[str, int]]:
-    """Its address and process, once a worker is ready; the log goes to out/benchmarks/backend.log."""
+def running_backend(*options: str | Path) -> Iterator[str]:
+    """Its address, once a worker is ready; the log goes to out/benchmarks/backend.log."""
     log = Path("out/benchmarks/backend.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "sdf_backend", "serve", "--bind", "tcp://127.0.0.1:*", *map(str, options)]
     with tempfile.TemporaryFile("w+") as output, log.open("w") as errors:
         process = subprocess.Popen(command, stdout=output, stderr=errors)
         try:
-            yield _until_ready(process, output), process.pid
+            yield _until_ready(process, output)
         finally:
             process.terminate()
             process.wait(30)

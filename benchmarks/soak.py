@@ -43,7 +43,7 @@ def main(
     points = read_geometry(scan).vertices
     with tempfile.TemporaryDirectory() as cache:
         options = ("--device", "cpu", "--cache", cache, "--cache-mib", "64")
-        with running_backend(*options) as (address, _):
+        with running_backend(*options) as address:
             start = time.monotonic()
             samples = _work(address, _submissions(model, points), jobs)
             seconds = time.monotonic() - start

@@ -23,12 +23,14 @@ from rich.table import Table
 
 from benchmarks.backend import connected, running_backend
 from benchmarks.shared import show
+from benchmarks.square import wavy_square
 from sdf_backend.auth import load_keys, make_keys
 from sdf_backend.wire.client import Client, new_job
 from sdf_backend.wire.codec import encode
 from sdf_backend.wire.messages import Source, Submit
 
-GRID = 1000
+# Vertices along each side of the mesh.
+SIDE = 1000
 
 
 def main(
@@ -42,11 +44,14 @@ def main(
         for keys, key in ((None, None), (server.parent, own)):
             options = ("--keys", keys) if keys else ()
             with (
-                running_backend("--device", "cpu", "--cache-mib", "0", *options) as (address, _),
+                running_backend("--device", "cpu", "--cache-mib", "0", *options) as address,
                 connected(address, key) as client,
                 _bare_echo(keys) as bare,
             ):
-                for name, sources, count in (("empty job", (), empty), ("1,000,000 vertices", (_mesh(),), large)):
+                for name, sources, count in (
+                    ("empty job", (), empty),
+                    ("1,000,000 vertices", (Source(*wavy_square(SIDE)),), large),
+                ):
                     row = {"message": name, "curve": bool(keys), **_compare(client, bare, sources, count)}
                     rows.append(row)
     table = Table("message", "CURVE", "bytes each way", "bare echo", "echo job", "overhead", "ratio")
@@ -55,15 +60,6 @@ def main(
         texts = [f"{bare_ms:.2f} ms", f"{job_ms:.2f} ms", f"{job_ms - bare_ms:.2f} ms", f"{job_ms / bare_ms:.2f}"]
         table.add_row(row["message"], "yes" if row["curve"] else "no", f"{row['bytes']:,}", *texts)
     show(table, rows, "wire")
-
-
-def _mesh() -> Source:
-    """A wavy square of 1,000,000 vertices and 1,996,002 triangles, as it comes out of Blender."""
-    x, z = np.meshgrid(*(np.linspace(-1, 1, GRID, dtype=np.float32),) * 2)
-    vertices = np.stack([x, 0.1 * np.sin(5 * x * z), z], axis=-1).reshape(-1, 3)
-    corner = (np.arange(GRID - 1)[:, None] * GRID + np.arange(GRID - 1)).reshape(-1, 1)
-    faces = np.concatenate([corner + [0, 1, GRID], corner + [1, GRID + 1, GRID]])
-    return Source(np.ascontiguousarray(vertices), faces.astype(np.int32))
 
 
 def _compare(client: Client, bare: zmq.Socket, sources: tuple[Source, ...], count: int) -> dict:

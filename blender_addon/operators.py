@@ -26,7 +26,8 @@ class SDF_OT_connect(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Begin to connect; the panel shows how it goes."""
         chosen = preferences()
-        if not chosen.address.startswith(LOOPBACK) and not bpy.app.online_access:
+        elsewhere = chosen.address.startswith("tcp://") and not chosen.address.startswith(LOOPBACK)
+        if elsewhere and not bpy.app.online_access:
             self.report({"ERROR"}, "Blender is set to be offline; allow online access in the preferences, under System")
             return {"CANCELLED"}
         try:

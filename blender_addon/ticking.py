@@ -6,6 +6,7 @@ import bpy
 
 from .results import place
 from .session import session
+from .wire.client import State
 from .wire.messages import Result
 
 TICK_SECONDS, IDLE_SECONDS = 0.1, 0.5
@@ -28,31 +29,30 @@ def wait_for(name: str, seconds: float) -> None:
     """Let the session work until a job has ended; for background mode, where nobody sits and waits."""
     give_up = time.monotonic() + seconds
     while name in session.jobs and time.monotonic() < give_up:
-        _work()
+        work()
         time.sleep(0.01)
 
 
 def wait_connected(seconds: float) -> bool:
     """Let the session work until it is connected, or it is plain that it will not be."""
-    from .wire.client import State
-
     give_up = time.monotonic() + seconds
     while session.state not in (State.CONNECTED, State.REFUSED, State.INCOMPATIBLE) and time.monotonic() < give_up:
-        _work()
+        work()
         time.sleep(0.01)
     return session.state is State.CONNECTED
 
 
 def _tick() -> float:
     before = (session.state, session.notice, len(session.jobs))
-    _work()
+    work()
     if session.jobs or before != (session.state, session.notice, len(session.jobs)):
         _redraw()
         return TICK_SECONDS
     return IDLE_SECONDS
 
 
-def _work() -> None:
+def work() -> None:
+    """Let the session work a little, and show what has come."""
     for arrived in session.tick():
         place(arrived)
         if isinstance(arrived.content, Result) and not bpy.app.background:

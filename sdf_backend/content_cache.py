@@ -6,7 +6,6 @@ whatever is wrong with it (a full disk, a damaged file) is logged, and the work 
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
-
-log = logging.getLogger(__name__)
+from sdf_backend.log import line, logger
 
 SUFFIX = ".safetensors"
 # Making room throws away a little more than it must, so that it is not done at every entry.
@@ -57,7 +55,7 @@ class ContentCache:
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError) as error:
-            log.warning("cache entry unreadable file=%s reason=%s", path.name, error)
+            logger.warning(line("cache entry unreadable", file=path.name, reason=error))
             with suppress(OSError):
                 path.unlink()
             return None
@@ -69,7 +67,7 @@ class ContentCache:
             with replacing(path) as temporary:
                 save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
         except (InputError, SafetensorError) as error:
-            log.warning("cache entry not kept file=%s reason=%s", path.name, error)
+            logger.warning(line("cache entry not kept", file=path.name, reason=error))
             return
         self._held += sum(array.nbytes for array in arrays.values())
         if self._held > self.limit:

@@ -37,7 +37,7 @@ PROGRESS_SECONDS = 0.4
 MODELS_SECONDS = 2.0
 FIRST_PHASE = "starting"
 CANCELLED = "the job was cancelled"
-# Jobs that are computed together. On a CPU that gains nothing; see benchmarks/wire.
+# Jobs that are computed together. On a CPU eight take as long so as one after the other.
 BATCH = {"cpu": 1, "cuda": 8}
 Vitals = Callable[[], Heartbeat]
 

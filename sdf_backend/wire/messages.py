@@ -79,7 +79,7 @@ class Limits:
     queue: int = 128
     """jobs that wait, of all clients together"""
     client_queue: int = 64
-    """jobs that wait, of one client"""
+    """jobs that wait, of one client; of one user, where there are keys"""
     job_seconds: float = 600.0
     """time that a job may compute"""
     keep_seconds: float = 3600.0

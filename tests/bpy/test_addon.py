@@ -111,12 +111,12 @@ def test_a_job_that_runs_can_be_cancelled_and_takes_its_preview_along(connected:
     connected.answer = lambda submit: [Accepted(submit.job), Progress(submit.job, "fitting", 0.5, coarse)]
     cube()
     name = started()
-    until(lambda: len(bpy.data.objects) == 2, ticking._work)
+    until(lambda: len(bpy.data.objects) == 2, ticking.work)
     assert session.jobs[name].phase == "fitting"
     assert bpy.ops.sdf.cancel(job=name) == {"FINISHED"}
-    until(lambda: connected.cancelled == [name], ticking._work)
+    until(lambda: connected.cancelled == [name], ticking.work)
     connected.say(Error("cancelled", "the job was cancelled", name))
-    until(lambda: not session.jobs, ticking._work)
+    until(lambda: not session.jobs, ticking.work)
     assert len(bpy.data.objects) == 1
     assert session.notice == ""
 
@@ -135,7 +135,7 @@ def test_without_a_backend_the_buttons_say_so(addon: Any) -> None:
     with pytest.raises(RuntimeError, match="set to be offline"):
         bpy.ops.sdf.connect()
     addon.address = "nonsense"
-    with pytest.raises(RuntimeError, match=r"offline|no address"):
+    with pytest.raises(RuntimeError, match="is no address"):
         bpy.ops.sdf.connect()
 
 

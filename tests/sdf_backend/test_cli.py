@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from backend_process import half_sphere
 from typer.testing import CliRunner, Result
 
 from sdf_backend.cli import app
@@ -39,14 +40,6 @@ def refused(result: Result) -> str:
     [line] = result.stderr.splitlines()
     assert line.startswith("error: ")
     return line
-
-
-def half_sphere(count: int = 3_000, radius: float = RADIUS) -> np.ndarray:
-    """Points, (n, 3), on the upper half of a sphere about the origin."""
-    points = np.random.default_rng(0).normal(size=(count, 3))
-    points *= radius / np.linalg.norm(points, axis=1, keepdims=True)
-    points[:, 1] = np.abs(points[:, 1])
-    return points
 
 
 def write_cloud(path: Path, points: np.ndarray) -> Path:
