@@ -1,5 +1,7 @@
 """What a server takes in: a submission is held against its limits by its header alone, before it may wait."""
 
+import numpy as np
+
 from sdf_backend.wire.codec import WireError
 from sdf_backend.wire.messages import Limits, Submit
 
@@ -31,28 +33,51 @@ def shape_count(submit: Submit) -> int:
         case "interpolate" | "sample":
             return submit.count
         case "decode":
-            return 0 if submit.codes is None else len(submit.codes)
+            return max(_rows(submit.codes), _rows(submit.weights))
         case _:
             return len(submit.sources)
 
 
 def _check_task(submit: Submit) -> None:
-    sources, codes, poses = len(submit.sources), submit.codes, submit.poses
+    sources, codes = len(submit.sources), _rows(submit.codes)
     if submit.settings.seed < 0:
         raise WireError("bad_value", f"the seed is {submit.settings.seed}; it must not be negative")
     if submit.task != "echo" and not submit.model:
         raise WireError("bad_value", f"{submit.task} needs the name of a model")
-    if codes is not None and poses is not None and len(codes) != len(poses):
-        raise WireError("bad_value", f"{len(codes)} codes and {len(poses)} poses; each code needs its pose")
+    _check_codes(submit)
     match submit.task:
-        case "complete" | "reconstruct" if not sources:
+        case "complete" | "reconstruct" | "encode" if not sources:
             raise WireError("bad_value", f"{submit.task} needs at least one input")
-        case "interpolate" if (sources < 2) == (codes is None or len(codes) < 2):
+        case "interpolate" if (sources < 2) == (codes < 2):
             raise WireError("bad_value", "interpolate needs two or more inputs, or two or more codes, and not both")
-        case "interpolate" if submit.count < max(sources, 0 if codes is None else len(codes)):
+        case "interpolate" if submit.count < max(sources, codes):
             raise WireError("bad_value", f"{submit.count} shapes cannot hold all the ends; ask for more")
-        case "decode" if codes is None or not len(codes):
-            raise WireError("bad_value", "decode needs at least one code")
+        case "decode" if not shape_count(submit):
+            raise WireError("bad_value", "decode needs at least one code, or one row of weights")
+        case "sample" if submit.codes is not None and codes != 1:
+            raise WireError("bad_value", f"sample can be near one code; {codes} codes were given")
+        case "sample" if submit.poses is not None and len(submit.poses) != 1:
+            raise WireError("bad_value", f"all samples stand at one pose; {len(submit.poses)} were given")
+        case "sample" if (submit.codes is None) == (submit.spread > 0):
+            raise WireError("bad_value", "sample near a code needs both, the code and a spread above 0")
+
+
+def _check_codes(submit: Submit) -> None:
+    """Raise `WireError` where codes, weights and poses do not go together, or not with the task."""
+    codes, weights, poses = submit.codes, submit.weights, submit.poses
+    if weights is not None and submit.task != "decode":
+        raise WireError("bad_value", f"weights are for decode; {submit.task} takes none")
+    if submit.spread and submit.task != "sample":
+        raise WireError("bad_value", f"a spread is for sample; {submit.task} takes none")
+    if codes is not None and weights is not None and len(codes) != len(weights):
+        raise WireError("bad_value", f"{len(codes)} codes and {len(weights)} rows of weights; each code needs its row")
+    given = weights if codes is None else codes
+    if given is not None and poses is not None and len(given) != len(poses):
+        raise WireError("bad_value", f"{len(given)} codes and {len(poses)} poses; each code needs its pose")
+
+
+def _rows(array: np.ndarray | None) -> int:
+    return 0 if array is None else len(array)
 
 
 def _at_most(what: str, value: int, limit: int) -> None:

@@ -1,4 +1,6 @@
-"""The tasks: reconstruct, complete, interpolate, sample. The one Python API; command line and workers call only this.
+"""The tasks: reconstruct, complete, interpolate, sample; and their halves, encode and decode.
+
+The one Python API; command line and workers call only this.
 
     engine = Engine(ModelStore())
     [shape] = engine.complete("airplanes", [Source(read_geometry(Path("scan.ply")))], TaskSettings(pose=Freedom.NONE))
@@ -139,8 +141,8 @@ class Source:
 class Shape:
     """A finished shape and what a user wants to know of it.
 
-    vertices : (n, 3) float64 in the input's frame and units; faces : (m, 3) int64, outward
-    observed : (n,) float32 in 0..1, how near the input was to each vertex; None where there was no input
+    vertices : (n, 3) float64 in the input's frame and units; faces : (m, 3) int64, outward; none of an encoded shape
+    observed : (n,) float32 in 0..1, how near the input was to each vertex; None without input or without vertices
     code : (code_length,) float32; pose : canonical frame -> the input's frame
     residual : mean absolute residual of the fit, canonical units; explained : share of the input within 0.02 of it
     seconds : time of each phase
@@ -237,6 +239,25 @@ class Engine:
         """
         return self._fit_and_extract(model, sources, settings, _observe_solid, progress, preview)
 
+    def encode(
+        self,
+        model: str,
+        sources: Sequence[Source],
+        settings: TaskSettings = TaskSettings(),
+        progress: Progress = _silent,
+    ) -> list[Shape]:
+        """The fit alone: code and pose of each source, without a mesh; `decode` makes that afterwards.
+
+        A source counts as a solid where it encloses something, and as part of a surface otherwise.
+        Raises `InputError` for input that no shape can be fitted to, and for an unknown model.
+        """
+        if not sources:
+            return []
+        clock = _Clock()
+        encoded = self._encode(model, sources, settings, _observe_any, progress, None, clock)
+        name, shared = self.model(model).card.name, clock.shared(len(sources))
+        return [_without_mesh(name, one, shared) for one in encoded]
+
     def interpolate(
         self,
         model: str,
@@ -250,7 +271,7 @@ class Engine:
         Raises `InputError` for fewer than two inputs or steps.
         """
         _check_steps(len(sources), steps)
-        encoded = self._encode(model, sources, settings, _observe_any, progress, None, _Clock())
+        encoded = self.encode(model, sources, settings, progress)
         codes, poses = np.stack([one.code for one in encoded]), [one.pose for one in encoded]
         return self.interpolate_codes(model, codes, poses, steps, settings, progress)
 
@@ -273,19 +294,60 @@ class Engine:
         return self.decode(model, between, along, settings, progress)
 
     def sample(
-        self, model: str, count: int, settings: TaskSettings = TaskSettings(), progress: Progress = _silent
+        self,
+        model: str,
+        count: int,
+        settings: TaskSettings = TaskSettings(),
+        progress: Progress = _silent,
+        pose: Similarity | None = None,
     ) -> list[Shape]:
-        """New shapes, in the canonical frame, from the normal distribution of the training codes.
+        """New shapes, in the canonical frame or at `pose`, from the normal distribution of the training codes.
 
         Raises `InputError` for a count out of range.
         """
-        if not 1 <= count <= MAXIMUM_SAMPLES:
-            raise InputError(f"{count} samples asked for; use 1 to {MAXIMUM_SAMPLES}")
         loaded = self.model(model, progress)
-        generator = torch.Generator().manual_seed(settings.seed)
-        noise = torch.randn(count, loaded.codes.shape[1], generator=generator).to(self.device)
-        codes = loaded.mean + noise @ torch.linalg.cholesky(loaded.covariance).T
-        return self.decode(model, _array(codes), [Similarity.identity()] * count, settings, progress)
+        codes = loaded.mean + _deviations(loaded, count, settings.seed)
+        return self.decode(model, _array(codes), [pose or Similarity.identity()] * count, settings, progress)
+
+    def vary(
+        self,
+        model: str,
+        code: np.ndarray,
+        pose: Similarity,
+        count: int,
+        spread: float,
+        settings: TaskSettings = TaskSettings(),
+        progress: Progress = _silent,
+    ) -> list[Shape]:
+        """New shapes near the code, (code_length,), that stand at `pose`.
+
+        They deviate from it as the training codes do from their mean, times `spread`, above 0 and at most 1.
+        Raises `InputError` for a count or spread out of range, and for a code that is none of the model's.
+        """
+        if not 0 < spread <= 1:
+            raise InputError(f"the spread is {spread}; use one above 0 and at most 1")
+        loaded = self.model(model, progress)
+        centre = _latents(loaded, np.asarray(code)[None])
+        codes = centre + spread * _deviations(loaded, count, settings.seed)
+        return self.decode(model, _array(codes), [pose] * count, settings, progress)
+
+    def moved_codes(
+        self, model: str, weights: np.ndarray, codes: np.ndarray | None = None, progress: Progress = _silent
+    ) -> np.ndarray:
+        """Codes, (n, code_length) float32, after moves along the model's main directions of variation.
+
+        weights : (n, k), standard deviations along the first k of `Model.directions`; k is at most the code length
+        codes : (n, code_length), whence they move; the mean of the training codes where None
+        Raises `InputError` for weights and codes that do not fit each other or the model, or are not finite.
+        """
+        loaded = self.model(model, progress)
+        length, moves = len(loaded.mean), torch.as_tensor(weights, dtype=torch.float32, device=self.device)
+        if moves.ndim != 2 or moves.shape[1] > length or not bool(torch.isfinite(moves).all()):
+            raise InputError(f"weights of {model} are rows of at most {length} finite numbers, not {np.shape(weights)}")
+        starts = loaded.mean.expand(len(moves), length) if codes is None else _latents(loaded, codes)
+        if len(starts) != len(moves):
+            raise InputError(f"{len(starts)} codes and {len(moves)} rows of weights; each code needs its row")
+        return _array(starts + moves @ loaded.directions[: moves.shape[1]])
 
     def decode(
         self,
@@ -314,10 +376,7 @@ class Engine:
         """The shape of a code, (code_length,), that stands at `pose`."""
         loaded = self._loaded(model, progress)
         clock = _Clock()
-        latent = torch.as_tensor(code, dtype=torch.float32, device=self.device)[None]
-        length = loaded.model.codes.shape[1]
-        if latent.shape != (1, length) or not bool(torch.isfinite(latent).all()):
-            raise InputError(f"a code of {model} is {length} finite numbers, not {np.shape(code)}")
+        latent = _latents(loaded.model, np.asarray(code)[None])
         mesh = self._mesh_of(loaded, latent, settings.resolution, lambda share: progress(Phase.EXTRACTING, share))
         clock.lap(Phase.EXTRACTING)
         return Shape(
@@ -343,7 +402,7 @@ class Engine:
             return []
         clock = _Clock()
         encoded = self._encode(model, sources, settings, observe, progress, preview, clock)
-        shared = {phase: seconds / len(sources) for phase, seconds in clock.seconds.items()}
+        shared = clock.shared(len(sources))
         shapes = []
         for index, one in enumerate(encoded):
             part = _slice(progress, index, len(encoded))
@@ -360,7 +419,7 @@ class Engine:
         preview: Preview | None,
         clock: "_Clock",
     ) -> list[Encoded]:
-        """Fit all sources, as one batch, that the cache does not know."""
+        """Fit all sources that the cache does not know: solids as one batch, surfaces as another."""
         loaded = self._loaded(name, progress)
         keys = [self._fit_key(loaded, observe, source, settings) for source in sources]
         found = [self._recalled(key) for key in keys]
@@ -368,12 +427,14 @@ class Engine:
         if missing:
             observed = _observe_all([sources[index] for index in missing], settings, observe, progress)
             clock.lap(Phase.OBSERVING)
-            coarse = None if preview is None else self._coarse_preview(loaded, missing, preview)
-            fits = self._fit(loaded.model, observed, settings, progress, coarse, clock)
-            for index, fit, seen in zip(missing, fits, observed, strict=True):
-                one = Encoded(_array(fit.code), fit.pose, fit.residual, fit.explained, fit.steps, seen.surface)
-                self._remember(keys[index], one)
-                found[index] = one
+            alike = _alike(missing, observed)
+            for (numbers, batch), part in zip(alike, _slices(progress, len(alike)), strict=True):
+                coarse = None if preview is None else self._coarse_preview(loaded, numbers, preview)
+                fits = self._fit(loaded.model, batch, settings, part, coarse, clock)
+                for index, fit, seen in zip(numbers, fits, batch, strict=True):
+                    one = Encoded(_array(fit.code), fit.pose, fit.residual, fit.explained, fit.steps, seen.surface)
+                    self._remember(keys[index], one)
+                    found[index] = one
         return [one for one in found if one is not None]
 
     def _fit(
@@ -385,8 +446,8 @@ class Engine:
         coarse: StageWatch | None,
         clock: "_Clock",
     ) -> list[Fit]:
-        """Codes and poses of a batch; where the pose is not known it is searched for shape by shape first."""
-        choose = solid_settings if all(seen.solid for seen in observed) else surface_settings
+        """Codes and poses of a batch, all solids or all surfaces; unknown poses are searched for one by one first."""
+        choose = solid_settings if observed[0].solid else surface_settings
         fitting = choose(settings.quality, settings.seed)
         poses = [Similarity.identity()] * len(observed)
         if settings.pose is not Freedom.NONE:
@@ -511,6 +572,25 @@ class _Clock:
         self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
         self._last = now
 
+    def shared(self, count: int) -> dict[str, float]:
+        """Seconds of each phase for one of `count` sources that were done together."""
+        return {phase: seconds / count for phase, seconds in self.seconds.items()}
+
+
+def _without_mesh(model: str, encoded: Encoded, shared: dict[str, float]) -> Shape:
+    """What a fit found, as a shape without vertices and faces."""
+    return Shape(
+        model,
+        np.zeros((0, 3)),
+        np.zeros((0, 3), dtype=np.int64),
+        encoded.code,
+        encoded.pose,
+        residual=encoded.residual,
+        explained=encoded.explained,
+        steps=encoded.steps,
+        seconds=shared,
+    )
+
 
 def _described(shape: Shape, encoded: Encoded, shared: dict[str, float]) -> Shape:
     """The shape with what its fit says, and how near the input was to each vertex."""
@@ -522,6 +602,27 @@ def _described(shape: Shape, encoded: Encoded, shared: dict[str, float]) -> Shap
         steps=encoded.steps,
         seconds=shared | shape.seconds,
     )
+
+
+def _latents(model: Model, codes: np.ndarray) -> torch.Tensor:
+    """Codes, (k, code_length), on the model's device; raises `InputError` where they are none of that model's."""
+    latents = torch.as_tensor(codes, dtype=torch.float32, device=model.device)
+    length = model.codes.shape[1]
+    if latents.ndim != 2 or latents.shape[1] != length or not bool(torch.isfinite(latents).all()):
+        raise InputError(f"a code of {model.card.name} is {length} finite numbers, not {np.shape(codes)[1:]}")
+    return latents
+
+
+def _deviations(model: Model, count: int, seed: int) -> torch.Tensor:
+    """Random deviations, (count, code_length), distributed as those of the training codes from their mean.
+
+    Raises `InputError` for a count out of range.
+    """
+    if not 1 <= count <= MAXIMUM_SAMPLES:
+        raise InputError(f"{count} samples asked for; use 1 to {MAXIMUM_SAMPLES}")
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(count, model.codes.shape[1], generator=generator).to(model.device)
+    return noise @ torch.linalg.cholesky(model.covariance).T
 
 
 def _check_steps(shapes: int, steps: int) -> None:
@@ -556,6 +657,16 @@ def _observe_all(
         progress(Phase.OBSERVING, index / len(sources))
         observed.append(observe(source, settings.seed))
     return observed
+
+
+def _alike(numbers: Sequence[int], observed: Sequence[Observations]) -> list[tuple[list[int], list[Observations]]]:
+    """The numbered observations as a group of solids and one of surfaces, those that are not empty.
+
+    Each kind has its own settings of a fit; so a code does not depend on what else is fitted with it.
+    """
+    pairs = list(zip(numbers, observed, strict=True))
+    groups = [[pair for pair in pairs if pair[1].solid is solid] for solid in (True, False)]
+    return [([number for number, _ in group], [seen for _, seen in group]) for group in groups if group]
 
 
 def _observe_surface(source: Source, seed: int) -> Observations:

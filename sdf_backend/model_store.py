@@ -75,6 +75,18 @@ class Model:
         floor = VARIANCE_FLOOR * covariance.diagonal().mean().clamp_min(1e-12)
         return (covariance + floor * torch.eye(len(covariance), dtype=torch.float64, device=centred.device)).float()
 
+    @cached_property
+    def directions(self) -> Tensor:
+        """Main directions of variation, (code_length, code_length): row j is sqrt(lambda_j) v_j, a standard deviation.
+
+        lambda_j are the eigenvalues of the covariance, the largest first, and v_j its eigenvectors. An eigenvector's
+        sign is arbitrary; here its component of largest magnitude is positive, so that it is the same everywhere.
+        """
+        values, vectors = torch.linalg.eigh(self.covariance.double().cpu())
+        largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+        columns = vectors * largest.sign() * values.clamp_min(0).sqrt()
+        return columns.T.flip(0).float().to(self.device)
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""

@@ -63,15 +63,30 @@ class Tasks:
                 return self.engine.complete(job.model, sources, settings, progress, preview)
             case "reconstruct":
                 return self.engine.reconstruct(job.model, sources, settings, progress, preview)
+            case "encode":
+                return self.engine.encode(job.model, sources, settings, progress)
             case "interpolate" if job.codes is not None:
-                return self.engine.interpolate_codes(job.model, *_codes(job), job.count, settings, progress)
+                codes = _codes(job)
+                poses = _poses(job, len(codes))
+                return self.engine.interpolate_codes(job.model, codes, poses, job.count, settings, progress)
             case "interpolate":
                 return self.engine.interpolate(job.model, sources, job.count, settings, progress)
+            case "sample" if job.codes is not None:
+                [code], [pose] = _codes(job), _poses(job, 1)
+                return self.engine.vary(job.model, code, pose, job.count, job.spread, settings, progress)
             case "sample":
-                return self.engine.sample(job.model, job.count, settings, progress)
+                return self.engine.sample(job.model, job.count, settings, progress, *_poses(job, 1))
             case "decode":
-                return self.engine.decode(job.model, *_codes(job), settings, progress)
+                codes = self._moved_codes(job, progress)
+                return self.engine.decode(job.model, codes, _poses(job, len(codes)), settings, progress)
         raise InputError(f"the task {job.task!r} is not known here")
+
+    def _moved_codes(self, job: wire.Submit, progress: engines.Progress) -> np.ndarray:
+        """The codes of a job, (n, code_length) float32, moved by its weights where it has some."""
+        if job.weights is None:
+            return _codes(job)
+        codes = None if job.codes is None else _codes(job)
+        return self.engine.moved_codes(job.model, np.array(job.weights), codes, progress)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -112,12 +127,16 @@ def _model_info(name: str, store: ModelStore) -> wire.ModelInfo:
     )
 
 
-def _codes(job: wire.Submit) -> tuple[np.ndarray, list[Similarity]]:
-    """Codes, (k, code_length) float32, and where they stand: in the canonical frame where nothing else is said."""
-    codes = np.array(job.codes, dtype=np.float32)
+def _codes(job: wire.Submit) -> np.ndarray:
+    """Codes, (n, code_length) float32; copied, so that they are aligned and writable."""
+    return np.array(job.codes, dtype=np.float32)
+
+
+def _poses(job: wire.Submit, count: int) -> list[Similarity]:
+    """Where the shapes of `count` codes stand: in the canonical frame where nothing else is said."""
     if job.poses is None:
-        return codes, [Similarity.identity()] * len(codes)
-    return codes, [similarity_of(matrix, f"pose {index}") for index, matrix in enumerate(job.poses)]
+        return [Similarity.identity()] * count
+    return [similarity_of(matrix, f"pose {index}") for index, matrix in enumerate(job.poses)]
 
 
 def _coarse(jobs: Sequence[wire.Submit], preview: Preview) -> engines.Preview:
@@ -146,6 +165,8 @@ def _result(job: wire.Submit, shapes: list[engines.Shape]) -> wire.Result:
 
 
 def _precision(job: wire.Submit) -> np.dtype:
-    """Results come as precise as the inputs did; float64 where there are none."""
+    """Results come as precise as the inputs did, or where there are none as the poses; float64 without either."""
     given = [source.vertices.dtype for source in job.sources]
+    if not given and job.poses is not None:
+        given = [job.poses.dtype]
     return np.result_type(*given) if given else np.dtype(np.float64)

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 JOB_PATTERN = re.compile(r"[A-Za-z0-9_-]{8,64}")
-TASKS = ("complete", "reconstruct", "interpolate", "sample", "decode", "echo")
+TASKS = ("complete", "reconstruct", "encode", "interpolate", "sample", "decode", "echo")
 
 # What an `error` can say; PROTOCOL.md has the meaning of each and what to do about it.
 ERROR_CODES = (
@@ -117,7 +117,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Shape:
-    """A finished shape; see `sdf_backend.engine.Shape`.
+    """A finished shape, or with `encode` one without vertices and faces; see `sdf_backend.engine.Shape`.
 
     vertices : (n, 3); faces : (m, 3); observed : (n,) or None; code : (1, code_length); pose : (1, 4, 4), canonical
     frame -> the input's frame
@@ -156,9 +156,11 @@ class Hello:
 class Submit:
     """Asks for a job. The client makes its name, so that the same submission twice is one job.
 
-    complete, reconstruct : one shape a source; interpolate : `count` shapes between the sources, or between `codes`;
-    sample : `count` new shapes; decode : the shapes of `codes`, (n, code_length), that stand at `poses`, (n, 4, 4);
-    echo : the sources come back as they are, to try and to measure the way to a worker.
+    complete, reconstruct : one shape a source; encode : one shape a source, with code and pose and without a mesh;
+    interpolate : `count` shapes between the sources, or between `codes`; sample : `count` new shapes, with `codes` of
+    one row near that code; decode : the shapes of `codes`, (n, code_length), that stand at `poses`, (n, 4, 4), moved
+    by `weights`, (n, k), where there are some; echo : the sources come back as they are, to try and to measure the
+    way to a worker.
     """
 
     kind: ClassVar[str] = "submit"
@@ -169,7 +171,11 @@ class Submit:
     sources: tuple[Source, ...] = ()
     codes: Codes | None = None
     poses: Matrices | None = None
+    weights: Codes | None = None
+    """for decode: standard deviations along the model's main directions of variation, from `codes` or from the mean"""
     count: int = 1
+    spread: float = 0.0
+    """for sample near a code: how far, as a share of the spread of the training codes"""
     keep: float = 10.0
     """seconds that the job, and then its result, waits for a client that is not heard of"""
 
@@ -181,6 +187,8 @@ class Submit:
             raise ValueError(f"keep is {self.keep}; it must not be negative")
         if self.count < 1:
             raise ValueError(f"count is {self.count}; at least one shape must be asked for")
+        if not 0 <= self.spread <= 1:
+            raise ValueError(f"spread is {self.spread}; it must lie in 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,32 @@ def test_interpolation_walks_from_one_to_the_other(engine: Engine) -> None:
     assert radii[0] == pytest.approx(0.45, abs=0.015) and radii[3] == pytest.approx(0.6, abs=0.02)
 
 
+def test_a_source_is_encoded_as_it_is_completed_or_reconstructed(engine: Engine) -> None:
+    [cloud, solid] = engine.encode("spheres", [cap(0.55), ball(0.45)], KNOWN)
+    [completed], [rebuilt] = (
+        engine.complete("spheres", [cap(0.55)], KNOWN),
+        engine.reconstruct("spheres", [ball(0.45)], KNOWN),
+    )
+    for one, whole in ((cloud, completed), (solid, rebuilt)):
+        np.testing.assert_array_equal(one.code, whole.code)
+        assert (one.residual, one.explained, one.steps) == (whole.residual, whole.explained, whole.steps)
+        np.testing.assert_array_equal(one.pose.apply(np.eye(3)), whole.pose.apply(np.eye(3)))
+        assert one.vertices.shape == one.faces.shape == (0, 3) and one.observed is None and one.evaluations == 0
+        assert Phase.FITTING in one.seconds and Phase.EXTRACTING not in one.seconds
+        [decoded] = engine.decode("spheres", one.code[None], [one.pose], KNOWN)
+        np.testing.assert_array_equal(decoded.vertices, whole.vertices)
+    assert engine.encode("spheres", [], KNOWN) == []
+
+
+def test_an_encoded_source_stands_where_it_stood(engine: Engine) -> None:
+    centre = (40.0, -3.0, 5.0)
+    settings = replace(KNOWN, pose=Freedom.UPRIGHT)
+    [shape] = engine.encode("spheres", [cap(6.0, centre, lowest=-1.0)], settings)
+    [decoded] = engine.decode("spheres", shape.code[None], [shape.pose], settings)
+    np.testing.assert_allclose(decoded.vertices.mean(axis=0), centre, atol=0.15)
+    assert radius(decoded, centre) == pytest.approx(6, rel=0.03)
+
+
 def test_samples_are_closed_differ_and_repeat_under_their_seed(engine: Engine) -> None:
     first, second = (engine.sample("spheres", 3, KNOWN) for _ in range(2))
     assert all(closed(shape) for shape in first)
@@ -210,6 +236,19 @@ def test_only_what_is_new_of_a_batch_is_fitted(cached: Engine, engine: Engine) -
         np.testing.assert_allclose(one.vertices, other.vertices, atol=1e-6)
 
 
+def test_what_was_encoded_is_neither_encoded_nor_interpolated_anew(cached: Engine) -> None:
+    sources = [cap(0.45), ball(0.55)]
+    first, heard = phases(cached.encode, "spheres", sources, KNOWN)
+    assert Phase.FITTING in heard and Phase.EXTRACTING not in heard
+    again, heard = phases(cached.encode, "spheres", sources, KNOWN)
+    assert not heard & {Phase.FITTING, Phase.EXTRACTING}
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.code, other.code)
+        assert Phase.FITTING in one.seconds and Phase.FITTING not in other.seconds
+    _, heard = phases(cached.interpolate, "spheres", sources, 3, KNOWN)
+    assert Phase.FITTING not in heard and Phase.EXTRACTING in heard
+
+
 def test_a_model_that_was_replaced_is_read_anew(spheres: Model, tmp_path: Path) -> None:
     path = tmp_path / "spheres.safetensors"
     save_model(path, spheres)
@@ -252,3 +291,96 @@ def test_codes_that_were_found_can_be_decoded_and_walked_between(engine: Engine)
     assert [radius(one) for one in between] == pytest.approx([0.45, 0.5, 0.55], abs=0.02)
     with pytest.raises(InputError, match="each code needs one pose"):
         engine.decode("spheres", codes, poses[:1], KNOWN)
+
+
+CODES = np.array([[0.3, 0.1, -0.2], [-0.4, 0.2, 0.1]], dtype=np.float32)
+
+
+def test_weights_of_zero_leave_codes_where_they_are(engine: Engine) -> None:
+    for columns in range(4):
+        moved = engine.moved_codes("spheres", np.zeros((2, columns)), CODES)
+        np.testing.assert_array_equal(moved, CODES)
+        assert moved.dtype == np.float32
+    [mean] = engine.moved_codes("spheres", np.zeros((1, 1)))
+    np.testing.assert_array_equal(mean, engine.model("spheres").mean)
+
+
+def test_weights_move_by_standard_deviations_along_the_directions(engine: Engine) -> None:
+    directions = engine.model("spheres").directions.numpy()
+    weights = np.array([[2.0, -1.0], [0.0, 0.5]])
+    moved = engine.moved_codes("spheres", weights, CODES)
+    np.testing.assert_allclose(moved, CODES + weights @ directions[:2], atol=1e-6)
+
+
+def test_opposite_weights_lie_opposite_about_the_mean(engine: Engine) -> None:
+    weights = np.array([[1.5, -0.5, 2.0]])
+    ahead, back = (engine.moved_codes("spheres", sign * weights)[0] for sign in (1, -1))
+    np.testing.assert_allclose((ahead + back) / 2, engine.model("spheres").mean, atol=1e-6)
+    assert np.linalg.norm(ahead - back) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("weights", "codes", "words"),
+    [
+        (np.zeros((1, 4)), None, "at most 3"),
+        (np.zeros(3), None, "at most 3"),
+        (np.full((1, 2), np.nan), None, "finite"),
+        (np.full((1, 2), 1e300), None, "finite"),
+        (np.zeros((1, 2)), CODES, "each code needs its row"),
+        (np.zeros((2, 2)), CODES[:, :2], "a code of spheres is 3"),
+        (np.zeros((2, 2)), np.full((2, 3), np.inf), "a code of spheres is 3"),
+        (np.zeros((2, 2)), CODES[0], "a code of spheres is 3"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    engine: Engine, weights: np.ndarray, codes: np.ndarray | None, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        engine.moved_codes("spheres", weights, codes)
+
+
+def test_variations_repeat_under_their_seed_and_stand_at_the_pose(engine: Engine) -> None:
+    pose = Similarity(20.0, np.eye(3), np.array([100.0, 0, 0]))
+    first, second = (engine.vary("spheres", CODES[0], pose, 3, 0.5, KNOWN) for _ in range(2))
+    other = engine.vary("spheres", CODES[0], pose, 3, 0.5, replace(KNOWN, seed=1))
+    assert len(first) == 3 and all(closed(shape) for shape in first)
+    assert all(shape.pose is pose for shape in first)
+    for one, same, different in zip(first, second, other, strict=True):
+        np.testing.assert_array_equal(one.vertices, same.vertices)
+        assert not np.array_equal(one.code, different.code)
+        np.testing.assert_allclose(one.vertices.mean(axis=0), (100, 0, 0), atol=1.5)
+
+
+def test_variations_lie_as_far_from_the_code_as_their_spread_says(engine: Engine) -> None:
+    origin, model = Similarity.identity(), engine.model("spheres")
+    deviations = {
+        spread: np.stack([one.code for one in engine.vary("spheres", CODES[0], origin, 4, spread, KNOWN)]) - CODES[0]
+        for spread in (0.25, 0.5, 1.0)
+    }
+    for spread, deviation in deviations.items():
+        np.testing.assert_allclose(deviation, spread * deviations[1.0], atol=1e-6)
+    # About the mean, and with the whole spread, they are the samples of that seed.
+    around_mean = engine.vary("spheres", model.mean.numpy(), origin, 4, 1.0, KNOWN)
+    for one, sample in zip(around_mean, engine.sample("spheres", 4, KNOWN), strict=True):
+        np.testing.assert_array_equal(one.code, sample.code)
+
+
+@pytest.mark.parametrize(
+    ("code", "count", "spread", "words"),
+    [
+        (CODES[0], 2, 0.0, "spread"),
+        (CODES[0], 2, -0.5, "spread"),
+        (CODES[0], 2, 1.01, "spread"),
+        (CODES[0], 2, np.nan, "spread"),
+        (CODES[0], 0, 0.5, "samples"),
+        (CODES[0], 1_001, 0.5, "samples"),
+        (CODES[0, :2], 2, 0.5, "a code of spheres is 3"),
+        (np.full(3, np.nan), 2, 0.5, "a code of spheres is 3"),
+        (CODES, 2, 0.5, "a code of spheres is 3"),
+    ],
+)
+def test_variations_that_cannot_be_are_refused(
+    engine: Engine, code: np.ndarray, count: int, spread: float, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        engine.vary("spheres", code, Similarity.identity(), count, spread, KNOWN)

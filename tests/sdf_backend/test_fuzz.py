@@ -65,10 +65,14 @@ VALID = [
     Submit("job-00000002", "complete", "spheres", QUICK, (Source(half_sphere(150)),), keep=0.1),
     Submit("job-00000003", "decode", "spheres", QUICK, codes=CODES, poses=POSES, keep=0.1),
     Submit("job-00000004", "interpolate", "nowhere", JobSettings(16), codes=CODES, count=2, keep=0.1),
+    Submit("job-00000005", "encode", "spheres", QUICK, (Source(half_sphere(150)),), keep=0.1),
+    Submit("job-00000006", "decode", "spheres", QUICK, codes=CODES, weights=CODES[:, :2], keep=0.1),
+    Submit("job-00000007", "sample", "spheres", QUICK, codes=CODES[:1], poses=POSES[:1], spread=0.5, keep=0.1),
     Accepted("job-00000000"),
     Error(ERROR_CODES[0], "an error"),
 ]
 WORDS = ["kind", "job", "task", "model", "settings", "sources", "codes", "poses", "count", "keep", "arrays", "array"]
+WORDS += ["weights", "spread"]
 WORDS += ["vertices", "faces", "normals", "sensor", "dtype", "shape", "resolution", "pose", "quality", "seed", "client"]
 WORDS += ["hello", "submit", "cancel", "status", "job-00000000", "spheres", *TASKS, *KNOWN_DTYPES]
 JSON = st.recursive(

@@ -59,6 +59,32 @@ def test_mean_and_covariance_are_those_of_the_codes_and_the_covariance_has_an_in
         torch.linalg.cholesky(replace(spheres, codes=codes).covariance)
 
 
+def test_directions_are_the_ordered_axes_of_the_covariance(spheres: Model) -> None:
+    stretched = replace(spheres, codes=spheres.codes * torch.tensor([1.0, 3.0, 0.3]))
+    directions = stretched.directions.double().numpy()
+    covariance = stretched.covariance.double().numpy()
+    variances = np.diag(directions @ directions.T)
+    np.testing.assert_allclose(directions @ directions.T, np.diag(variances), atol=1e-6)
+    np.testing.assert_allclose(variances, np.linalg.eigvalsh(covariance)[::-1], rtol=1e-4)
+    np.testing.assert_allclose(directions.T @ directions, covariance, atol=1e-6)
+    for direction in directions:
+        assert direction[np.abs(direction).argmax()] > 0
+
+
+def test_directions_of_codes_along_the_axes_are_those_axes(spheres: Model) -> None:
+    """Codes at plus and minus a, b and c on the axes: their variances are 2 a^2 / 5 and so on, and the floor's."""
+    reach = np.array([0.5, 2.0, 1.0])
+    codes = torch.tensor(np.concatenate([np.diag(reach), -np.diag(reach)]), dtype=torch.float32)
+    variances = 2 * reach**2 / 5
+    deviations = np.sqrt(variances + 1e-3 * variances.mean())
+    expected = np.diag(deviations)[[1, 2, 0]]
+    np.testing.assert_allclose(replace(spheres, codes=codes).directions.numpy(), expected, atol=1e-5)
+
+
+def test_directions_are_computed_once(spheres: Model) -> None:
+    assert spheres.directions is spheres.directions
+
+
 def empty(path: Path) -> None:
     path.write_bytes(b"")
 

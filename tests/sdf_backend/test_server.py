@@ -182,6 +182,13 @@ def test_every_task_comes_back_as_the_wire_promises(client: Listener) -> None:
     decoded = client.run(complete(task="decode", sources=(), codes=codes, poses=poses * [[[2], [2], [2], [1]]])).shapes
     np.testing.assert_allclose(decoded[1].vertices, 2 * walk[2].vertices, atol=1e-5)
     assert len(client.run(complete(task="sample", sources=(), count=2)).shapes) == 2
+    for shape, whole in zip(client.run(complete(task="encode", sources=sources)).shapes, ends_of_walk, strict=True):
+        np.testing.assert_array_equal(shape.code, whole.code)
+        assert shape.vertices.shape == shape.faces.shape == (0, 3)
+    moved = client.run(complete(task="decode", sources=(), codes=codes, weights=np.zeros((2, 1)))).shapes
+    np.testing.assert_array_equal([shape.code[0] for shape in moved], codes)
+    near = client.run(complete(task="sample", sources=(), codes=codes[:1], poses=poses[:1], spread=0.1, count=2)).shapes
+    assert len(near) == 2 and all(len(shape.faces) for shape in near)
     ball = Source(np.array(walk[0].vertices), np.array(walk[0].faces))
     [rebuilt] = client.run(complete(task="reconstruct", sources=(ball,))).shapes
     assert np.abs(np.linalg.norm(rebuilt.vertices, axis=1) - 0.45).max() < 0.04
@@ -433,6 +440,8 @@ CLOUD = half_sphere(200)
         ({"task": "interpolate", "count": 4}, "bad_value", "two or more"),
         ({"task": "decode", "sources": ()}, "bad_value", "at least one code"),
         ({"task": "decode", "sources": (), "codes": np.zeros((1, 5), "<f4")}, "bad_input", "3 finite numbers"),
+        ({"task": "decode", "sources": (), "weights": np.zeros((1, 4), "<f4")}, "bad_input", "at most 3"),
+        ({"task": "sample", "sources": (), "codes": np.zeros((1, 3), "<f4")}, "bad_value", "a spread above 0"),
         (
             {"task": "decode", "sources": (), "codes": np.zeros((1, 3), "<f4"), "poses": np.ones((1, 4, 4))},
             "bad_input",

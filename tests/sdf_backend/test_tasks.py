@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from sdf_backend.content_cache import ContentCache
 from sdf_backend.engine import Engine
-from sdf_backend.errors import Cancelled
+from sdf_backend.errors import Cancelled, InputError
 from sdf_backend.model_store import ModelStore
 from sdf_backend.tasks import Tasks, is_device_lost, is_out_of_memory
-from sdf_backend.wire.messages import JobSettings, Source, Submit
+from sdf_backend.wire.codec import decode, encode
+from sdf_backend.wire.messages import REPLIES, JobSettings, Limits, Source, Submit
 
 QUICK = JobSettings(resolution=32, pose="known", quality="preview")
 
@@ -36,7 +38,74 @@ def test_results_are_as_precise_as_the_inputs(on_cpu: Tasks) -> None:
         result = run(on_cpu, task="complete", sources=(Source(ball(0.5).vertices.astype(dtype)),))
         assert result.shapes[0].vertices.dtype == dtype
         assert result.shapes[0].faces.dtype == np.int32
+        assert run(on_cpu, poses=POSES[:1].astype(dtype)).shapes[0].vertices.dtype == dtype
     assert run(on_cpu).shapes[0].vertices.dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f8"])
+def test_an_encoded_source_has_a_code_and_no_mesh_and_crosses_the_wire(on_cpu: Tasks, dtype: str) -> None:
+    sources = (Source(ball(0.45).vertices.astype(dtype)), Source(ball(0.55).vertices.astype(dtype)))
+    result = run(on_cpu, task="encode", sources=sources)
+    assert not result.cached and len(result.shapes) == 2
+    back = decode(encode(result), REPLIES, Limits())
+    completed = run(on_cpu, task="complete", sources=sources)
+    for shape, whole in zip(back.shapes, completed.shapes, strict=True):
+        assert shape.vertices.dtype == dtype
+        assert shape.vertices.shape == shape.faces.shape == (0, 3)
+        assert shape.observed is None
+        np.testing.assert_array_equal(shape.code, whole.code)
+        np.testing.assert_array_equal(shape.pose, whole.pose)
+        assert (shape.residual, shape.explained, shape.steps) == (whole.residual, whole.explained, whole.steps)
+
+
+def test_what_was_encoded_before_is_said_to_be_cached(models_folder: Path, tmp_path: Path) -> None:
+    tasks = Tasks(Engine(ModelStore(models_folder), "cpu", ContentCache(tmp_path / "cache")))
+    cached = [run(tasks, task="encode", sources=(ball(size),)).cached for size in (0.45, 0.45, 0.5)]
+    assert cached == [False, True, False]
+
+
+CODES = np.array([[0.3, 0.1, -0.2], [-0.4, 0.2, 0.1]], dtype="<f4")
+POSES = np.tile(np.diag([2.0, 2.0, 2.0, 1.0]), (2, 1, 1))
+
+
+def test_weights_of_zero_give_the_meshes_of_the_codes(on_cpu: Tasks) -> None:
+    plain = run(on_cpu, task="decode", codes=CODES, poses=POSES)
+    moved = run(on_cpu, task="decode", codes=CODES, poses=POSES, weights=np.zeros((2, 2), "<f4"))
+    for one, other in zip(plain.shapes, moved.shapes, strict=True):
+        np.testing.assert_array_equal(one.vertices, other.vertices)
+        np.testing.assert_array_equal(one.code, other.code)
+
+
+def test_weights_alone_move_the_mean(on_cpu: Tasks) -> None:
+    weights = np.array([[1.0, 0.5], [-1.0, -0.5]], "<f8")
+    ahead, back = run(on_cpu, task="decode", weights=weights, poses=POSES).shapes
+    mean = on_cpu.engine.model("spheres").mean.numpy()
+    np.testing.assert_allclose((ahead.code + back.code)[0] / 2, mean, atol=1e-6)
+    np.testing.assert_array_equal(ahead.pose, POSES[:1])
+    assert len(ahead.faces) and not np.array_equal(ahead.code, back.code)
+
+
+def test_weights_beyond_the_codes_length_are_refused(on_cpu: Tasks) -> None:
+    with pytest.raises(InputError, match="at most 3"):
+        run(on_cpu, task="decode", weights=np.zeros((1, 4), "<f4"))
+
+
+def test_samples_stand_at_the_pose_that_is_given(on_cpu: Tasks) -> None:
+    placed, canonical = run(on_cpu, poses=POSES[:1]).shapes, run(on_cpu).shapes
+    for one, other in zip(placed, canonical, strict=True):
+        np.testing.assert_array_equal(one.pose, POSES[:1])
+        moved = other.vertices @ POSES[0, :3, :3].T + POSES[0, :3, 3]
+        np.testing.assert_allclose(one.vertices, moved, atol=1e-6)
+
+
+def test_samples_near_a_code_stand_at_its_pose(on_cpu: Tasks) -> None:
+    near = run(on_cpu, codes=CODES[:1], spread=0.5, poses=POSES[:1], count=3).shapes
+    nearer = run(on_cpu, codes=CODES[:1], spread=0.25, count=3).shapes
+    assert len(near) == len(nearer) == 3
+    for one, other in zip(near, nearer, strict=True):
+        np.testing.assert_allclose(one.code - CODES[:1], 2 * (other.code - CODES[:1]), atol=1e-6)
+        np.testing.assert_array_equal(one.pose, POSES[:1])
+        np.testing.assert_array_equal(other.pose, np.eye(4)[None])
 
 
 def test_progress_can_end_a_job(on_cpu: Tasks) -> None:

@@ -99,6 +99,7 @@ def of(hint: Any) -> st.SearchStrategy[Any]:
 
 def a_message(kind: Any) -> st.SearchStrategy[Any]:
     special = {"job": jobs, "task": st.sampled_from(TASKS), "keep": st.floats(0, 1e6), "count": st.integers(1, 99)}
+    special["spread"] = st.floats(0, 1)
     if kind in (messages.WorkerInfo, StatusRequest, Error):
         special["job"] = st.none() | jobs
     hints = codec._hints(kind)
@@ -299,6 +300,9 @@ def test_fields_of_the_wrong_type(fields: dict[str, Any], message: str) -> None:
         {"keep": -1},
         {"keep": True},
         {"keep": 10**400},
+        {"spread": -0.1},
+        {"spread": 1.5},
+        {"spread": None},
         {"settings": []},
         {"settings": {"resolution": None}},
         {"settings": {"resolution": 1.5}},
@@ -310,6 +314,8 @@ def test_fields_of_the_wrong_type(fields: dict[str, Any], message: str) -> None:
         {"codes": {"array": True}},
         {"codes": {"array": -1}},
         {"codes": {}},
+        {"weights": [[0.5]]},
+        {"weights": {"array": 0}},
     ],
 )
 def test_submissions_that_are_none(fields: dict[str, Any]) -> None:
