@@ -2,6 +2,9 @@
 
 import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
@@ -23,6 +26,8 @@ from sdf_backend.wire.messages import Limits, Status
 
 # How long `status` tries to reach a backend.
 STATUS_SECONDS = 3.0
+# What a server whose standard input has ended may take beyond its grace.
+LIFELINE_SECONDS = 5.0
 LIMITS_HELP = "a limit, as NAME=VALUE, once for each; " + ", ".join(
     f"{limit.name} ({limit.default:g})" for limit in fields(Limits)
 )
@@ -44,6 +49,9 @@ LimitTexts = Annotated[list[str] | None, typer.Option("--limit", help=LIMITS_HEL
 Grace = Annotated[float, typer.Option(min=0, help="seconds that running jobs have to end when the server is stopped")]
 Stall = Annotated[float, typer.Option("--stall-seconds", min=1, help="a worker silent for so long is replaced")]
 Silence = Annotated[float, typer.Option(min=1, help="seconds after which a silent client counts as gone")]
+Lifeline = Annotated[
+    bool, typer.Option("--lifeline", help="stop when standard input ends, as it does with the program that holds it")
+]
 KeyFolder = Annotated[Path, typer.Argument(help="folder for the keys; made where there is none")]
 ClientName = Annotated[str, typer.Option("--client", help="who the client's keys are for")]
 Address = Annotated[str, typer.Option(help="address of the backend")]
@@ -70,9 +78,12 @@ def serve(
     grace: Grace = 10.0,
     stall_seconds: Stall = 30.0,
     silence: Silence = 10.0,
+    lifeline: Lifeline = False,
 ) -> None:
     """Run the backend until Ctrl-C; log lines go to stderr."""
     with explained():
+        if lifeline and sys.stdin is None:  # its number may be that of another file by now
+            raise InputError("there is no standard input for --lifeline; start the backend with a pipe as its input")
         limits = _limits(limit or [])
         settings = ServerSettings(bind, limits, silence, grace)
         folder = _cache_folder(cache) if cache_mib else None
@@ -82,6 +93,8 @@ def serve(
         log.configure()
         _allow_many_connections()
         _print_start(server.address, keys, pairs)
+        if lifeline:
+            threading.Thread(target=_stop_with_input, args=(server,), name="lifeline", daemon=True).start()
         with _stopped_by_signals(server):
             server.run(_print_ready)
 
@@ -154,6 +167,19 @@ def _stopped_by_signals(server: Server) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stop_with_input(server: Server) -> None:
+    """Stop the server in order when standard input ends, and the process where that comes to nothing.
+
+    Whoever would have stopped it a second time is gone.
+    """
+    with suppress(OSError):
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+    server.stop()
+    time.sleep(server.settings.grace + LIFELINE_SECONDS)
+    os._exit(1)  # its workers end with it
 
 
 def _print_start(address: str, folder: Path | None, keys: ServerKeys | None) -> None:

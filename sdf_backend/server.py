@@ -117,7 +117,7 @@ class Server:
         self._counts = Counts()
         self._lines = Throttle()
         self._started = self._turned = time.monotonic()
-        self._stops = 0
+        self._stops: list[float] = []  # when `stop` was called
         self._stop_at = float("inf")
         self._farewell_at = float("inf")
         self._tick_at = 0.0
@@ -146,8 +146,11 @@ class Server:
             logger.info(line("server stopped", **vars(self._counts)))
 
     def stop(self) -> None:
-        """Take no more jobs and give running ones `grace` seconds; called again, none. For signal handlers."""
-        self._stops += 1
+        """Take no more jobs and give running ones `grace` seconds; called again, none.
+
+        For signal handlers and other threads: to append is one step, so that none of two calls at once is lost.
+        """
+        self._stops.append(time.monotonic())
 
     # --- one turn of the loop ---
 
@@ -209,7 +212,7 @@ class Server:
         if self._stop_at == float("inf"):
             self._stop_at = now + self.settings.grace
             logger.info(line("server stopping", queued=self._jobs.queued, running=len(self._jobs.running)))
-        if self._stops > 1:
+        if len(self._stops) > 1:
             self._stop_at = min(self._stop_at, now)
         for job in self._jobs.waiting:
             self._end(job, "stopping", STOPPING, now)

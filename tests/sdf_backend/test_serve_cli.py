@@ -2,11 +2,13 @@
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from backend_process import Backend, complete
+from backend_process import ROOT, Backend, complete, is_there, until
 from typer.testing import CliRunner, Result
 
 from sdf_backend.auth import make_keys
@@ -39,6 +41,36 @@ def test_serve_says_what_a_person_needs(backend: Backend) -> None:
     output = backend.output.read_text()
     for words in (backend.address, "this computer only", "--address", "Blender", "Ctrl-C", "cpu", "spheres"):
         assert words in output
+
+
+def test_serve_with_a_lifeline_ends_with_its_standard_input(tmp_path: Path) -> None:
+    backend = Backend(tmp_path, "--lifeline", "--grace", "0", "--device", "cpu")
+    with backend.start(stdin=subprocess.PIPE):
+        worker = until(lambda: backend.worker().pid, "a worker is there")
+        assert backend.process and backend.process.stdin
+        backend.process.stdin.close()
+        assert backend.ended(10) == 0
+        assert "server stopped" in backend.log()
+        until(lambda: not is_there(worker), "its worker is gone")
+
+
+def test_a_lifeline_does_not_wait_for_a_server_that_hangs(tmp_path: Path) -> None:
+    program = (
+        "import time; from sdf_backend import serve_cli; from sdf_backend.server import Server; "
+        "serve_cli.LIFELINE_SECONDS = 1; Server.run = lambda *_: time.sleep(600); "
+        "serve_cli.serve('tcp://127.0.0.1:*', cache_mib=0, grace=0, lifeline=True)"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60
+    )
+    assert finished.returncode == 1
+    assert b"address" in finished.stdout
+
+
+def test_serve_without_a_lifeline_needs_no_standard_input(tmp_path: Path) -> None:
+    with Backend(tmp_path, "--device", "cpu").start(stdin=subprocess.DEVNULL) as backend:
+        backend.until_idle()
+        assert "server stopping" not in backend.log()
 
 
 def test_status_is_a_table_for_people(backend: Backend) -> None:
@@ -96,6 +128,13 @@ def test_what_keeps_a_server_from_starting_is_one_clear_line(backend: Backend, t
     assert "NUMBER" in refused("serve", "--limit", "queue=many")
     assert "positive" in refused("serve", "--limit", "queue=0")
     assert "is a file" in refused("serve", "--cache", tmp_path / "file")
+
+
+def test_a_lifeline_without_standard_input_is_one_clear_line() -> None:
+    command = f"exec {sys.executable} -m sdf_backend serve --bind 'tcp://127.0.0.1:*' --lifeline <&-"
+    finished = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("error: there is no standard input for --lifeline; ")
 
 
 def test_wrong_usage_is_told_from_what_fails() -> None:
