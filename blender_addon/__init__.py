@@ -2,9 +2,9 @@
 
 import bpy
 
-from . import operators, panels, preferences, properties, ticking
+from . import operators, panels, preferences, properties, shape_operators, ticking
 
-CLASSES = (*preferences.CLASSES, *properties.CLASSES, *operators.CLASSES, *panels.CLASSES)
+CLASSES = (*preferences.CLASSES, *properties.CLASSES, *operators.CLASSES, *shape_operators.CLASSES, *panels.CLASSES)
 
 
 def register() -> None:

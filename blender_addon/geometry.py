@@ -11,10 +11,14 @@ from typing import Any
 import bpy
 import numpy as np
 
+from .shapes import similar
+
 # Points drawn on the faces of an object that is read together with mere points.
 DRAWN_POINTS = 30_000
 OBSERVED = "observed"
 READABLE = ("MESH", "POINTCLOUD", "CURVE", "SURFACE", "META", "FONT")
+# What is a line where nothing gives it a width, which is neither a surface nor points on one.
+WITH_BEVEL = ("CURVE", "FONT")
 
 
 class GeometryError(ValueError):
@@ -36,9 +40,22 @@ class Seen:
 
     def local(self, vertices: np.ndarray) -> np.ndarray:
         """Vertices, (n, 3), about the centre, as (n, 3) float32 of an object that stands at `placement`."""
-        world = np.asarray(vertices, dtype=np.float64) + self.centre
-        linear, shift = self.placement[:3, :3], self.placement[:3, 3]
-        return np.ascontiguousarray((world - shift) @ np.linalg.inv(linear).T, dtype=np.float32)
+        return transformed(vertices, self._inward())
+
+    def local_pose(self, pose: np.ndarray) -> np.ndarray:
+        """A pose, (4, 4), about the centre, as one in the coordinates of an object that stands at `placement`."""
+        return self._inward() @ np.asarray(pose, dtype=np.float64)
+
+    def _inward(self) -> np.ndarray:
+        outward = np.eye(4)
+        outward[:3, 3] = self.centre
+        return np.linalg.inv(self.placement) @ outward
+
+
+def transformed(vertices: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Vertices, (n, 3), moved by a (4, 4) matrix, as (n, 3) float32."""
+    moved = np.asarray(vertices, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+    return np.ascontiguousarray(moved, dtype=np.float32)
 
 
 def read_objects(objects: Sequence[bpy.types.Object], depsgraph: bpy.types.Depsgraph) -> Seen:
@@ -52,7 +69,7 @@ def read_objects(objects: Sequence[bpy.types.Object], depsgraph: bpy.types.Depsg
     vertices, faces = _joined(parts)
     centre = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
     placed = np.ascontiguousarray(vertices - centre, dtype=np.float32)
-    return Seen(placed, faces, centre, _placement(objects[0]))
+    return Seen(placed, faces, centre, similar(np.array(objects[0].matrix_world)))
 
 
 def new_mesh(name: str, vertices: np.ndarray, faces: np.ndarray, observed: np.ndarray | None = None) -> bpy.types.Mesh:
@@ -72,6 +89,24 @@ def new_mesh(name: str, vertices: np.ndarray, faces: np.ndarray, observed: np.nd
     return mesh
 
 
+def positions(owner: bpy.types.Mesh | bpy.types.PointCloud) -> np.ndarray:
+    """Its vertices or points, (n, 3) float64."""
+    flat = np.empty(3 * len(owner.vertices if isinstance(owner, bpy.types.Mesh) else owner.points), dtype=np.float32)
+    if flat.size:  # into float64 Blender would convert one by one
+        _layer(owner, "position").foreach_get("vector", flat)
+    return flat.reshape(-1, 3).astype(np.float64)
+
+
+def observed_of(mesh: bpy.types.Mesh) -> np.ndarray | None:
+    """What was observed, (n,) float32, of a mesh that knows it."""
+    attribute = mesh.attributes.get(OBSERVED)
+    if attribute is None or attribute.domain != "POINT" or attribute.data_type != "FLOAT":
+        return None
+    values = np.empty(len(mesh.vertices), dtype=np.float32)
+    _layer(mesh, OBSERVED).foreach_get("value", values)
+    return values
+
+
 def _read(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> tuple[np.ndarray, np.ndarray | None]:
     """World vertices, (n, 3) float64, and faces, (m, 3) int32, of one object; None for mere points."""
     if item.type not in READABLE:
@@ -81,9 +116,13 @@ def _read(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> tuple[np.nd
     evaluated = item.evaluated_get(depsgraph)
     cloud = evaluated.data
     if isinstance(cloud, bpy.types.PointCloud):
-        vertices, faces = _positions(cloud, len(cloud.points)), None
+        vertices, faces = positions(cloud), None
     else:
         vertices, faces = _mesh_arrays(evaluated)
+    if item.type in WITH_BEVEL and faces is None:
+        raise GeometryError(
+            f"{item.name} is a {item.type.lower()} without a surface; give it a bevel or an extrusion, or select a mesh"
+        )
     if not len(vertices):
         raise GeometryError(f"{item.name} has no vertices; select an object that has some")
     if bad := int((~np.isfinite(vertices)).any(axis=1).sum()):
@@ -103,7 +142,7 @@ def _mesh_arrays(evaluated: bpy.types.Object) -> tuple[np.ndarray, np.ndarray | 
     if mesh is None:
         return np.zeros((0, 3)), None
     try:
-        vertices = _positions(mesh, len(mesh.vertices))
+        vertices = positions(mesh)
         mesh.calc_loop_triangles()
         faces = np.empty((len(mesh.loop_triangles), 3), dtype=np.int32)
         mesh.loop_triangles.foreach_get("vertices", faces.reshape(-1))
@@ -135,22 +174,6 @@ def _drawn(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     beyond = along + across > 1
     along, across = np.where(beyond, 1 - along, along), np.where(beyond, 1 - across, across)
     return a[chosen] + along * (b - a)[chosen] + across * (c - a)[chosen]
-
-
-def _placement(item: bpy.types.Object) -> np.ndarray:
-    """Where an object stands: no shear, no mirroring, and one scale; results' meshes take up the rest."""
-    _, rotation, scale = item.matrix_world.decompose()
-    placement = np.array(item.matrix_world, dtype=np.float64)
-    one = abs(scale[0] * scale[1] * scale[2]) ** (1 / 3) or 1.0
-    placement[:3, :3] = one * np.array(rotation.to_matrix(), dtype=np.float64)
-    return placement
-
-
-def _positions(owner: bpy.types.Mesh | bpy.types.PointCloud, count: int) -> np.ndarray:
-    flat = np.empty(3 * count, dtype=np.float32)  # into float64 Blender would convert one by one
-    if count:
-        _layer(owner, "position").foreach_get("vector", flat)
-    return flat.reshape(-1, 3).astype(np.float64)
 
 
 def _set(mesh: bpy.types.Mesh, name: str, field: str, values: np.ndarray) -> None:

@@ -1,20 +1,57 @@
-"""One operator a button; each works from the panel, from F3, and from a script, in background mode too."""
+"""Operators of the backend, the connection and the jobs; each works from the panel, from F3, and from a script.
+
+In background mode, where no timer goes on with anything, they wait.
+"""
 
 from pathlib import Path
 
 import bpy
 
 from . import ticking
-from .geometry import GeometryError, read_objects
-from .preferences import preferences
-from .properties import RESOLUTIONS, settings
-from .session import KEEP_SECONDS, Job, session
-from .wire.client import ClientError, State, new_job
-from .wire.codec import WireError
-from .wire.messages import JobSettings, Source, Submit
+from .launcher import Stage
+from .preferences import OFFLINE, backend_folder, connect_to, is_offline, preferences
+from .session import session
+from .wire.client import ClientError, State
 
-CONNECT_SECONDS, BACKGROUND_SECONDS = 10.0, 600.0
-LOOPBACK = ("tcp://127.", "tcp://localhost:", "tcp://[::1]:")
+CONNECT_SECONDS, START_SECONDS = 10.0, 120.0
+# States in which waiting on is of no use.
+HOPELESS = (State.REFUSED, State.INCOMPATIBLE, State.CLOSED)
+
+
+class SDF_OT_start_backend(bpy.types.Operator):
+    """Start a backend on this computer, and connect to it"""
+
+    bl_idname = "sdf.start_backend"
+    bl_label = "Start Local Backend"
+
+    options: bpy.props.StringProperty(
+        name="Options", description="More words for the backend's command line, as `serve --help` lists them"
+    )
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Begin to start it; the panel shows how it goes."""
+        python = preferences().python
+        session.notice = ""
+        session.launcher.start(bpy.path.abspath(python) if python else "", backend_folder(), self.options.split())
+        if bpy.app.background and not ticking.wait(_started_or_failed, START_SECONDS):
+            session.launcher.stop()
+        if session.launcher.stage is Stage.FAILED or (bpy.app.background and session.state is not State.CONNECTED):
+            self.report({"ERROR"}, session.launcher.reason)
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class SDF_OT_stop_backend(bpy.types.Operator):
+    """Stop the backend that was started here, and the jobs that it still does"""
+
+    bl_idname = "sdf.stop_backend"
+    bl_label = "Stop Local Backend"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Stop it."""
+        session.close()
+        session.launcher.stop()
+        return {"FINISHED"}
 
 
 class SDF_OT_connect(bpy.types.Operator):
@@ -26,19 +63,19 @@ class SDF_OT_connect(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Begin to connect; the panel shows how it goes."""
         chosen = preferences()
-        elsewhere = chosen.address.startswith("tcp://") and not chosen.address.startswith(LOOPBACK)
-        if elsewhere and not bpy.app.online_access:
-            self.report({"ERROR"}, "Blender is set to be offline; allow online access in the preferences, under System")
+        if is_offline(chosen.address):
+            self.report({"ERROR"}, OFFLINE)
             return {"CANCELLED"}
         try:
-            key = Path(bpy.path.abspath(chosen.key_file)) if chosen.key_file else None
-            session.connect(chosen.address, key, f"Blender {bpy.app.version_string}")
+            connect_to(chosen.address, Path(bpy.path.abspath(chosen.key_file)) if chosen.key_file else None)
         except ClientError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        if bpy.app.background and not ticking.wait_connected(CONNECT_SECONDS):
-            self.report({"ERROR"}, session.reason)
-            return {"CANCELLED"}
+        if bpy.app.background:
+            ticking.wait(lambda: session.state in (State.CONNECTED, *HOPELESS), CONNECT_SECONDS)
+            if session.state is not State.CONNECTED:
+                self.report({"ERROR"}, session.reason)
+                return {"CANCELLED"}
         return {"FINISHED"}
 
 
@@ -52,57 +89,6 @@ class SDF_OT_disconnect(bpy.types.Operator):
         """End it."""
         session.close()
         return {"FINISHED"}
-
-
-class _Shape:
-    """What completing and reconstructing have in common."""
-
-    task: str
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        """Greyed out, with the reason as its tooltip, where it cannot work."""
-        if session.state is not State.CONNECTED:
-            cls.poll_message_set("There is no backend; connect to one first")  # type: ignore[attr-defined]
-            return False
-        return True
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        """Ask the backend for it; in background mode, wait for the result too."""
-        chosen = settings(context.scene)
-        model = chosen.model or next(iter(session.models), "")
-        wanted = JobSettings(RESOLUTIONS[chosen.quality], chosen.pose, "+z", chosen.front, chosen.quality, chosen.seed)
-        try:
-            seen = read_objects(_chosen(context), context.evaluated_depsgraph_get())
-            source = Source(seen.vertices, seen.faces)
-            submit = Submit(new_job(), self.task, model, wanted, (source,), keep=KEEP_SECONDS)
-            job = Job(submit.job, self.task, model, _chosen(context)[0].name, seen, dict(vars(wanted)))
-            session.submit(submit, job)
-        except (GeometryError, WireError) as error:
-            self.report({"ERROR"}, str(error))  # type: ignore[attr-defined]
-            return {"CANCELLED"}
-        if bpy.app.background:
-            ticking.wait_for(job.name, BACKGROUND_SECONDS)
-            if job.error:
-                self.report({"ERROR"}, job.error)  # type: ignore[attr-defined]
-                return {"CANCELLED"}
-        return {"FINISHED"}
-
-
-class SDF_OT_complete(_Shape, bpy.types.Operator):
-    """Make the selected part of an object whole: a closed mesh, in its place and at its scale"""
-
-    bl_idname = "sdf.complete"
-    bl_label = "Complete"
-    task = "complete"
-
-
-class SDF_OT_reconstruct(_Shape, bpy.types.Operator):
-    """Make a clean, closed mesh of a whole one, as the model understands it"""
-
-    bl_idname = "sdf.reconstruct"
-    bl_label = "Reconstruct"
-    task = "reconstruct"
 
 
 class SDF_OT_cancel(bpy.types.Operator):
@@ -120,11 +106,45 @@ class SDF_OT_cancel(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _chosen(context: bpy.types.Context) -> list[bpy.types.Object]:
-    """The selected objects, the active one first."""
-    selected = list(context.selected_objects)
-    active = context.active_object
-    return sorted(selected, key=lambda item: item != active)
+class SDF_OT_tell(bpy.types.Operator):
+    """Write a sentence to the Info log"""
+
+    bl_idname = "sdf.tell"
+    bl_label = "Tell"
+    bl_options = {"INTERNAL"}  # noqa: RUF012
+
+    text: bpy.props.StringProperty(options={"SKIP_SAVE"})
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Write it."""
+        self.report({"WARNING"}, self.text)
+        return {"FINISHED"}
 
 
-CLASSES = (SDF_OT_connect, SDF_OT_disconnect, SDF_OT_complete, SDF_OT_reconstruct, SDF_OT_cancel)
+class SDF_OT_dismiss(bpy.types.Operator):
+    """Remove this sentence from the panel; the Info log keeps it"""
+
+    bl_idname = "sdf.dismiss"
+    bl_label = "Dismiss"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Remove it."""
+        session.notice = ""
+        return {"FINISHED"}
+
+
+def _started_or_failed() -> bool:
+    if session.launcher.stage in (Stage.STOPPED, Stage.FAILED):
+        return True
+    return session.launcher.stage is Stage.RUNNING and session.state is State.CONNECTED and bool(session.models)
+
+
+CLASSES = (
+    SDF_OT_start_backend,
+    SDF_OT_stop_backend,
+    SDF_OT_connect,
+    SDF_OT_disconnect,
+    SDF_OT_cancel,
+    SDF_OT_tell,
+    SDF_OT_dismiss,
+)

@@ -1,10 +1,16 @@
-"""What belongs to this Blender and not to a file: where the backend is, and the key to it."""
+"""What belongs to this Blender and not to a file: where the backend is, the key to it, and the Python that has it."""
 
+import tempfile
+from pathlib import Path
 from typing import cast
 
 import bpy
 
+from .session import session
+
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5577"
+OFFLINE = "Blender is set to be offline; allow online access in the preferences, under System, or start a local backend"
+LOOPBACK = ("tcp://127.", "tcp://localhost:", "tcp://[::1]:")
 
 
 class SDFPreferences(bpy.types.AddonPreferences):
@@ -14,7 +20,7 @@ class SDFPreferences(bpy.types.AddonPreferences):
 
     address: bpy.props.StringProperty(
         name="Address",
-        description="Where the backend listens, for example tcp://127.0.0.1:5577",
+        description="Where a backend listens, for example tcp://127.0.0.1:5577",
         default=DEFAULT_ADDRESS,
     )
     key_file: bpy.props.StringProperty(
@@ -22,11 +28,16 @@ class SDFPreferences(bpy.types.AddonPreferences):
         description="Your key file, for a backend on another computer; its operator gives it to you",
         subtype="FILE_PATH",
     )
+    python: bpy.props.StringProperty(
+        name="Python",
+        description="The Python that has the backend, for one on this computer; the usual places where it is empty",
+        subtype="FILE_PATH",
+    )
 
     def draw(self, context: bpy.types.Context) -> None:
         """Draw them."""
-        self.layout.prop(self, "address")
-        self.layout.prop(self, "key_file")
+        for name in ("python", "address", "key_file"):
+            self.layout.prop(self, name)
 
 
 def preferences() -> SDFPreferences:
@@ -34,6 +45,27 @@ def preferences() -> SDFPreferences:
     stored = bpy.context.preferences
     assert stored
     return cast(SDFPreferences, stored.addons[__package__ or ""].preferences)
+
+
+def connect_to(address: str, key_file: Path | None) -> None:
+    """Begin to connect; raises `ClientError` for an address or key that cannot be."""
+    session.connect(address, key_file, f"Blender {bpy.app.version_string}")
+
+
+def is_offline(address: str) -> bool:
+    """Whether Blender's user has forbidden to connect to an address; this computer is always allowed."""
+    elsewhere = address.startswith("tcp://") and not address.startswith(LOOPBACK)
+    return elsewhere and not bpy.app.online_access
+
+
+def backend_folder() -> Path:
+    """Where a local backend may write its log: the folder that Blender keeps for this extension."""
+    try:
+        return Path(bpy.utils.extension_path_user(__package__ or "", path="backend", create=True))
+    except ValueError:  # the add-on was not installed as an extension
+        folder = Path(tempfile.gettempdir(), "sdf-shapes")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
 
 
 CLASSES = (SDFPreferences,)

@@ -1,9 +1,10 @@
-"""What the user sets and the .blend keeps: `scene.sdf`."""
+"""What the user sets and the .blend keeps: `scene.sdf`, and of an object that is a shape, `object.sdf`."""
 
 from typing import Any, cast
 
 import bpy
 
+from .live import SDFSliders
 from .session import session
 
 QUALITIES = (
@@ -23,18 +24,40 @@ FRONTS = (
     ("-x", "-X", "The object looks along -X", 2),
     ("+x", "+X", "The object looks along +X", 3),
 )
+ARRANGEMENTS = (
+    ("row", "Row", "Side by side, in front of the objects", 0),
+    ("animation", "Animation", "One object a step, each seen in its frames only", 1),
+    ("blend", "Blend", "One object with a slider", 2),
+)
+WAYS = (
+    ("path", "Path", "From object to object, from left to right along X", 0),
+    ("grid", "Grid", "Between four objects, which are the corners", 1),
+)
 
 
 def _models(owner: bpy.types.PropertyGroup, context: bpy.types.Context, text: str) -> list[str]:
     return [name for name in session.models if text.lower() in name.lower()]
 
 
-class SDFSettings(bpy.types.PropertyGroup):
-    """How shapes are made; operators take the same."""
+def _quality_chosen(owner: "SDFSettings", context: bpy.types.Context) -> None:
+    owner.resolution = RESOLUTIONS[owner.quality]
+
+
+class Extraction:
+    """Of everything that makes meshes."""
 
     model: bpy.props.StringProperty(
         name="Model", description="What kind of thing it is; the backend says what there is", search=_models
     )
+    resolution: bpy.props.IntProperty(
+        name="Resolution", description="Cells along each side of the space that the shape is looked for in",
+        default=RESOLUTIONS["standard"], min=16, soft_max=512, max=1024,
+    )  # fmt: skip
+
+
+class Fitting(Extraction):
+    """Of everything that fits a shape to an object."""
+
     quality: bpy.props.EnumProperty(
         name="Quality", description="Detail against time", items=QUALITIES, default="standard"
     )
@@ -47,6 +70,43 @@ class SDFSettings(bpy.types.PropertyGroup):
     seed: bpy.props.IntProperty(name="Seed", description="The same seed gives the same shape", min=0, default=0)
 
 
+class Interpolating(Fitting):
+    """Of interpolations."""
+
+    arrangement: bpy.props.EnumProperty(
+        name="As", description="How the shapes come into the scene", items=ARRANGEMENTS, default="row"
+    )
+    through: bpy.props.EnumProperty(
+        name="Through", description="In which order they lie between the objects", items=WAYS, default="path"
+    )
+    steps: bpy.props.IntProperty(
+        name="Steps", description="Shapes from the first object to the last, both included; along each side of a grid",
+        default=7, min=2, max=64,
+    )  # fmt: skip
+    hold: bpy.props.IntProperty(
+        name="Frames a step", description="How long each shape of an animation is seen", default=4, min=1, max=1000
+    )
+
+
+class Sampling(Extraction):
+    """Of new shapes."""
+
+    count: bpy.props.IntProperty(name="Count", description="How many shapes", default=4, min=1, max=64)
+    spread: bpy.props.FloatProperty(
+        name="Spread", description="How far variations are from the selected shape: 1 is as far as new shapes are",
+        default=0.3, min=0.01, max=1, subtype="FACTOR",
+    )  # fmt: skip
+    seed: bpy.props.IntProperty(name="Seed", description="The same seed gives the same shapes", min=0, default=0)
+
+
+class SDFSettings(Interpolating, Sampling, bpy.types.PropertyGroup):
+    """How shapes are made; operators take the same, and what they are not given from here."""
+
+    quality: bpy.props.EnumProperty(
+        name="Quality", description="Detail against time", items=QUALITIES, default="standard", update=_quality_chosen
+    )
+
+
 def settings(scene: bpy.types.Scene | None) -> SDFSettings:
     """Those of a scene."""
     assert scene
@@ -54,13 +114,15 @@ def settings(scene: bpy.types.Scene | None) -> SDFSettings:
 
 
 def attach() -> None:
-    """Give every scene its settings."""
+    """Give every scene its settings, and every object its sliders."""
     cast(Any, bpy.types.Scene).sdf = bpy.props.PointerProperty(type=SDFSettings)
+    cast(Any, bpy.types.Object).sdf = bpy.props.PointerProperty(type=SDFSliders)
 
 
 def detach() -> None:
     """Take them away."""
     del cast(Any, bpy.types.Scene).sdf
+    del cast(Any, bpy.types.Object).sdf
 
 
-CLASSES = (SDFSettings,)
+CLASSES = (SDFSettings, SDFSliders)

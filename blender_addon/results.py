@@ -1,86 +1,109 @@
-"""What a backend has made becomes objects: in the source's place, named after it, in a collection of their own."""
+"""What becomes of the results of completing, reconstructing and making anew: each a purpose of `session.Job`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import bpy
 import numpy as np
-from mathutils import Matrix
 
-from .geometry import new_mesh
-from .session import Arrived, Job
+from .geometry import Seen, new_mesh, observed_of, positions, transformed
+from .shapes import Remembered, add_object, find_object, remember, remembered, remove_object, replace_mesh, select
 from .wire.messages import Preview, Result
 
-COLLECTION = "SDF Shapes"
 SUFFIXES = {"complete": "completed", "reconstruct": "reconstructed"}
+# Cells an axis, from fine to coarse, in which it is looked up what was observed before.
+CARRYING_CELLS = (96, 24, 6)
 
 
-def place(arrived: Arrived) -> bpy.types.Object | None:
-    """Show a preview, or a result in its stead, or take the preview of a job away that came to nothing."""
-    job, content = arrived.job, arrived.content
-    match content:
-        case Preview(vertices=vertices, faces=faces):
-            return _shown(job, new_mesh(job.source, job.seen.local(vertices), faces))
-        case Result(shapes=shapes):
-            shape = shapes[0]
-            mesh = new_mesh(job.source, job.seen.local(shape.vertices), shape.faces, shape.observed)
-            item = _shown(job, mesh)
-            _remember(item, job, shape.code[0], shape.pose[0])
-            _select(item)
-            return item
-        case None:
-            _remove(bpy.data.objects.get(job.placed))
+class InPlace:
+    """One object in its source's place, named after it: completed or reconstructed."""
+
+    def __init__(self, source: str, task: str, model: str, seen: Seen, settings: Mapping[str, Any]) -> None:
+        self._name = f"{source} {SUFFIXES[task]}"
+        self._model, self._seen, self._settings = model, seen, {"task": task, **settings}
+        self._uid = 0
+
+    def preview(self, preview: Preview) -> Iterator[None]:
+        """Show a coarse mesh in the place of the result."""
+        self._show(new_mesh(self._name, self._seen.local(preview.vertices), preview.faces))
+        yield
+
+    def finish(self, result: Result) -> Iterator[None]:
+        """Show the result instead, selected."""
+        shape = result.shapes[0]
+        item = self._show(new_mesh(self._name, self._seen.local(shape.vertices), shape.faces, shape.observed))
+        pose = self._seen.local_pose(shape.pose[0])
+        remember(item, Remembered(self._model, shape.code, pose[None], shape.code[0], pose), self._settings)
+        select([item])
+        yield
+
+    def fail(self) -> Iterator[None]:
+        """Remove the coarse mesh."""
+        remove_object(find_object(self._uid))
+        yield
+
+    def _show(self, mesh: bpy.types.Mesh) -> bpy.types.Object:
+        """The object with this mesh; made where there is none, or where somebody has deleted it."""
+        item = find_object(self._uid)
+        if item is None:
+            item = add_object(self._name, mesh, self._seen.placement)
+            self._uid = item.session_uid
+        else:
+            replace_mesh(item, mesh)
+        return item
 
 
-def _shown(job: Job, mesh: bpy.types.Mesh) -> bpy.types.Object:
-    """The job's object with this mesh; made where there is none, or where somebody has deleted it."""
-    item = bpy.data.objects.get(job.placed)
-    if item is None:
-        item = bpy.data.objects.new(f"{job.source} {SUFFIXES.get(job.task, job.task)}", mesh)
-        _collection().objects.link(item)
-        item.matrix_world = Matrix(job.seen.placement.tolist())
-        job.placed = item.name
-    else:
-        coarse, item.data = item.data, mesh
-        _remove_mesh(coarse)
-    return item
+class Remade:
+    """An object that is a shape gets another mesh: of another resolution, or of another code."""
+
+    def __init__(self, item: bpy.types.Object, settings: Mapping[str, Any] | None = None) -> None:
+        self._uid, self._settings = item.session_uid, settings
+
+    def preview(self, preview: Preview) -> Iterator[None]:
+        """There is none; the object stays as it is."""
+        yield
+
+    def finish(self, result: Result) -> Iterator[None]:
+        """Put the mesh in the place of the old one."""
+        item, [shape] = find_object(self._uid), result.shapes
+        before = remembered(item)
+        if item is None or before is None:  # deleted meanwhile
+            return
+        vertices = transformed(shape.vertices, np.eye(4))
+        observed = None
+        if isinstance(item.data, bpy.types.Mesh) and np.allclose(before.code, shape.code[0]):
+            observed = carried(item.data, vertices)
+        replace_mesh(item, new_mesh(item.name, vertices, shape.faces, observed))
+        remember(item, replace(before, code=shape.code[0], pose=shape.pose[0]), self._settings)
+        yield
+
+    def fail(self) -> Iterator[None]:
+        """Leave the object as it is."""
+        yield
 
 
-def _remove(item: bpy.types.Object | None) -> None:
-    if item is not None:
-        coarse = item.data
-        bpy.data.objects.remove(item)
-        _remove_mesh(coarse)
+def carried(before: bpy.types.Mesh, vertices: np.ndarray) -> np.ndarray | None:
+    """What was observed of one mesh, for the vertices, (n, 3), of another of the same shape; None where it is unknown.
+
+    Both are sorted into cells: a search for the nearest vertex would take seconds for a large mesh.
+    """
+    known = observed_of(before)
+    if known is None:
+        return None
+    old = positions(before)
+    both = np.concatenate([old, vertices])
+    low, size = both.min(axis=0), float(np.ptp(both, axis=0).max()) or 1.0
+    found = np.full(len(vertices), np.nan)
+    for cells in CARRYING_CELLS:
+        at, wanted = (_cell_numbers(points, low, size, cells) for points in (old, vertices))
+        sums, counts = (np.bincount(at, weights, (cells + 1) ** 3) for weights in (known, None))
+        with np.errstate(invalid="ignore"):
+            mean = sums / counts
+        found = np.where(np.isnan(found), mean[wanted], found)
+    return np.nan_to_num(found).astype(np.float32)
 
 
-def _remove_mesh(mesh: bpy.types.ID | None) -> None:
-    if isinstance(mesh, bpy.types.Mesh) and not mesh.users:
-        bpy.data.meshes.remove(mesh)
-
-
-def _remember(item: bpy.types.Object, job: Job, code: np.ndarray, pose: np.ndarray) -> None:
-    """All that another resolution, a variation or an interpolation needs, without a new fit."""
-    item["sdf_model"], item["sdf_task"] = job.model, job.task
-    item["sdf_code"], item["sdf_pose"] = code.astype(float).tolist(), pose.astype(float).reshape(-1).tolist()
-    item["sdf_centre"] = job.seen.centre.tolist()
-    for name, value in job.settings.items():
-        item[f"sdf_{name}"] = value
-
-
-def _select(item: bpy.types.Object) -> None:
-    layer = bpy.context.view_layer
-    if layer is None:
-        return
-    layer.update()  # it does not know of the new object yet
-    if item.name not in layer.objects:  # its collection is hidden from this view
-        return
-    for other in layer.objects.selected:
-        other.select_set(False)
-    item.select_set(True)
-    layer.objects.active = item
-
-
-def _collection() -> bpy.types.Collection:
-    scene = bpy.context.scene
-    assert scene and scene.collection
-    found = bpy.data.collections.get(COLLECTION) or bpy.data.collections.new(COLLECTION)
-    if found.name not in scene.collection.children:
-        scene.collection.children.link(found)
-    return found
+def _cell_numbers(points: np.ndarray, low: np.ndarray, size: float, cells: int) -> np.ndarray:
+    place = ((points - low) * (cells / size)).astype(np.int64)
+    return (place[:, 0] * (cells + 1) + place[:, 1]) * (cells + 1) + place[:, 2]

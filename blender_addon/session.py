@@ -1,37 +1,60 @@
 """The connection and its jobs: what is so while Blender runs, and is never saved in a .blend.
 
-Nothing here waits, and nothing touches Blender's data: `tick` tells what has come, and `results.py` puts it there.
+Nothing here waits, and nothing touches Blender's data: `tick` tells what has come, and the job's purpose puts it there.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-from .geometry import Seen
+from .launcher import Launcher
 from .wire.client import Client, ClientError, Event, State, StateChanged
-from .wire.messages import Accepted, Busy, Error, Preview, Progress, Result, Submit, Welcome
+from .wire.messages import Accepted, Busy, Error, Limits, Preview, Progress, Result, Submit, Welcome
 
-# How long the server keeps a job whose Blender is not heard of: long enough for a crash and a restart.
+# How long the server keeps a job whose Blender is not heard of: long enough for a crash and a restart of the backend.
 KEEP_SECONDS = 600.0
 WAITING, CANCELLING = "waiting", "cancelling"
+# What the user can do, where the backend, which may be of any version, only says what is wrong.
+REMEDIES = {
+    "limit": "decimate the object, or lower the resolution or the number of shapes",
+    "too_large": "decimate the object, or lower the resolution or the number of shapes",
+    "out_of_memory": "lower the resolution, or give fewer or smaller objects at once",
+    "unknown_model": "choose another under Model",
+    "timed_out": "lower the quality or the resolution",
+    "busy": "try again in a while",
+}
+
+
+class Purpose(Protocol):
+    """What becomes of a job's messages in the scene. Work that takes long is done in steps; see `ticking.py`."""
+
+    def preview(self, preview: Preview) -> Iterator[None]:
+        """Show a coarse mesh while the job runs."""
+        ...
+
+    def finish(self, result: Result) -> Iterator[None]:
+        """Show the result."""
+        ...
+
+    def fail(self) -> Iterator[None]:
+        """Remove what was shown so far."""
+        ...
 
 
 @dataclass
 class Job:
-    """One job on its way, and where its result is to stand."""
+    """One job on its way."""
 
     name: str
-    task: str
-    model: str
-    source: str
-    """name of the object that it was asked for; objects themselves do not outlive an undo"""
-    seen: Seen
-    settings: dict[str, str | int]
+    label: str
+    """what the panel calls it"""
+    purpose: Purpose
+    quiet: bool = False
+    """one that follows a slider; it has no row in the panel, and no step of undo"""
     phase: str = WAITING
     fraction: float = 0.0
     error: str = ""
-    placed: str = ""
-    """name of the object that shows what there is so far"""
 
 
 @dataclass(frozen=True)
@@ -47,8 +70,11 @@ class Session:
     """One per Blender."""
 
     jobs: dict[str, Job] = field(default_factory=dict)
+    launcher: Launcher = field(default_factory=Launcher)
     notice: str = ""
     """the last thing that went wrong, for the panel"""
+    untold: list[str] = field(default_factory=list)
+    """what went wrong and has not been written to Blender's Info log yet"""
 
     def __post_init__(self) -> None:
         self._client: Client | None = None
@@ -61,7 +87,7 @@ class Session:
     @property
     def reason(self) -> str:
         """The state in one sentence."""
-        return self._client.reason if self._client else "not connected"
+        return self._client.reason if self._client else "There is no backend; start one or connect to one first"
 
     @property
     def welcome(self) -> Welcome | None:
@@ -72,6 +98,16 @@ class Session:
     def models(self) -> list[str]:
         """Names of the models that can be used."""
         return [model.name for model in self.welcome.models if not model.problem] if self.welcome else []
+
+    @property
+    def limits(self) -> Limits:
+        """What the backend takes."""
+        return self.welcome.limits if self.welcome else Limits()
+
+    def front(self, model: str) -> str:
+        """The axis that points ahead in a model's canonical frame."""
+        known = self.welcome.models if self.welcome else ()
+        return next((one.front for one in known if one.name == model), "") or "+z"
 
     def connect(self, address: str, key_file: Path | None, software: str) -> None:
         """Begin to connect; it goes on with every tick. Raises `ClientError` for an address or key that cannot be."""
@@ -92,7 +128,7 @@ class Session:
     def submit(self, submit: Submit, job: Job) -> None:
         """Ask for a job. Raises `WireError` without a connection, and for what the backend never takes."""
         if self._client is None:
-            raise ClientError("closed", "there is no backend; connect to one first")
+            raise ClientError("closed", self.reason)
         self._client.submit(submit)
         self.jobs[job.name] = job
 
@@ -101,6 +137,16 @@ class Session:
         if self._client and name in self.jobs:
             self.jobs[name].phase = CANCELLING
             self._client.cancel(name)
+
+    def forget(self, name: str) -> None:
+        """Cancel a job and have nothing to do with it any more."""
+        self.cancel(name)
+        self.jobs.pop(name, None)
+
+    def say(self, notice: str) -> None:
+        """Tell the user, in the panel and in the Info log."""
+        self.notice = notice
+        self.untold.append(notice)
 
     def tick(self) -> Iterator[Arrived]:
         """What has come since the last tick."""
@@ -111,9 +157,20 @@ class Session:
             if arrived:
                 yield arrived
 
+    def fail_all(self, reason: str) -> Iterator[Arrived]:
+        """End all jobs, since there is nobody who could do them."""
+        for name, job in list(self.jobs.items()):
+            del self.jobs[name]
+            job.error = reason
+            yield Arrived(job, None)
+        self.close()
+        self.say(reason)
+
     def _heard(self, event: Event) -> Arrived | None:
         if isinstance(event, StateChanged):
-            self.notice = "" if event.state is State.CONNECTED else event.reason
+            self.notice = ""
+            if event.state is not State.CONNECTED:
+                self.say(event.reason)
             return None
         job = self.jobs.get(getattr(event, "job", None) or "")
         if job is None:
@@ -131,11 +188,18 @@ class Session:
             case Error(code="cancelled"):
                 del self.jobs[job.name]
                 return Arrived(job, None)
-            case Error(message=message) | Busy(message=message):
-                del self.jobs[job.name]
-                job.error = self.notice = f"{job.source}: {message}"
-                return Arrived(job, None)
+            case Error(code=code, message=message):
+                return self._failed(job, code, message)
+            case Busy(message=message):
+                return self._failed(job, "busy", message or f"{event.queued} jobs wait already")
         return None
+
+    def _failed(self, job: Job, code: str, message: str) -> Arrived:
+        del self.jobs[job.name]
+        remedy = REMEDIES.get(code, "")
+        job.error = f"{job.label}: {message}" + (f"; {remedy}" if remedy else "")
+        self.say(job.error)
+        return Arrived(job, None)
 
 
 session = Session()

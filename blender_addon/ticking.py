@@ -1,67 +1,181 @@
 """The timer: a few times a second it lets the session work, shows what has come, and has the panels drawn again."""
 
+import logging
 import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import bpy
+from bpy.app.handlers import persistent
 
-from .results import place
-from .session import session
+from . import live
+from .launcher import Stage
+from .preferences import connect_to
+from .session import Arrived, Job, session
 from .wire.client import State
-from .wire.messages import Result
+from .wire.messages import Preview, Result
 
 TICK_SECONDS, IDLE_SECONDS = 0.1, 0.5
+# What one tick may take: Blender's user has the mouse in hand. The mesh of one shape is not divided.
+BUDGET_SECONDS = 0.02
+ENDED = "the backend has ended in the middle of it; start the backend again and repeat"
+
+# What is to be shown and has not been yet, in the order in which it came.
+_coming: deque[tuple[Job, bool, Iterator[None]]] = deque()
+_status = ""
 
 
 def start() -> None:
     """Tick from now on; a timer that is persistent survives the loading of another file."""
+    bpy.app.handlers.load_pre.append(_leave_file)
     if not bpy.app.background:  # where timers never fire; there, operators wait
         bpy.app.timers.register(_tick, first_interval=TICK_SECONDS, persistent=True)
 
 
 def stop() -> None:
-    """Tick no more, and end the connection."""
+    """Tick no more, and end the connection and the backend."""
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)
+    bpy.app.handlers.load_pre.remove(_leave_file)
+    _forget_jobs()
     session.close()
+    session.launcher.close()
+    _show_status("")
 
 
-def wait_for(name: str, seconds: float) -> None:
-    """Let the session work until a job has ended; for background mode, where nobody sits and waits."""
+def work() -> None:
+    """Let backend and connection work a little, and show what has come."""
+    if session.launcher.poll():
+        _launched()
+    for arrived in session.tick():
+        _coming.append(_begun(arrived))
+    live.tick()
+    _show(time.monotonic() + BUDGET_SECONDS)
+
+
+def finish(seconds: float) -> list[str]:
+    """Work until all jobs have ended; for background mode, where nobody sits and waits. Returns what went wrong."""
+    idle = wait(lambda: not session.jobs and not _coming, seconds)
+    wrong, session.untold = session.untold, []
+    return wrong if idle else [*wrong, f"the jobs have not ended within {seconds:.0f} s; lower quality or resolution"]
+
+
+def wait(reached: Callable[[], bool], seconds: float) -> bool:
+    """Work until something is so, or for `seconds`; whether it came to be so."""
     give_up = time.monotonic() + seconds
-    while name in session.jobs and time.monotonic() < give_up:
+    while not reached() and time.monotonic() < give_up:
         work()
         time.sleep(0.01)
+    return reached()
 
 
-def wait_connected(seconds: float) -> bool:
-    """Let the session work until it is connected, or it is plain that it will not be."""
-    give_up = time.monotonic() + seconds
-    while session.state not in (State.CONNECTED, State.REFUSED, State.INCOMPATIBLE) and time.monotonic() < give_up:
-        work()
-        time.sleep(0.01)
-    return session.state is State.CONNECTED
+def _launched() -> None:
+    """The backend of this Blender has come further."""
+    launcher = session.launcher
+    if launcher.stage is Stage.RUNNING:
+        connect_to(launcher.address, None)
+    elif launcher.stage is Stage.FAILED:
+        if session.state is State.CLOSED:
+            session.say(launcher.reason)
+        else:
+            _coming.extend(_begun(arrived) for arrived in session.fail_all(launcher.reason))
+
+
+def _begun(arrived: Arrived) -> tuple[Job, bool, Iterator[None]]:
+    """A job, whether it is done with this, and the steps in which what has arrived of it is shown."""
+    job, content = arrived.job, arrived.content
+    match content:
+        case Preview():
+            return job, False, job.purpose.preview(content)
+        case Result():
+            return job, True, job.purpose.finish(content)
+        case None:
+            return job, False, job.purpose.fail()
+
+
+def _show(until: float) -> None:
+    """Go on showing; a step or more, until the time is over."""
+    while _coming:
+        job, done, steps = _coming[0]
+        try:
+            next(steps)
+        except StopIteration:
+            _coming.popleft()
+            if done and not job.quiet:
+                bpy.ops.ed.undo_push(message=job.label)
+        except Exception as error:  # a result that cannot be shown must not stop the timer
+            _coming.popleft()
+            logging.getLogger(__name__).exception("what came for %s cannot be shown", job.label)
+            session.say(f"{job.label}: its result cannot be shown ({error}); the console says more")
+        if time.monotonic() >= until:
+            return
 
 
 def _tick() -> float:
-    before = (session.state, session.notice, len(session.jobs))
-    work()
-    if session.jobs or before != (session.state, session.notice, len(session.jobs)):
+    before = _visible()
+    try:
+        work()
+    except Exception as error:  # Blender would take the timer away
+        logging.getLogger(__name__).exception("the add-on has a defect")
+        session.say(f"The add-on has a defect ({error}); the console says more")
+    _tell()
+    busy = bool(session.jobs or _coming or live.waiting() or session.launcher.stage in (Stage.LOOKING, Stage.STARTING))
+    if busy or before != _visible():
+        _show_status(_summary())
         _redraw()
         return TICK_SECONDS
     return IDLE_SECONDS
 
 
-def work() -> None:
-    """Let the session work a little, and show what has come."""
-    for arrived in session.tick():
-        place(arrived)
-        if isinstance(arrived.content, Result) and not bpy.app.background:
-            bpy.ops.ed.undo_push(message=f"{arrived.job.task.title()} {arrived.job.source}")
+def _visible() -> tuple[object, ...]:
+    return session.state, session.notice, len(session.jobs), session.launcher.stage, session.models
+
+
+def _tell() -> None:
+    """Write to the Info log what went wrong since."""
+    untold, session.untold = session.untold, []
+    for notice in untold:
+        cast(Any, bpy.ops).sdf.tell("INVOKE_DEFAULT", text=notice)
+
+
+def _summary() -> str:
+    shown = [job for job in session.jobs.values() if not job.quiet]
+    return "   ".join(f"{job.label}: {job.phase} {job.fraction:.0%}" for job in shown)
+
+
+def _show_status(text: str) -> None:
+    """Put the jobs into the status bar; nothing gives it back to Blender."""
+    global _status
+    if text != _status:
+        _status = text
+        for window in _windows():
+            window.workspace.status_text_set(text or None)
 
 
 def _redraw() -> None:
-    manager = bpy.context.window_manager
-    for window in manager.windows if manager else ():
+    for window in _windows():
         for area in window.screen.areas:
-            if area.type == "VIEW_3D":
+            if area.type in ("VIEW_3D", "STATUSBAR"):
                 area.tag_redraw()
+
+
+def _windows() -> list[bpy.types.Window]:
+    manager = bpy.context.window_manager
+    return list(manager.windows) if manager else []
+
+
+@persistent
+def _leave_file(*_: object) -> None:
+    """Another file is about to be opened: what was asked for in this one has no place in it."""
+    given_up = [job for job in session.jobs.values() if not job.quiet]
+    _forget_jobs()
+    if given_up:
+        session.say(f"{len(given_up)} jobs were cancelled, since another file was opened")
+
+
+def _forget_jobs() -> None:
+    for name in list(session.jobs):
+        session.forget(name)
+    _coming.clear()
+    live.forget()

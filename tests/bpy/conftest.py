@@ -18,13 +18,43 @@ ADDON = "blender_addon"
 Answer = Callable[[Submit], list[Any]]
 
 
+CODE = np.arange(1.0, 5.0)
+# What every code of the scripted model looks like, in its canonical frame; no two of its sides are alike.
+WEDGE = np.array([[-1, -1, -1], [1, -1, -1], [-1, 0.5, -1], [-1, -1, 2]], "<f4") / 3
+FACES = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], "<i4")
+
+
 def exact(submit: Submit) -> list[Any]:
-    """The answer of a model that is exact: the source itself comes back."""
-    source = submit.sources[0]
-    faces = np.zeros((1, 3), "<i4") if source.faces is None else source.faces
-    observed = np.linspace(0, 1, len(source.vertices), dtype="<f4")
-    shape = Shape(source.vertices, faces, np.ones((1, 4), "<f4"), np.eye(4)[None], observed)
-    return [Accepted(submit.job), Progress(submit.job, "fitting", 0.5), Result(submit.job, (shape,))]
+    """The answer of a model that is exact: a source itself comes back, and a code as a wedge at its pose."""
+    return [Accepted(submit.job), Progress(submit.job, "fitting", 0.5), Result(submit.job, tuple(_shapes(submit)))]
+
+
+def _shapes(submit: Submit) -> Iterator[Shape]:
+    match submit.task:
+        case "complete" | "reconstruct":
+            source = submit.sources[0]
+            faces = np.zeros((1, 3), "<i4") if source.faces is None else source.faces
+            observed = np.linspace(0, 1, len(source.vertices), dtype="<f4")
+            yield Shape(source.vertices, faces, CODE[None], np.eye(4)[None], observed)
+        case "encode":
+            for number, source in enumerate(submit.sources):
+                pose = np.diag([*(np.ptp(source.vertices, axis=0).max(),) * 3, 1])
+                yield Shape(np.zeros((0, 3)), FACES[:0], (CODE + number)[None], pose[None])
+        case "decode":
+            assert submit.codes is not None and submit.poses is not None
+            moves = np.zeros((len(submit.codes), 1)) if submit.weights is None else submit.weights
+            for code, pose, move in zip(submit.codes, submit.poses, moves, strict=True):
+                yield wedge(code + move.sum(), pose)
+        case "sample":
+            assert submit.poses is not None
+            start = CODE if submit.codes is None else submit.codes[0]
+            for number in range(submit.count):
+                yield wedge(start + number, submit.poses[0])
+
+
+def wedge(code: np.ndarray, pose: np.ndarray) -> Shape:
+    """What the scripted model makes of a code that stands at a pose."""
+    return Shape(WEDGE @ pose[:3, :3].T + pose[:3, 3], FACES, code[None], pose[None])
 
 
 class Backend:
@@ -85,3 +115,44 @@ def addon() -> Iterator[Any]:
     bpy.ops.preferences.addon_enable(module=ADDON)
     yield bpy.context.preferences.addons[ADDON].preferences
     bpy.ops.preferences.addon_disable(module=ADDON)
+
+
+@pytest.fixture
+def connected(addon: Any, backend: Backend) -> Backend:
+    addon.address = backend.address
+    assert bpy.ops.sdf.connect() == {"FINISHED"}
+    return backend
+
+
+def cube(**place: Any) -> bpy.types.Object:
+    bpy.ops.mesh.primitive_cube_add(**place)
+    return bpy.context.object
+
+
+def world(item: bpy.types.Object) -> np.ndarray:
+    bpy.context.view_layer.update()
+    return np.array([item.matrix_world @ vertex.co for vertex in item.data.vertices])
+
+
+def result() -> bpy.types.Object:
+    [item] = bpy.data.collections["SDF Shapes"].objects
+    return item
+
+
+def until(condition: Callable[[], bool], step: Callable[[], None]) -> None:
+    give_up = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < give_up
+        step()
+        time.sleep(0.005)
+
+
+def submissions(backend: Backend) -> list[Submit]:
+    return [request for request in backend.requests if isinstance(request, Submit)]
+
+
+def two_cubes() -> tuple[bpy.types.Object, bpy.types.Object]:
+    left, right = cube(location=(-4, 0, 1)), cube(location=(4, 2, 1), scale=(2, 2, 2), rotation=(0, 0, 1))
+    left.name, right.name = "Left", "Right"
+    left.select_set(True)
+    return left, right

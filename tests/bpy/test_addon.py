@@ -1,41 +1,18 @@
 """The add-on in a real Blender without a window: what its operators do, with a scripted backend."""
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import bpy
 import numpy as np
 import pytest
-from conftest import Backend, exact
+from conftest import Backend, cube, exact, result, until, world
 from mathutils import Euler
 
 from blender_addon import ticking
 from blender_addon.geometry import read_objects
+from blender_addon.results import InPlace
 from blender_addon.session import Job, session
 from sdf_backend.wire.messages import Accepted, Error, Preview, Progress, Source, Submit
-
-
-@pytest.fixture
-def connected(addon: Any, backend: Backend) -> Backend:
-    addon.address = backend.address
-    assert bpy.ops.sdf.connect() == {"FINISHED"}
-    return backend
-
-
-def cube(**place: Any) -> bpy.types.Object:
-    bpy.ops.mesh.primitive_cube_add(**place)
-    return bpy.context.object
-
-
-def world(item: bpy.types.Object) -> np.ndarray:
-    bpy.context.view_layer.update()
-    return np.array([item.matrix_world @ vertex.co for vertex in item.data.vertices])
-
-
-def result() -> bpy.types.Object:
-    [item] = bpy.data.collections["SDF Shapes"].objects
-    return item
 
 
 def test_a_completed_shape_stands_where_its_source_does(connected: Backend) -> None:
@@ -50,7 +27,7 @@ def test_a_completed_shape_stands_where_its_source_does(connected: Backend) -> N
     assert bpy.context.selected_objects == [item]
     assert bpy.context.active_object == item
     assert item.data.attributes["observed"].data[0].value == 0.0
-    assert (item["sdf_model"], item["sdf_seed"], list(item["sdf_code"])) == ("cubes", 7, [1.0] * 4)
+    assert (item["sdf_model"], item["sdf_seed"], list(item["sdf_code"])) == ("cubes", 7, [1, 2, 3, 4])
     [submit] = [request for request in connected.requests if isinstance(request, Submit)]
     assert (submit.task, submit.model, submit.settings.up, submit.settings.seed) == ("complete", "cubes", "+z", 7)
     assert submit.sources[0].vertices.dtype == np.float32
@@ -94,16 +71,8 @@ def started() -> str:
     """A job as the operator submits it; in background mode that would wait for its end."""
     seen = read_objects([bpy.context.object], bpy.context.evaluated_depsgraph_get())
     submit = Submit("0123456789", "complete", "cubes", sources=(Source(seen.vertices, seen.faces),))
-    session.submit(submit, Job(submit.job, submit.task, "cubes", "Cube", seen, {}))
+    session.submit(submit, Job(submit.job, "Cube", InPlace("Cube", "complete", "cubes", seen, {})))
     return submit.job
-
-
-def until(condition: Callable[[], bool], step: Callable[[], None]) -> None:
-    give_up = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < give_up
-        step()
-        time.sleep(0.005)
 
 
 def test_a_job_that_runs_can_be_cancelled_and_takes_its_preview_along(connected: Backend) -> None:
@@ -129,7 +98,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(connected: Back
 
 def test_without_a_backend_the_buttons_say_so(addon: Any) -> None:
     cube()
-    with pytest.raises(RuntimeError, match="connect to one first"):
+    with pytest.raises(RuntimeError, match="start one or connect to one first"):
         bpy.ops.sdf.complete()
     addon.address = "tcp://192.0.2.1:5577"
     with pytest.raises(RuntimeError, match="set to be offline"):
@@ -155,6 +124,7 @@ def test_nothing_of_the_connection_is_saved_in_a_file(connected: Backend, tmp_pa
     bpy.ops.wm.open_mainfile(filepath=path)
     assert bpy.context.scene.sdf.quality == "fine"
     assert sorted(bpy.context.scene.sdf.bl_rna.properties.keys()) == [
-        "front", "model", "name", "pose", "quality", "rna_type", "seed",
+        "arrangement", "count", "front", "hold", "model", "name", "pose", "quality", "resolution", "rna_type", "seed",
+        "spread", "steps", "through",
     ]  # fmt: skip
     assert connected.address.encode() not in (tmp_path / "scene.blend").read_bytes()

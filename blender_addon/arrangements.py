@@ -1,0 +1,163 @@
+"""How several shapes come into the scene: side by side, one after the other in time, or as one object with a slider.
+
+Each is the purpose of a `decode` job. Its poses are those of `standing`: about the shape's own middle, so that each
+object's origin is in the middle of its shape.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bpy
+import numpy as np
+
+from . import live
+from .geometry import new_mesh
+from .shapes import Remembered, add_object, remember, select
+from .wire.messages import Preview, Result, Shape
+
+# Between neighbours, as a share of the widest shape.
+GAP = 0.15
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A shape's place in the world, (3,), and its turn and scale there, a pose (4, 4) without a shift."""
+
+    place: np.ndarray
+    pose: np.ndarray
+
+    @classmethod
+    def of(cls, world: np.ndarray) -> "Standing":
+        """That of a pose in the world, (4, 4)."""
+        pose = world.copy()
+        pose[:3, 3] = 0
+        return cls(world[:3, 3].copy(), pose)
+
+    def matrix(self, shift: np.ndarray | float = 0.0) -> np.ndarray:
+        """The matrix, (4, 4), of an object that stands here, or beside it."""
+        matrix = np.eye(4)
+        matrix[:3, 3] = self.place + shift
+        return matrix
+
+
+class _Arrangement:
+    """What all have in common."""
+
+    def __init__(self, name: str, model: str, standings: Sequence[Standing], settings: Mapping[str, Any]) -> None:
+        self.name, self.model, self.standings, self.settings = name, model, standings, settings
+
+    def preview(self, preview: Preview) -> Iterator[None]:
+        """There is none."""
+        yield
+
+    def fail(self) -> Iterator[None]:
+        """Nothing was shown."""
+        yield
+
+    def finish(self, result: Result) -> Iterator[None]:
+        """Show the shapes, selected."""
+        raise NotImplementedError
+
+    def _added(self, number: int, shape: Shape, shift: np.ndarray | float) -> bpy.types.Object:
+        standing = self.standings[number]
+        name = self.name if len(self.standings) == 1 else f"{self.name} {number + 1:02}"
+        item = add_object(name, new_mesh(name, shape.vertices, shape.faces), standing.matrix(shift))
+        kept = Remembered(self.model, shape.code, standing.pose[None], shape.code[0], standing.pose)
+        remember(item, kept, self.settings)
+        return item
+
+
+class Rows(_Arrangement):
+    """Side by side, in rows of `width` along x; further rows, and the first one too, are nearer to the viewer."""
+
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        standings: Sequence[Standing],
+        settings: Mapping[str, Any],
+        width: int,
+        start: np.ndarray,
+    ) -> None:
+        super().__init__(name, model, standings, settings)
+        self.width, self.start = width, start
+
+    def finish(self, result: Result) -> Iterator[None]:
+        """Show the shapes where no two of them touch."""
+        sizes = np.array([np.ptp(shape.vertices[:, :2], axis=0) for shape in result.shapes]).max(axis=0)
+        step = (1 + GAP) * sizes
+        items = []
+        for number, shape in enumerate(result.shapes):
+            row, column = divmod(number, self.width)
+            place = self.start + (step[0] * column, -step[1] * row, 0)
+            items.append(self._added(number, shape, place - self.standings[number].place))
+            yield
+        select(items)
+
+
+class Animation(_Arrangement):
+    """One after the other: each is seen for `hold` frames, from the present frame on."""
+
+    def __init__(
+        self, name: str, model: str, standings: Sequence[Standing], settings: Mapping[str, Any], hold: int, first: int
+    ) -> None:
+        super().__init__(name, model, standings, settings)
+        self.hold, self.first = hold, first
+
+    def finish(self, result: Result) -> Iterator[None]:
+        """Show them, each in its time; the first before it too, and the last for ever after."""
+        last, items = len(result.shapes) - 1, []
+        for number, shape in enumerate(result.shapes):
+            item = self._added(number, shape, 0.0)
+            frame = self.first + number * self.hold
+            if number:
+                _key_hidden(item, self.first - 1, True)
+            _key_hidden(item, frame, False)
+            if number < last:
+                _key_hidden(item, frame + self.hold, True)
+            items.append(item)
+            yield
+        scene = bpy.context.scene
+        if scene:
+            scene.frame_end = max(scene.frame_end, self.first + len(items) * self.hold - 1)
+        select(items)
+
+
+class Blend(_Arrangement):
+    """One object between its ends, with sliders; the shape that was asked for is the one in the middle.
+
+    codes : (k, code_length) and poses : (k, 4, 4) in the world, of the ends
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        standing: Standing,
+        settings: Mapping[str, Any],
+        codes: np.ndarray,
+        poses: np.ndarray,
+        grid: bool,
+    ) -> None:
+        super().__init__(name, model, [standing], settings)
+        inward = np.linalg.inv(standing.matrix())
+        self.codes, self.poses, self.grid = codes, inward @ poses, grid
+
+    def finish(self, result: Result) -> Iterator[None]:
+        """Show it, with its sliders in the middle."""
+        [shape], [standing] = result.shapes, self.standings
+        item = self._added(0, shape, 0.0)
+        kept = Remembered(self.model, self.codes, self.poses, shape.code[0], standing.pose, self.grid)
+        remember(item, kept, self.settings)
+        with live.unmoved():
+            sliders = live.sliders(item)
+            sliders.blend = sliders.across = 0.5
+        select([item])
+        yield
+
+
+def _key_hidden(item: bpy.types.Object, frame: int, hidden: bool) -> None:
+    item.hide_viewport = item.hide_render = hidden
+    for path in ("hide_viewport", "hide_render"):
+        item.keyframe_insert(path, frame=frame)

@@ -1,0 +1,120 @@
+"""Sliders of an object that is a shape: while they are dragged a coarse mesh follows, and when they rest the full one.
+
+Blender does not tell when a slider is let go, so one that has not moved for a while counts as at rest. Of each object
+there is one job at a time; when it is back, the next asks for what the sliders say by then.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import bpy
+import numpy as np
+
+from .between import blended
+from .results import Remade
+from .session import KEEP_SECONDS, Job, session
+from .shapes import Remembered, find_object, remembered
+from .wire.client import new_job
+from .wire.codec import WireError
+from .wire.messages import JobSettings, Submit
+
+# Cells an axis while a slider moves.
+COARSE = 64
+SETTLED_SECONDS = 0.4
+DIRECTIONS = 8
+
+_moved_at: dict[int, float] = {}
+_shown: dict[int, tuple[float, ...]] = {}
+_asked: dict[int, str] = {}
+_still = False
+
+
+def _moved(owner: "SDFSliders", context: bpy.types.Context) -> None:
+    if not _still and isinstance(owner.id_data, bpy.types.Object):
+        uid = owner.id_data.session_uid
+        _moved_at[uid] = time.monotonic()
+
+
+class SDFSliders(bpy.types.PropertyGroup):
+    """What can be moved of an object that is a shape."""
+
+    blend: bpy.props.FloatProperty(
+        name="Blend", description="Where between its ends the shape is", min=0, max=1, subtype="FACTOR", update=_moved
+    )
+    across: bpy.props.FloatProperty(
+        name="Across", description="Where between its two rows the shape is", min=0, max=1, subtype="FACTOR",
+        update=_moved,
+    )  # fmt: skip
+    directions: bpy.props.FloatVectorProperty(
+        name="Directions", description="How far the shape is moved along the model's main directions of variation, in "
+        "standard deviations", size=DIRECTIONS, soft_min=-2, soft_max=2, min=-4, max=4, update=_moved,
+    )  # fmt: skip
+
+
+def sliders(item: bpy.types.Object) -> SDFSliders:
+    """Those of an object."""
+    return cast(Any, item).sdf
+
+
+@contextmanager
+def unmoved() -> Iterator[None]:
+    """Let sliders be set without anything following them."""
+    global _still
+    _still = True
+    try:
+        yield
+    finally:
+        _still = False
+
+
+def request(item: bpy.types.Object, shape: Remembered, resolution: int) -> Submit:
+    """The job that makes an object's shape as its sliders say."""
+    found = sliders(item)
+    code, pose = blended(shape, found.blend, found.across)
+    weights = np.array(found.directions, dtype=np.float64)[None, : len(code)]
+    wanted = JobSettings(resolution)
+    moved = weights if weights.any() else None
+    return Submit(
+        new_job(), "decode", shape.model, wanted, codes=code[None], poses=pose[None], weights=moved, keep=KEEP_SECONDS
+    )
+
+
+def tick() -> None:
+    """Follow the sliders that have moved."""
+    for uid, moved_at in list(_moved_at.items()):
+        item = find_object(uid)
+        shape = remembered(item)
+        if item is None or shape is None:
+            del _moved_at[uid]
+        elif _asked.get(uid) not in session.jobs:
+            _follow(uid, item, shape, time.monotonic() - moved_at >= SETTLED_SECONDS)
+
+
+def waiting() -> bool:
+    """Whether some slider has moved that nothing has followed to its end."""
+    return bool(_moved_at)
+
+
+def forget() -> None:
+    """Follow nothing any more; the file that all this was about is gone."""
+    for known in (_moved_at, _shown, _asked):
+        known.clear()
+
+
+def _follow(uid: int, item: bpy.types.Object, shape: Remembered, settled: bool) -> None:
+    found = sliders(item)
+    values = (found.blend, found.across, *found.directions)
+    if settled:
+        del _moved_at[uid]
+    elif _shown.get(uid) == values:
+        return
+    submit = request(item, shape, int(item.get("sdf_resolution", 256)) if settled else COARSE)
+    try:
+        session.submit(submit, Job(submit.job, item.name, Remade(item), quiet=True))
+    except WireError as error:
+        _moved_at.pop(uid, None)
+        session.say(f"{item.name} cannot follow its sliders: {error}")
+        return
+    _asked[uid], _shown[uid] = submit.job, values

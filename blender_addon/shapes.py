@@ -1,0 +1,147 @@
+"""Objects that are shapes of a model: what they remember of it, and how they come into the scene.
+
+A shape's codes are its ends: one for a completed object, several for one that is blended between others. `code` is what
+it shows now. Poses are matrices from the model's canonical frame to the object's own coordinates, so that an object
+that was moved, turned or scaled since is made anew where it stands.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+COLLECTION = "SDF Shapes"
+# Beside them stand the settings that it was made with, `sdf_pose` for one, under the names that they have in `scene.sdf`.
+MODEL, CODES, POSES, CODE, POSE, GRID = (
+    f"sdf_{name}" for name in ("model", "codes", "matrices", "code", "matrix", "grid")
+)
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What an object remembers: all that is needed to make it anew, to vary it, or to interpolate it, without a fit.
+
+    codes : (k, code_length); poses : (k, 4, 4); code : (code_length,); pose : (4, 4)
+    """
+
+    model: str
+    codes: np.ndarray
+    poses: np.ndarray
+    code: np.ndarray
+    pose: np.ndarray
+    grid: bool = False
+    """whether the codes are the corners of a square; they lie along a path otherwise"""
+
+
+def remember(item: bpy.types.Object, shape: Remembered, settings: Mapping[str, Any] | None = None) -> None:
+    """Keep a shape, and the settings that it was made with, as custom properties."""
+    item[MODEL], item[GRID] = shape.model, shape.grid
+    for name, values in ((CODES, shape.codes), (POSES, shape.poses), (CODE, shape.code), (POSE, shape.pose)):
+        item[name] = np.asarray(values, dtype=np.float64).reshape(-1).tolist()
+    for name, value in (settings or {}).items():
+        item[f"sdf_{name}"] = value
+
+
+def remembered(item: bpy.types.Object | None) -> Remembered | None:
+    """What an object remembers; None for one that is no shape, or whose properties somebody has spoilt."""
+    if item is None or MODEL not in item:
+        return None
+    try:
+        codes, poses, code, pose = (np.array(list(item[name]), dtype=np.float64) for name in (CODES, POSES, CODE, POSE))
+        poses, pose = poses.reshape(-1, 4, 4), pose.reshape(4, 4)
+        codes = codes.reshape(len(poses), len(code))
+        return Remembered(str(item[MODEL]), codes, poses, code, pose, bool(item[GRID]) and len(poses) == 4)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def world_pose(item: bpy.types.Object, pose: np.ndarray) -> np.ndarray:
+    """A pose, (4, 4), from the object's coordinates to the world's; one scale for all axes, and no shear."""
+    return similar(np.array(item.matrix_world, dtype=np.float64)) @ pose
+
+
+def similar(matrix: np.ndarray) -> np.ndarray:
+    """The turn, shift and one scale of a (4, 4) matrix, which may shear, mirror, and scale its axes differently."""
+    _, rotation, scale = Matrix(matrix.tolist()).decompose()
+    one = abs(scale[0] * scale[1] * scale[2]) ** (1 / 3) or 1.0
+    found = np.array(matrix, dtype=np.float64)
+    found[:3, :3] = one * np.array(rotation.to_matrix(), dtype=np.float64)
+    return found
+
+
+def upright(front: str) -> np.ndarray:
+    """The pose, (4, 4), of a shape that stands in Blender as its users have it: z up, looking along -y.
+
+    Canonical frames are y up and look along `front`.
+    """
+    ahead = np.zeros(3)
+    ahead["xyz".index(front[-1])] = -1.0 if front[0] == "-" else 1.0
+    canonical = np.stack([[0, 1, 0], ahead, np.cross([0, 1, 0], ahead)])
+    blender = np.stack([[0, 0, 1], [0, -1, 0], np.cross([0, 0, 1], [0, -1, 0])])
+    pose = np.eye(4)
+    pose[:3, :3] = blender.T @ canonical
+    return pose
+
+
+def add_object(name: str, mesh: bpy.types.Mesh, matrix: np.ndarray) -> bpy.types.Object:
+    """A new object in the collection of shapes that stands at `matrix`, (4, 4)."""
+    item = bpy.data.objects.new(name, mesh)
+    _collection().objects.link(item)
+    item.matrix_world = Matrix(matrix.tolist())
+    return item
+
+
+def find_object(uid: int) -> bpy.types.Object | None:
+    """An object by Blender's own number for it, which outlives renaming and undo; 0 is none."""
+    return next((item for item in bpy.data.objects if item.session_uid == uid), None) if uid else None
+
+
+def replace_mesh(item: bpy.types.Object, mesh: bpy.types.Mesh) -> None:
+    """Give an object another mesh, with the materials of the one that it had."""
+    before = item.data
+    if isinstance(before, bpy.types.Mesh):
+        for material in before.materials:
+            mesh.materials.append(material)
+    item.data = mesh
+    _remove_mesh(before)
+
+
+def remove_object(item: bpy.types.Object | None) -> None:
+    """Remove an object and its mesh."""
+    if item is not None:
+        mesh = item.data
+        bpy.data.objects.remove(item)
+        _remove_mesh(mesh)
+
+
+def select(items: list[bpy.types.Object]) -> None:
+    """Select these and nothing else; the first becomes the active one."""
+    layer = bpy.context.view_layer
+    if layer is None:
+        return
+    layer.update()  # it does not know of new objects yet
+    seen = [item for item in items if item.name in layer.objects]  # others are hidden from this view
+    if not seen:
+        return
+    for other in layer.objects.selected:
+        other.select_set(False)
+    for item in seen:
+        item.select_set(True)
+    layer.objects.active = seen[0]
+
+
+def _remove_mesh(mesh: bpy.types.ID | None) -> None:
+    if isinstance(mesh, bpy.types.Mesh) and not mesh.users:
+        bpy.data.meshes.remove(mesh)
+
+
+def _collection() -> bpy.types.Collection:
+    scene = bpy.context.scene
+    assert scene and scene.collection
+    found = bpy.data.collections.get(COLLECTION) or bpy.data.collections.new(COLLECTION)
+    if found not in list(scene.collection.children_recursive):
+        scene.collection.children.link(found)
+    return cast(bpy.types.Collection, found)

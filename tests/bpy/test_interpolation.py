@@ -1,0 +1,181 @@
+"""Shapes between objects, new ones and variations, and how they come into the scene; with a scripted backend."""
+
+from itertools import pairwise
+
+import bpy
+import numpy as np
+import pytest
+from conftest import CODE, Backend, cube, submissions, two_cubes
+from mathutils import Matrix
+
+from blender_addon.between import on_grid, on_path, towards
+from blender_addon.shapes import remembered, upright, world_pose
+
+
+def shapes() -> list[bpy.types.Object]:
+    return sorted(bpy.data.collections["SDF Shapes"].objects, key=lambda item: item.name)
+
+
+def spans(items: list[bpy.types.Object]) -> list[tuple[float, float]]:
+    """What each takes up along x."""
+    bpy.context.view_layer.update()
+    across = [[(item.matrix_world @ vertex.co)[0] for vertex in item.data.vertices] for item in items]
+    return sorted((min(one), max(one)) for one in across)
+
+
+def test_steps_stand_in_a_row_and_do_not_touch(connected: Backend) -> None:
+    two_cubes()
+    assert bpy.ops.sdf.interpolate(steps=5) == {"FINISHED"}
+    assert [submit.task for submit in submissions(connected)] == ["encode", "decode"]
+    items = shapes()
+    assert [item.name for item in items] == [f"Left to Right {number:02}" for number in range(1, 6)]
+    assert all(before[1] < after[0] for before, after in pairwise(spans(items)))
+    codes = np.array([remembered(item).code for item in items])
+    np.testing.assert_allclose(codes, np.linspace(CODE, CODE + 1, 5))
+    sizes = [np.cbrt(np.linalg.det(remembered(item).pose[:3, :3])) for item in items]
+    np.testing.assert_allclose(sizes, np.geomspace(sizes[0], sizes[-1], 5), rtol=1e-5)
+    assert set(bpy.context.selected_objects) == set(items)
+
+
+def test_what_is_a_shape_already_is_not_fitted_again(connected: Backend) -> None:
+    cube(location=(-3, 0, 0))
+    bpy.ops.sdf.complete()
+    first = bpy.context.object
+    cube(location=(3, 0, 0))
+    bpy.ops.sdf.complete()
+    first.select_set(True)
+    connected.requests.clear()
+    bpy.ops.sdf.interpolate(steps=3)
+    assert [submit.task for submit in submissions(connected)] == ["decode"]
+
+
+def test_a_shape_that_was_moved_turned_and_scaled_counts_as_it_stands(connected: Backend) -> None:
+    cube(location=(-3, 0, 0))
+    bpy.ops.sdf.complete()
+    item = bpy.context.object
+    moved = Matrix.Translation((5, 6, 7)) @ Matrix.Rotation(1.0, 4, "Z") @ Matrix.Scale(3, 4)
+    item.matrix_world = moved @ item.matrix_world
+    bpy.context.view_layer.update()
+    shape = remembered(item)
+    np.testing.assert_allclose(world_pose(item, shape.pose), np.array(moved) @ np.diag([1, 1, 1, 1.0])
+                               @ np.array(Matrix.Translation((-3, 0, 0))), atol=1e-5)  # fmt: skip
+
+
+@pytest.mark.parametrize("hold", [1, 4])
+def test_of_an_animation_one_step_is_seen_at_a_time(connected: Backend, hold: int) -> None:
+    two_cubes()
+    scene = bpy.context.scene
+    scene.frame_set(11)
+    bpy.ops.sdf.interpolate(arrangement="animation", steps=3, hold=hold)
+    seen = []
+    for frame in range(1, 11 + 5 * hold):
+        scene.frame_set(frame)
+        [item] = [item for item in shapes() if not item.hide_viewport]
+        assert item.hide_render is False
+        seen.append(shapes().index(item))
+    assert seen == [0] * 10 + [number for number in range(3) for _ in range(hold)] + [2] * (2 * hold)
+    assert scene.frame_end >= 10 + 3 * hold
+
+
+def test_a_grid_has_the_four_objects_in_its_corners(connected: Backend) -> None:
+    for name, place in {"d": (5, 5, 0), "a": (-5, -5, 0), "c": (-4, 5, 0), "b": (4, -5, 0)}.items():
+        cube(location=place).name = name
+    bpy.ops.object.select_all(action="SELECT")
+    bpy.ops.sdf.interpolate(through="grid", steps=3)
+    encode, decode = submissions(connected)
+    assert [round(float(np.ptp(source.vertices))) for source in encode.sources] == [2, 2, 2, 2]
+    np.testing.assert_allclose(decode.codes[[0, 2, 6, 8]], CODE + np.arange(4)[:, None])
+    np.testing.assert_allclose(decode.codes[4], CODE + 1.5)
+    items = shapes()
+    assert len(items) == 9
+    assert items[0].name == "a to d 01"
+    assert len({round(item.location.x, 3) for item in items}) == len({round(item.location.y, 3) for item in items}) == 3
+
+
+@pytest.mark.parametrize(
+    ("selected", "settings", "sentence"),
+    [
+        (1, {}, "two or more objects; select another one"),
+        (3, {"through": "grid"}, "four corners, and 3 objects are selected; select four"),
+        (4, {"through": "grid", "arrangement": "animation"}, "choose Path"),
+        (3, {"steps": 2}, "2 steps between 3 objects; use 3 to 64"),
+        (4, {"through": "grid", "steps": 9}, "81 steps between 4 objects; use 4 to 64"),
+    ],
+)
+def test_what_cannot_be_interpolated_says_why(connected: Backend, selected: int, settings: dict, sentence: str) -> None:
+    for number in range(selected):
+        cube(location=(5 * number, 0, 0))
+    bpy.ops.object.select_all(action="SELECT")
+    with pytest.raises(RuntimeError, match=sentence):
+        bpy.ops.sdf.interpolate(**settings)
+    assert not submissions(connected)
+
+
+def test_shapes_of_two_models_are_not_mixed(connected: Backend) -> None:
+    for model in ("cubes", "spheres"):
+        cube()
+        bpy.ops.sdf.complete(model=model)
+    bpy.ops.object.select_all(action="DESELECT")
+    for item in shapes():
+        item.select_set(True)
+    with pytest.raises(RuntimeError, match="choose one for all"):
+        bpy.ops.sdf.interpolate()
+
+
+def test_new_shapes_stand_upright_at_the_cursor(connected: Backend) -> None:
+    bpy.context.scene.cursor.location = (1, 2, 3)
+    assert bpy.ops.sdf.sample(count=5, seed=3) == {"FINISHED"}
+    [submit] = submissions(connected)
+    assert (submit.task, submit.count, submit.settings.seed, submit.codes) == ("sample", 5, 3, None)
+    items = shapes()
+    assert tuple(items[0].location) == (1, 2, 3)
+    assert len({tuple(item.location) for item in items}) == 5
+    np.testing.assert_allclose(submit.poses[0], upright("+z"))
+
+
+def test_variations_stand_beside_their_shape(connected: Backend) -> None:
+    cube(location=(2, 0, 0))
+    bpy.ops.sdf.complete()
+    source = bpy.context.object
+    bpy.ops.sdf.vary(count=3, spread=0.5)
+    submit = submissions(connected)[-1]
+    assert (submit.task, submit.count, submit.spread) == ("sample", 3, 0.5)
+    np.testing.assert_allclose(submit.codes, CODE[None])
+    assert len(shapes()) == 4
+    assert all(item.location.y < -1 for item in shapes() if item is not source)
+
+
+def test_without_a_shape_there_is_nothing_to_vary_or_to_redo(connected: Backend) -> None:
+    cube()
+    for operator in (bpy.ops.sdf.vary, bpy.ops.sdf.redo, bpy.ops.sdf.show_observed):
+        with pytest.raises(RuntimeError, match="no shape.*; select a completed"):
+            operator()
+
+
+@pytest.mark.parametrize(
+    ("front", "ahead"), [("+z", (0, 0, 1)), ("-z", (0, 0, -1)), ("+x", (1, 0, 0)), ("-x", (-1, 0, 0))]
+)
+def test_upright_shapes_look_towards_the_viewer(front: str, ahead: tuple[int, ...]) -> None:
+    turn = upright(front)[:3, :3]
+    np.testing.assert_allclose(turn @ (0, 1, 0), (0, 0, 1))
+    np.testing.assert_allclose(turn @ ahead, (0, -1, 0))
+    assert np.linalg.det(turn) == pytest.approx(1)
+
+
+def test_between_two_poses_turn_scale_and_place_go_evenly() -> None:
+    first = Matrix.Translation((1, 2, 3)) @ Matrix.Scale(2, 4)
+    second = Matrix.Translation((3, 2, 1)) @ Matrix.Rotation(3.0, 4, "X") @ Matrix.Scale(8, 4)
+    half = Matrix.Translation((2, 2, 2)) @ Matrix.Rotation(1.5, 4, "X") @ Matrix.Scale(4, 4)
+    for share, expected in ((0.0, first), (0.5, half), (1.0, second)):
+        np.testing.assert_allclose(towards(np.array(first), np.array(second), share), np.array(expected), atol=1e-5)
+
+
+def test_a_path_and_a_grid_begin_and_end_at_their_ends() -> None:
+    codes, poses = np.eye(4), np.stack([np.diag([size, size, size, 1.0]) for size in (1, 2, 3, 4)])
+    for number in range(4):
+        code, pose = on_path(codes, poses, number / 3)
+        np.testing.assert_allclose(code, codes[number], atol=1e-9)
+        np.testing.assert_allclose(pose, poses[number], atol=1e-6)
+        code, pose = on_grid(codes, poses, number % 2, number // 2)
+        np.testing.assert_allclose(code, codes[number], atol=1e-9)
+        np.testing.assert_allclose(pose, poses[number], atol=1e-6)
