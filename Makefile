@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+BLENDER_EXT = .venv-bpy-5.0.1/bin/python \
+	.venv-bpy-5.0.1/lib/python3*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py
 
-.PHONY: demo test test-blender lint extension bench starter-data starter-model tuning-model clean
+.PHONY: demo test test-blender lint extension extension-repository bench starter-data starter-model tuning-model clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
@@ -12,7 +14,7 @@ test: lint test-blender
 	$(BIN)/python -m pytest
 
 # The same tests on the oldest and the newest Blender that there is as a Python module; both want Python 3.11.
-test-blender: .venv-bpy-4.5.15/ready .venv-bpy-5.0.1/ready
+test-blender: $(READY) .venv-bpy-4.5.15/ready .venv-bpy-5.0.1/ready
 	.venv-bpy-4.5.15/bin/python -m pytest --confcutdir tests/bpy tests/bpy
 	.venv-bpy-5.0.1/bin/python -m pytest --confcutdir tests/bpy tests/bpy
 
@@ -30,9 +32,11 @@ lint: $(READY)
 # Blender's own extension command line, which comes with its Python module, has the last word.
 extension: $(READY) .venv-bpy-5.0.1/ready
 	$(BIN)/python -m extension
-	for zip in dist/*.zip; do .venv-bpy-5.0.1/bin/python \
-		.venv-bpy-5.0.1/lib/python3*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py \
-		validate $$zip || exit 1; done
+	for zip in dist/*.zip dist/*/*.zip; do $(BLENDER_EXT) validate $$zip || exit 1; done
+
+# dist/ as a repository of a studio's own, for any web server that serves files.
+extension-repository: extension
+	$(BLENDER_EXT) server-generate --repo-dir dist --html
 
 bench: $(READY) .venv-bpy-4.5.15/ready
 	$(BIN)/python -m benchmarks.fit

@@ -3,7 +3,9 @@
     python -m extension
 
 Each holds pyzmq's wheels for Linux, Windows and macOS, unchanged from the registry; the two differ in the Python that
-their Blenders have, and a zip with both is refused by 5.1. The wire is a link in the repository and a copy here.
+their Blenders have. A third is for a 4.2 to 5.0 that a Linux distribution built with its own, newer Python. A zip with
+the wheels for both would fail in 4.2.0, which takes the newer one, and is refused wherever Python is not 3.11.
+The wire is a link in the repository and a copy here.
 """
 
 import hashlib
@@ -37,21 +39,28 @@ class Variant:
     last: str | None
     python: str
     abi: str
+    platforms: tuple[str, ...] = tuple(PLATFORMS)
+    folder: str = "."
+    """in dist/: a repository's listing of one folder may not hold two zips for the same Blender"""
 
 
 VARIANTS = (
     Variant("blender-4.2-to-5.0", "4.2.0", "5.1.0", "3.11", "cp311"),
     Variant("blender-5.1-and-later", "5.1.0", None, "3.13", "abi3"),
+    Variant(
+        "blender-4.2-to-5.0-of-distribution", "4.2.0", "5.1.0", "3.13", "abi3", ("linux-x64",), "linux-distributions"
+    ),
 )
 
 
 def main() -> None:
-    """Pack both, and say where they are."""
+    """Pack them all, and say where they are."""
     pyzmq = next(line for line in (ROOT / "constraints.txt").read_text().split() if line.startswith("pyzmq=="))
     for variant in VARIANTS:
-        found = (_wheel(variant, pyzmq, tags) for tags in PLATFORMS.values())
+        found = (_wheel(variant, pyzmq, PLATFORMS[platform]) for platform in variant.platforms)
         wheels = list({wheel.name: wheel for wheel in found}.values())  # that of macOS serves two platforms
-        path = DIST / f"sdf_shapes-{_version()}-{variant.name}.zip"
+        path = DIST / variant.folder / f"sdf_shapes-{_version()}-{variant.name}.zip"
+        path.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in _members(variant, wheels):
                 archive.writestr(zipfile.ZipInfo(name, EPOCH), content, zipfile.ZIP_DEFLATED)
@@ -92,7 +101,7 @@ def _manifest(variant: Variant, wheels: list[Path]) -> str:
     text = (ADDON / "blender_manifest.toml").read_text()
     first = f'blender_version_min = "{variant.first}"\n'
     last = f'blender_version_max = "{variant.last}"\n' if variant.last else ""
-    platforms = ", ".join(f'"{platform}"' for platform in PLATFORMS)
+    platforms = ", ".join(f'"{platform}"' for platform in variant.platforms)
     names = ", ".join(f'"./wheels/{wheel.name}"' for wheel in wheels)
     return text.replace(
         'blender_version_min = "4.2.0"\n', f"{first}{last}platforms = [{platforms}]\nwheels = [{names}]\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from extension.__main__ import VARIANTS, Variant, _members
+from extension.__main__ import PLATFORMS, VARIANTS, Variant, _members
 
 WHEEL = "pyzmq-1.0-cp311-cp311-any.whl"
 
@@ -26,14 +26,22 @@ def test_a_zip_holds_all_that_the_addon_needs(variant: Variant, wheel: Path) -> 
     assert manifest["wheels"] == [f"./wheels/{WHEEL}"]
     assert manifest["blender_version_min"] == variant.first
     assert manifest.get("blender_version_max") == variant.last
-    assert len(manifest["platforms"]) == 4
+    assert tuple(manifest["platforms"]) == variant.platforms
     assert {"network", "files"} == set(manifest["permissions"])
 
 
-def test_the_variants_meet_and_do_not_overlap() -> None:
-    old, new = VARIANTS
+def test_the_variants_for_blenders_own_builds_meet_and_do_not_overlap() -> None:
+    old, new, _ = VARIANTS
     assert old.last == new.first
     assert new.last is None
+    assert old.platforms == new.platforms == tuple(PLATFORMS)
+
+
+def test_a_distributions_old_blender_gets_the_wheel_for_a_newer_python() -> None:
+    old, new, distributions = VARIANTS
+    assert (distributions.first, distributions.last) == (old.first, old.last)
+    assert distributions.abi == new.abi
+    assert distributions.platforms == ("linux-x64",)
 
 
 def test_nothing_that_is_packed_imports_what_blender_does_not_have(wheel: Path) -> None:
