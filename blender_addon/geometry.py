@@ -126,7 +126,8 @@ def _read(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> tuple[np.nd
     if not len(vertices):
         raise GeometryError(f"{item.name} has no vertices; select an object that has some")
     if bad := int((~np.isfinite(vertices)).any(axis=1).sum()):
-        raise GeometryError(f"{item.name} has {bad} vertices that are nowhere (NaN or infinite); remove them")
+        of = f"{bad} of {len(vertices)}"
+        raise GeometryError(f"{item.name} has vertices that are nowhere, NaN or infinite, {of}; remove them")
     matrix = np.array(evaluated.matrix_world, dtype=np.float64)
     world = vertices @ matrix[:3, :3].T + matrix[:3, 3]
     if faces is not None and np.linalg.det(matrix[:3, :3]) < 0:  # a mirrored object is turned inside out

@@ -113,7 +113,18 @@ class SDF_OT_tell(bpy.types.Operator):
     bl_label = "Tell"
     bl_options = {"INTERNAL"}  # noqa: RUF012
 
-    text: bpy.props.StringProperty(options={"SKIP_SAVE"})
+    text: bpy.props.StringProperty(name="Text", description="The sentence", options={"SKIP_SAVE"})
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Wait for the next event: what is reported from within a timer goes to the console only."""
+        self._timer = context.window_manager.event_timer_add(0.01, window=context.window)
+        context.window_manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Write it, and leave the event to others."""
+        context.window_manager.event_timer_remove(self._timer)
+        return self.execute(context) | {"PASS_THROUGH"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Write it."""

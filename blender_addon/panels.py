@@ -175,7 +175,8 @@ def _draw_notice(layout: bpy.types.UILayout) -> None:
 
 def _draw_complete(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     chosen, column = settings(context.scene), layout.column()
-    for name in ("model", "quality", "resolution", "pose"):
+    column.prop(chosen, "model", placeholder=next(iter(session.models), "none yet"))
+    for name in ("quality", "resolution", "pose"):
         column.prop(chosen, name)
     if chosen.pose == "aligned":
         column.prop(chosen, "front")

@@ -26,6 +26,12 @@ REMEDIES = {
 }
 
 
+def with_remedy(code: str, message: str) -> str:
+    """An error of the wire in one sentence, with what to do about it."""
+    remedy = REMEDIES.get(code, "")
+    return f"{message}; {remedy}" if remedy else message
+
+
 class Purpose(Protocol):
     """What becomes of a job's messages in the scene. Work that takes long is done in steps; see `ticking.py`."""
 
@@ -196,8 +202,7 @@ class Session:
 
     def _failed(self, job: Job, code: str, message: str) -> Arrived:
         del self.jobs[job.name]
-        remedy = REMEDIES.get(code, "")
-        job.error = f"{job.label}: {message}" + (f"; {remedy}" if remedy else "")
+        job.error = f"{job.label}: {with_remedy(code, message)}"
         self.say(job.error)
         return Arrived(job, None)
 

@@ -12,7 +12,7 @@ from .geometry import GeometryError, read_objects
 from .material import observed_material
 from .properties import RESOLUTIONS, Extraction, Fitting, Interpolating, Sampling, settings
 from .results import InPlace, Remade
-from .session import KEEP_SECONDS, Job, session
+from .session import KEEP_SECONDS, Job, session, with_remedy
 from .shapes import Remembered, remembered, upright, world_pose
 from .wire.client import State, new_job
 from .wire.codec import WireError
@@ -41,8 +41,9 @@ class _Shaping:
         try:
             self.ask(context)
         except (GeometryError, WireError) as error:
-            session.notice = str(error)
-            self.report({"ERROR"}, str(error))
+            sentence = with_remedy(error.code, str(error)) if isinstance(error, WireError) else str(error)
+            session.notice = sentence
+            self.report({"ERROR"}, sentence)
             return {"CANCELLED"}
         wrong = ticking.finish(BACKGROUND_SECONDS) if bpy.app.background else []
         if wrong:

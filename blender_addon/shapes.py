@@ -14,7 +14,7 @@ import numpy as np
 from mathutils import Matrix
 
 COLLECTION = "SDF Shapes"
-# Beside them stand the settings that it was made with, `sdf_pose` for one, under the names that they have in `scene.sdf`.
+# Beside them stand the settings that it was made with, under the names that `scene.sdf` has for them.
 MODEL, CODES, POSES, CODE, POSE, GRID = (
     f"sdf_{name}" for name in ("model", "codes", "matrices", "code", "matrix", "grid")
 )

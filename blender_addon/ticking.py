@@ -134,9 +134,10 @@ def _visible() -> tuple[object, ...]:
 
 def _tell() -> None:
     """Write to the Info log what went wrong since."""
-    untold, session.untold = session.untold, []
-    for notice in untold:
-        cast(Any, bpy.ops).sdf.tell("INVOKE_DEFAULT", text=notice)
+    if bpy.context.window:  # a Blender whose last window is being closed has none
+        untold, session.untold = session.untold, []
+        for notice in untold:
+            cast(Any, bpy.ops).sdf.tell("INVOKE_DEFAULT", text=notice)
 
 
 def _summary() -> str:
@@ -171,7 +172,8 @@ def _leave_file(*_: object) -> None:
     given_up = [job for job in session.jobs.values() if not job.quiet]
     _forget_jobs()
     if given_up:
-        session.say(f"{len(given_up)} jobs were cancelled, since another file was opened")
+        labels = ", ".join(job.label for job in given_up)
+        session.say(f"Another file was opened, so these jobs were cancelled: {labels}")
 
 
 def _forget_jobs() -> None:

@@ -12,7 +12,20 @@ import pytest
 import zmq
 from fake_server import FakeServer
 
-from sdf_backend.wire.messages import Accepted, Cancel, ModelInfo, Progress, Result, Shape, Submit, Welcome
+from blender_addon.geometry import read_objects
+from blender_addon.results import InPlace
+from blender_addon.session import Job, session
+from sdf_backend.wire.messages import (
+    Accepted,
+    Cancel,
+    ModelInfo,
+    Progress,
+    Result,
+    Shape,
+    Source,
+    Submit,
+    Welcome,
+)
 
 ADDON = "blender_addon"
 Answer = Callable[[Submit], list[Any]]
@@ -57,15 +70,18 @@ def wedge(code: np.ndarray, pose: np.ndarray) -> Shape:
     return Shape(WEDGE @ pose[:3, :3].T + pose[:3, 3], FACES, code[None], pose[None])
 
 
+WELCOME = Welcome("fake 1.0", models=(ModelInfo("cubes"), ModelInfo("bad", problem="damaged")))
+
+
 class Backend:
     """Answers each submission as it was told to. Its thread never touches bpy."""
 
-    def __init__(self) -> None:
+    def __init__(self, welcome: Any = WELCOME) -> None:
         self.answer: Answer = exact
         self.requests: list[Any] = []
         self._stopped, self._unasked = False, []
         self._server = FakeServer()
-        self._server.welcome = Welcome("fake 1.0", models=(ModelInfo("cubes"), ModelInfo("bad", problem="damaged")))
+        self._server.welcome = welcome
         self.address = self._server.address
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -156,3 +172,11 @@ def two_cubes() -> tuple[bpy.types.Object, bpy.types.Object]:
     left.name, right.name = "Left", "Right"
     left.select_set(True)
     return left, right
+
+
+def started() -> str:
+    """A job as the operator submits it; in background mode that would wait for its end."""
+    seen = read_objects([bpy.context.object], bpy.context.evaluated_depsgraph_get())
+    submit = Submit("0123456789", "complete", "cubes", sources=(Source(seen.vertices, seen.faces),))
+    session.submit(submit, Job(submit.job, "Cube", InPlace("Cube", "complete", "cubes", seen, {})))
+    return submit.job

@@ -5,14 +5,12 @@ from typing import Any
 import bpy
 import numpy as np
 import pytest
-from conftest import Backend, cube, exact, result, until, world
+from conftest import Backend, cube, exact, result, started, two_cubes, until, world
 from mathutils import Euler
 
 from blender_addon import ticking
-from blender_addon.geometry import read_objects
-from blender_addon.results import InPlace
-from blender_addon.session import Job, session
-from sdf_backend.wire.messages import Accepted, Error, Preview, Progress, Source, Submit
+from blender_addon.session import session
+from sdf_backend.wire.messages import Accepted, Error, Preview, Progress, Submit
 
 
 def test_a_completed_shape_stands_where_its_source_does(connected: Backend) -> None:
@@ -33,12 +31,47 @@ def test_a_completed_shape_stands_where_its_source_does(connected: Backend) -> N
     assert submit.sources[0].vertices.dtype == np.float32
 
 
-def test_a_parent_that_shears_and_other_units_change_nothing(connected: Backend) -> None:
-    bpy.context.scene.unit_settings.system = "IMPERIAL"
+def placed(**place: Any) -> bpy.types.Object:
+    return cube(**place)
+
+
+def mirrored() -> bpy.types.Object:
+    item = cube(rotation=(1, 2, 3))
+    item.scale = (-1, 2, 0.3)
+    return item
+
+
+def in_a_sheared_parent() -> bpy.types.Object:
     parent, child = cube(scale=(3, 1, 1), rotation=(0, 0, 0.5)), cube()
     child.parent, child.rotation_euler = parent, Euler((0, 0, 0.7))
-    bpy.ops.sdf.reconstruct()
-    np.testing.assert_allclose(world(result()), world(child), atol=1e-5)
+    return child
+
+
+def in_feet() -> bpy.types.Object:
+    bpy.context.scene.unit_settings.system = "IMPERIAL"
+    bpy.context.scene.unit_settings.scale_length = 0.3048
+    return cube(location=(1, 2, 3), scale=(1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda: placed(location=(30, -4, 5), rotation=(0.3, 0.5, 2)),
+        lambda: placed(scale=(1, 2, 0.5), rotation=(3, 2, 1)),
+        lambda: placed(scale=(1e-3, 1e-3, 2e-3), location=(0.01, 0, 0)),
+        lambda: placed(scale=(4e3, 1e3, 1e3), location=(1e4, 0, 0)),
+        mirrored,
+        in_a_sheared_parent,
+        in_feet,
+    ],
+    ids=["turned", "scaled", "tiny", "huge", "mirrored", "in a sheared parent", "in feet"],
+)
+@pytest.mark.parametrize("task", ["complete", "reconstruct"])
+def test_an_exact_result_coincides_with_its_source(connected: Backend, source: Any, task: str) -> None:
+    item = source()
+    getattr(bpy.ops.sdf, task)()
+    size = np.ptp(world(item), axis=0).max()
+    assert np.abs(world(result()) - world(item)).max() <= 1e-5 * size
 
 
 def test_a_preview_is_replaced_by_the_result(connected: Backend) -> None:
@@ -65,14 +98,6 @@ def test_an_error_is_one_sentence_and_leaves_nothing(connected: Backend) -> None
         bpy.ops.sdf.complete()
     assert [item.name for item in bpy.data.objects] == ["Plane"]
     assert len(bpy.data.meshes) == 1
-
-
-def started() -> str:
-    """A job as the operator submits it; in background mode that would wait for its end."""
-    seen = read_objects([bpy.context.object], bpy.context.evaluated_depsgraph_get())
-    submit = Submit("0123456789", "complete", "cubes", sources=(Source(seen.vertices, seen.faces),))
-    session.submit(submit, Job(submit.job, "Cube", InPlace("Cube", "complete", "cubes", seen, {})))
-    return submit.job
 
 
 def test_a_job_that_runs_can_be_cancelled_and_takes_its_preview_along(connected: Backend) -> None:
@@ -128,3 +153,108 @@ def test_nothing_of_the_connection_is_saved_in_a_file(connected: Backend, tmp_pa
         "spread", "steps", "through",
     ]  # fmt: skip
     assert connected.address.encode() not in (tmp_path / "scene.blend").read_bytes()
+
+
+def test_one_undo_removes_one_result(connected: Backend) -> None:
+    source = cube().name
+    bpy.ops.ed.undo_push(message="a cube")
+    bpy.ops.sdf.complete()
+    bpy.ops.object.select_all(action="DESELECT")
+    bpy.data.objects[source].select_set(True)
+    bpy.ops.sdf.reconstruct()
+    names = {f"{source} completed", f"{source} reconstructed"}
+    assert names <= set(bpy.data.objects.keys())
+    bpy.ops.ed.undo()
+    assert set(bpy.data.objects.keys()) == {source, f"{source} completed"}
+    bpy.ops.ed.undo()
+    assert set(bpy.data.objects.keys()) == {source}
+    bpy.ops.ed.redo()
+    assert list(bpy.data.objects[f"{source} completed"]["sdf_code"]) == [1, 2, 3, 4]
+
+
+def in_the_middle(backend: Backend) -> Any:
+    """A job that runs, and whose preview is to be seen; the rest of its answer is given back."""
+    coarse = Preview(np.eye(3, dtype="<f4"), np.array([[0, 1, 2]], "<i4"))
+    held: list[Submit] = []
+    backend.answer = lambda submit: held.append(submit) or [Progress(submit.job, "fitting", 0.5, coarse)]
+    cube()
+    bpy.ops.ed.undo_push(message="a cube")
+    started()
+    until(lambda: len(bpy.data.objects) == 2, ticking.work)
+    return exact(held[0])[-1]
+
+
+def test_an_undo_in_mid_job_takes_the_preview_and_not_the_result(connected: Backend) -> None:
+    rest = in_the_middle(connected)
+    bpy.ops.ed.undo_push(message="something else")
+    bpy.ops.ed.undo()
+    assert len(bpy.data.objects) == 1
+    connected.say(rest)
+    until(lambda: not session.jobs and len(bpy.data.objects) == 2, ticking.work)
+    assert result().name == "Cube completed"
+
+
+def test_objects_may_be_deleted_and_renamed_in_mid_job(connected: Backend) -> None:
+    rest = in_the_middle(connected)
+    result().name = "mine now"
+    bpy.data.objects.remove(bpy.data.objects["Cube"])
+    connected.say(rest)
+    until(lambda: not session.jobs and len(result().data.vertices) == 8, ticking.work)
+    assert [item.name for item in bpy.data.objects] == ["mine now"]
+
+
+def test_a_preview_that_was_deleted_comes_again_as_the_result(connected: Backend) -> None:
+    rest = in_the_middle(connected)
+    bpy.data.objects.remove(result())
+    connected.say(rest)
+    until(lambda: not session.jobs and len(bpy.data.objects) == 2, ticking.work)
+
+
+def test_another_file_ends_the_jobs_of_this_one(connected: Backend) -> None:
+    rest = in_the_middle(connected)
+    bpy.ops.wm.read_homefile(use_empty=True)
+    assert session.notice == "Another file was opened, so these jobs were cancelled: Cube"
+    connected.say(rest)
+    until(lambda: connected.cancelled, ticking.work)
+    for _ in range(20):
+        ticking.work()
+    assert not bpy.data.objects
+    connected.answer = exact
+    cube()
+    assert bpy.ops.sdf.complete() == {"FINISHED"}
+
+
+def test_several_objects_are_one_observation(connected: Backend) -> None:
+    left, right = two_cubes()
+    bpy.ops.sdf.complete()
+    [submit] = [request for request in connected.requests if isinstance(request, Submit)]
+    assert len(submit.sources) == 1
+    assert len(submit.sources[0].vertices) == 16
+    assert {left.name, right.name} <= set(bpy.data.objects.keys())
+
+
+def test_an_operator_prefers_what_it_is_given_to_the_scene(connected: Backend) -> None:
+    scene = bpy.context.scene.sdf
+    scene.quality, scene.seed = "preview", 5
+    assert scene.resolution == 96
+    cube()
+    bpy.ops.sdf.complete(pose="free")
+    cube()
+    bpy.ops.sdf.complete(quality="fine", seed=6)
+    cube()
+    bpy.ops.sdf.complete(resolution=33)
+    asked = [request.settings for request in connected.requests if isinstance(request, Submit)]
+    assert [(one.quality, one.resolution, one.seed, one.pose) for one in asked] == [
+        ("preview", 96, 5, "free"), ("fine", 384, 6, "upright"), ("preview", 33, 5, "upright"),
+    ]  # fmt: skip
+
+
+def test_every_operator_and_setting_explains_itself(addon: Any) -> None:
+    for operator in dir(bpy.ops.sdf):
+        kind = getattr(bpy.ops.sdf, operator).get_rna_type()
+        assert kind.description, operator
+        for setting in kind.properties:
+            assert setting.description or setting.is_hidden or setting.identifier == "rna_type", (operator, setting)
+    for owner in (bpy.context.scene.sdf, addon):
+        for setting in owner.bl_rna.properties:
+            assert setting.description or setting.identifier in ("rna_type", "name", "bl_idname"), setting.identifier

@@ -145,7 +145,7 @@ def test_what_cannot_be_read_says_why() -> None:
         read()
     with pytest.raises(GeometryError, match="empty has no vertices"):
         read(added("empty", np.zeros((0, 3)), []))
-    with pytest.raises(GeometryError, match="broken has 1 vertices"):
+    with pytest.raises(GeometryError, match="broken has vertices that are nowhere, NaN or infinite, 1 of 3"):
         read(added("broken", np.array([[0, 0, 0], [np.nan, 0, 0], [1, 1, 1]]), []))
     camera = bpy.data.objects.new("eye", bpy.data.cameras.new("eye"))
     bpy.context.scene.collection.objects.link(camera)
