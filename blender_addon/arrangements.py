@@ -64,7 +64,7 @@ class _Arrangement:
         name = self.name if len(self.standings) == 1 else f"{self.name} {number + 1:02}"
         item = add_object(name, new_mesh(name, shape.vertices, shape.faces), standing.matrix(shift))
         kept = Remembered(self.model, shape.code, standing.pose[None], shape.code[0], standing.pose)
-        remember(item, kept, self.settings)
+        remember(item, kept, {**self.settings, "source": self.name})
         return item
 
 
@@ -149,7 +149,7 @@ class Blend(_Arrangement):
         [shape], [standing] = result.shapes, self.standings
         item = self._added(0, shape, 0.0)
         kept = Remembered(self.model, self.codes, self.poses, shape.code[0], standing.pose, self.grid)
-        remember(item, kept, self.settings)
+        remember(item, kept)
         with live.unmoved():
             sliders = live.sliders(item)
             sliders.blend = sliders.across = 0.5

@@ -11,7 +11,7 @@ from .arrangements import Animation, Blend, Rows, Standing
 from .between import on_grid, on_path
 from .geometry import GeometryError, Seen, read_objects
 from .session import KEEP_SECONDS, Job, Purpose, session
-from .shapes import remembered, world_pose
+from .shapes import remembered, title, world_pose
 from .wire.client import new_job
 from .wire.messages import JobSettings, Preview, Result, Source, Submit
 
@@ -103,10 +103,10 @@ def _read(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph, model: str) ->
     low, size = corners.min(axis=0), np.ptp(corners, axis=0)
     shape = remembered(item)
     if shape is None:
-        return End(item.name, low, size, seen=read_objects([item], depsgraph))
+        return End(title(item), low, size, seen=read_objects([item], depsgraph))
     if shape.model != model:
         raise GeometryError(f"{item.name} is one of {shape.model}, and the model is {model}; choose one for all")
-    return End(item.name, low, size, code=shape.code, pose=world_pose(item, shape.pose))
+    return End(title(item), low, size, code=shape.code, pose=world_pose(item, shape.pose))
 
 
 def _vector(corner: Any) -> Any:

@@ -1,5 +1,6 @@
 """The sidebar's tab. Draws what is, and changes nothing."""
 
+import textwrap
 from typing import Any
 
 import bpy
@@ -15,6 +16,8 @@ from .wire.client import State
 ICONS: dict[State, Any] = {State.CONNECTED: "LINKED", State.REFUSED: "LOCKED", State.INCOMPATIBLE: "ERROR"}
 # The directions of variation that have a slider at once; the others are in the object's properties.
 SLIDERS = min(5, DIRECTIONS)
+# Width of a letter, and of what stands beside a sentence, before Blender scales its interface.
+LETTER, MARGIN, LEAST_LETTERS = 6.6, 90, 16
 
 
 class _Sidebar:
@@ -36,13 +39,13 @@ class SDF_PT_shapes(_Sidebar, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         """Backend, notice, settings, buttons, jobs."""
         if session.state is not State.CLOSED:
-            _draw_connection(self.layout)
+            _draw_connection(self.layout, context)
         elif session.launcher.stage in (Stage.LOOKING, Stage.STARTING, Stage.RUNNING):
-            _draw_start(self.layout)
+            _draw_start(self.layout, context)
         else:
             _draw_choice(self.layout)
         if session.notice:
-            _draw_notice(self.layout)
+            _draw_notice(self.layout, context)
         if session.state is State.CONNECTED:
             _draw_complete(self.layout, context)
         _draw_jobs(self.layout)
@@ -130,7 +133,7 @@ def _draw_choice(layout: bpy.types.UILayout) -> None:
     """There is no backend: the two ways to one."""
     box = layout.box()
     failed = session.launcher.stage is Stage.FAILED
-    box.label(text="The backend cannot be used" if failed else "No backend yet", icon="ERROR" if failed else "INFO")
+    box.label(text="The backend does not run" if failed else "No backend yet", icon="ERROR" if failed else "INFO")
     large = box.column()
     large.scale_y = 1.4
     large.operator("sdf.start_backend", icon="PLAY")
@@ -143,16 +146,16 @@ def _draw_choice(layout: bpy.types.UILayout) -> None:
     box.operator("sdf.connect", icon="LINKED")
 
 
-def _draw_start(layout: bpy.types.UILayout) -> None:
+def _draw_start(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     box = layout.box()
     row = box.row()
-    row.label(text="The backend is starting", icon="SORTTIME")
+    row.label(text=f"Backend: {session.launcher.stage.value}", icon="SORTTIME")
     row.operator("sdf.stop_backend", text="", icon="X")
     if session.launcher.reason:
-        _wrapped(box.column(align=True), session.launcher.reason)
+        _wrapped(box.column(align=True), session.launcher.reason, context)
 
 
-def _draw_connection(layout: bpy.types.UILayout) -> None:
+def _draw_connection(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     box = layout.box()
     row = box.row()
     local = session.launcher.stage is Stage.RUNNING
@@ -164,12 +167,12 @@ def _draw_connection(layout: bpy.types.UILayout) -> None:
         box.label(text=f"Computes on {devices}" if devices else "It is loading; jobs can be given already")
         for model in session.welcome.models:
             if model.problem:
-                _wrapped(box.column(align=True), f"{model.name} cannot be used: {model.problem}")
+                _wrapped(box.column(align=True), f"{model.name} cannot be used: {model.problem}", context)
 
 
-def _draw_notice(layout: bpy.types.UILayout) -> None:
+def _draw_notice(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     row = layout.box().row()
-    _wrapped(row.column(align=True), session.notice)
+    _wrapped(row.column(align=True), session.notice, context)
     row.operator("sdf.dismiss", text="", icon="X", emboss=False)
 
 
@@ -195,15 +198,12 @@ def _draw_jobs(layout: bpy.types.UILayout) -> None:
             row.operator("sdf.cancel", text="", icon="CANCEL").job = job.name
 
 
-def _wrapped(layout: bpy.types.UILayout, text: str, width: int = 40) -> None:
+def _wrapped(layout: bpy.types.UILayout, text: str, context: bpy.types.Context) -> None:
     """A sentence on as many lines as the sidebar needs for it."""
-    line = ""
-    for word in [*text.split(), ""]:
-        if word and len(line) + len(word) < width:
-            line = f"{line} {word}".strip()
-        else:
-            layout.label(text=line)
-            line = word
+    stored, region = context.preferences, context.region
+    width = region.width / stored.system.ui_scale if stored and region else 0
+    for line in textwrap.wrap(text, max(LEAST_LETTERS, round((width - MARGIN) / LETTER)), break_long_words=True):
+        layout.label(text=line)
 
 
 CLASSES = (SDF_PT_shapes, SDF_PT_interpolate, SDF_PT_sample, SDF_PT_shape)

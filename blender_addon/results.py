@@ -21,7 +21,7 @@ class InPlace:
 
     def __init__(self, source: str, task: str, model: str, seen: Seen, settings: Mapping[str, Any]) -> None:
         self._name = f"{source} {SUFFIXES[task]}"
-        self._model, self._seen, self._settings = model, seen, {"task": task, **settings}
+        self._model, self._seen, self._settings = model, seen, {"task": task, "source": source, **settings}
         self._uid = 0
 
     def preview(self, preview: Preview) -> Iterator[None]:

@@ -13,7 +13,7 @@ from .material import observed_material
 from .properties import RESOLUTIONS, Extraction, Fitting, Interpolating, Sampling, settings
 from .results import InPlace, Remade
 from .session import KEEP_SECONDS, Job, session, with_remedy
-from .shapes import Remembered, remembered, upright, world_pose
+from .shapes import Remembered, remembered, title, upright, world_pose
 from .wire.client import State, new_job
 from .wire.codec import WireError
 from .wire.messages import JobSettings, Source, Submit
@@ -85,7 +85,7 @@ class _Fit(_Shaping):
         objects, wanted, model = _selected(context), self.wanted(context), self.chosen_model(context)
         seen = read_objects(objects, context.evaluated_depsgraph_get())
         submit = Submit(new_job(), self.task, model, wanted, (Source(seen.vertices, seen.faces),), keep=KEEP_SECONDS)
-        purpose = InPlace(objects[0].name, self.task, model, seen, vars(wanted))
+        purpose = InPlace(title(objects[0]), self.task, model, seen, vars(wanted))
         session.submit(submit, Job(submit.job, objects[0].name, purpose))
 
 
@@ -148,7 +148,7 @@ class SDF_OT_vary(_Shaping, Sampling, bpy.types.Operator):
         pose = world_pose(item, shape.pose)
         start = pose[:3, 3] - (0, BESIDE * item.dimensions[1], 0)
         pose[:3, 3] = 0
-        _ask_samples(self, context, shape.model, item.name, pose, start, shape.code)
+        _ask_samples(self, context, shape.model, f"{title(item)} variation", pose, start, shape.code)
 
 
 class SDF_OT_redo(_Shaping, Extraction, bpy.types.Operator):

@@ -15,8 +15,8 @@ from mathutils import Matrix
 
 COLLECTION = "SDF Shapes"
 # Beside them stand the settings that it was made with, under the names that `scene.sdf` has for them.
-MODEL, CODES, POSES, CODE, POSE, GRID = (
-    f"sdf_{name}" for name in ("model", "codes", "matrices", "code", "matrix", "grid")
+MODEL, CODES, POSES, CODE, POSE, GRID, SOURCE = (
+    f"sdf_{name}" for name in ("model", "codes", "matrices", "code", "matrix", "grid", "source")
 )
 
 
@@ -56,6 +56,11 @@ def remembered(item: bpy.types.Object | None) -> Remembered | None:
         return Remembered(str(item[MODEL]), codes, poses, code, pose, bool(item[GRID]) and len(poses) == 4)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def title(item: bpy.types.Object) -> str:
+    """What results of an object are named after: a shape's source, or else the object."""
+    return str(item.get(SOURCE) or item.name)
 
 
 def world_pose(item: bpy.types.Object, pose: np.ndarray) -> np.ndarray:

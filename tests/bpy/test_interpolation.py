@@ -179,3 +179,15 @@ def test_a_path_and_a_grid_begin_and_end_at_their_ends() -> None:
         code, pose = on_grid(codes, poses, number % 2, number // 2)
         np.testing.assert_allclose(code, codes[number], atol=1e-9)
         np.testing.assert_allclose(pose, poses[number], atol=1e-6)
+
+
+def test_names_say_what_a_shape_came_from(connected: Backend) -> None:
+    cube().name = "Vase"
+    bpy.ops.sdf.complete()
+    whole = bpy.context.object
+    bpy.ops.sdf.vary(count=1)
+    assert bpy.context.object.name == "Vase variation"
+    whole.select_set(True)
+    whole.location.x -= 10
+    bpy.ops.sdf.interpolate(steps=2)
+    assert [item.name for item in bpy.context.selected_objects] == [f"Vase to Vase variation 0{n}" for n in (1, 2)]
