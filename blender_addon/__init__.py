@@ -2,9 +2,16 @@
 
 import bpy
 
-from . import operators, panels, preferences, properties, shape_operators, ticking
+from . import menus, operators, panels, preferences, properties, shape_operators, ticking
 
-CLASSES = (*preferences.CLASSES, *properties.CLASSES, *operators.CLASSES, *shape_operators.CLASSES, *panels.CLASSES)
+CLASSES = (
+    *preferences.CLASSES,
+    *properties.CLASSES,
+    *operators.CLASSES,
+    *shape_operators.CLASSES,
+    *panels.CLASSES,
+    *menus.CLASSES,
+)
 
 
 def register() -> None:
@@ -12,12 +19,14 @@ def register() -> None:
     for one in CLASSES:
         bpy.utils.register_class(one)
     properties.attach()
+    menus.attach()
     ticking.start()
 
 
 def unregister() -> None:
-    """Called by Blender when the add-on is switched off, in mid-job perhaps."""
+    """Called by Blender when the add-on is switched off, in mid-job perhaps, and when Blender quits."""
     ticking.stop()
+    menus.detach()
     properties.detach()
     for one in reversed(CLASSES):
         bpy.utils.unregister_class(one)

@@ -258,3 +258,21 @@ def test_every_operator_and_setting_explains_itself(addon: Any) -> None:
     for owner in (bpy.context.scene.sdf, addon):
         for setting in owner.bl_rna.properties:
             assert setting.description or setting.identifier in ("rna_type", "name", "bl_idname"), setting.identifier
+
+
+def test_all_that_it_does_is_in_a_menu_and_so_found_by_f3(addon: Any) -> None:
+    from blender_addon import menus, operators, shape_operators
+
+    shown: list[str] = []
+
+    class Layout:
+        def operator(self, name: str) -> None:
+            shown.append(name)
+
+        def separator(self) -> None:
+            pass
+
+    menus.SDF_MT_shapes.draw(type("Menu", (), {"layout": Layout()}), bpy.context)
+    internal = {"sdf.tell", "sdf.dismiss"}  # what the panel alone has a use for
+    everything = {one.bl_idname for one in (*operators.CLASSES, *shape_operators.CLASSES)}
+    assert set(shown) == everything - internal
