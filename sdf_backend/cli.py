@@ -59,6 +59,9 @@ PoseOption = Annotated[Pose, typer.Option(help="known: canonical already; aligne
 Up = Annotated[str, typer.Option(help="the input's axis that points up")]
 Front = Annotated[str, typer.Option(help="the input's axis that points ahead (pose aligned)")]
 QualityOption = Annotated[QualityName, typer.Option(help="how long the fit may take")]
+Candidates = Annotated[
+    int, typer.Option(help="results: the best, and others that explain it about as well, as OUT-2, OUT-3 and so on")
+]
 Seed = Annotated[int, typer.Option(min=0, help="the same seed gives the same mesh")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; of this computer")]
 Models = Annotated[Path | None, typer.Option(help="folder with more models; also SDF_BACKEND_MODELS")]
@@ -79,6 +82,7 @@ def complete(
     front: Front = "-y",
     sensor: Annotated[str | None, typer.Option(help="from where the input was seen: X,Y,Z in its own frame")] = None,
     quality: QualityOption = QualityName.STANDARD,
+    candidates: Candidates = 1,
     seed: Seed = 0,
     device: Device = LOCAL_DEVICE,
     models: Models = None,
@@ -88,12 +92,12 @@ def complete(
 ) -> None:
     """Complete part of a surface: a whole, closed mesh in the input's own place and scale."""
     with explained():
-        settings = _settings(resolution, pose, up, front, quality, seed)
+        settings = _settings(resolution, pose, up, front, quality, seed, candidates)
         check_output(output)
         observed = _source(source, sensor)
         with _engine(device, models, address, key) as engine, _watched() as watch:
             shapes = engine.complete(model, [observed], settings, watch)
-        _report(_written(shapes, [output]), as_json)
+        _report(_written(shapes, _candidate_files(output, candidates)), as_json)
 
 
 @app.command()
@@ -106,6 +110,7 @@ def reconstruct(
     up: Up = "+z",
     front: Front = "-y",
     quality: QualityOption = QualityName.STANDARD,
+    candidates: Candidates = 1,
     seed: Seed = 0,
     device: Device = LOCAL_DEVICE,
     models: Models = None,
@@ -115,12 +120,12 @@ def reconstruct(
 ) -> None:
     """Explain a whole mesh, inside and outside, by the model."""
     with explained():
-        settings = _settings(resolution, pose, up, front, quality, seed)
+        settings = _settings(resolution, pose, up, front, quality, seed, candidates)
         check_output(output)
         observed = _source(source, None)
         with _engine(device, models, address, key) as engine, _watched() as watch:
             shapes = engine.reconstruct(model, [observed], settings, watch)
-        _report(_written(shapes, [output]), as_json)
+        _report(_written(shapes, _candidate_files(output, candidates)), as_json)
 
 
 @app.command()
@@ -198,11 +203,17 @@ def list_models(models: Models = None, as_json: AsJson = False) -> None:
 serve_cli.register(app)
 
 
-def _settings(resolution: int, pose: Pose, up: str, front: str, quality: QualityName, seed: int) -> "TaskSettings":
+def _settings(
+    resolution: int, pose: Pose, up: str, front: str, quality: QualityName, seed: int, candidates: int = 1
+) -> "TaskSettings":
     from sdf_backend.engine import Quality, TaskSettings
     from sdf_backend.pose import Freedom
 
-    return TaskSettings(resolution, Freedom(pose.value), up, front, Quality(quality.value), seed)
+    return TaskSettings(resolution, Freedom(pose.value), up, front, Quality(quality.value), seed, candidates)
+
+
+def _candidate_files(output: Path, count: int) -> list[Path]:
+    return [output, *(output.with_stem(f"{output.stem}-{number}") for number in range(2, count + 1))]
 
 
 @contextmanager

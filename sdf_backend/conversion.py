@@ -17,7 +17,13 @@ Choice = TypeVar("Choice", bound=StrEnum)
 def settings_to_wire(settings: TaskSettings) -> wire.JobSettings:
     """Settings of a task, to be sent."""
     return wire.JobSettings(
-        settings.resolution, settings.pose.value, settings.up, settings.front, settings.quality.value, settings.seed
+        settings.resolution,
+        settings.pose.value,
+        settings.up,
+        settings.front,
+        settings.quality.value,
+        settings.seed,
+        settings.candidates,
     )
 
 
@@ -30,6 +36,7 @@ def settings_from_wire(settings: wire.JobSettings) -> TaskSettings:
         settings.front,
         _choice(Quality, "quality", settings.quality),
         settings.seed,
+        settings.candidates,
     )
 
 

@@ -25,7 +25,7 @@ from sdf_backend.content_cache import ContentCache, content_key
 from sdf_backend.devices import choose_device
 from sdf_backend.errors import InputError
 from sdf_backend.extract import EmptySurfaceError, Extraction, ExtractSettings, extract_surface
-from sdf_backend.fit import Fit, FitSettings, Stage, StageWatch, fit_codes
+from sdf_backend.fit import Fit, FitSettings, Stage, StageWatch, assess_surface, fit_codes
 from sdf_backend.mesh_files import Geometry
 from sdf_backend.model_store import Model, ModelCard, ModelStore, load_model, read_card
 from sdf_backend.observations import (
@@ -45,7 +45,7 @@ RESOLUTIONS = (16, 1024)
 OBSERVED_NEAR, OBSERVED_FAR = 0.02, 0.05
 # On a CPU the activations of a batch should stay in its cache; a GPU wants to be kept busy.
 EXTRACTION_BATCH = {"cpu": 4096, "cuda": 1 << 18}
-MAXIMUM_STEPS, MAXIMUM_SAMPLES = 1000, 1000
+MAXIMUM_STEPS, MAXIMUM_SAMPLES, MAXIMUM_CANDIDATES = 1000, 1000, 16
 # Cells an axis of a mesh that is shown while the real one is computed: a tenth of a second on two cores.
 PREVIEW_RESOLUTION = 48
 
@@ -120,8 +120,12 @@ class TaskSettings:
     """how long the fit may take"""
     seed: int = 0
     """the same seed gives the same mesh"""
+    candidates: int = 1
+    """completions of each input, 1 to 16: the best, and then others that explain it about as well"""
 
     def __post_init__(self) -> None:
+        if not 1 <= self.candidates <= MAXIMUM_CANDIDATES:
+            raise InputError(f"{self.candidates} candidates asked for; use 1 to {MAXIMUM_CANDIDATES}")
         low, high = RESOLUTIONS
         if not low <= self.resolution <= high:
             raise InputError(f"the resolution {self.resolution} is out of range; use {low} to {high}")
@@ -169,10 +173,12 @@ class Encoded:
     """What a fit found of one source: all that is needed to make its shape at any resolution.
 
     code : (code_length,) float32; pose : canonical frame -> the source's frame
+    deviations : (code_length, code_length) float32, how codes about as likely deviate; see `fit.Fit`
     surface : (m, 3) float64, the points of the source that were observed
     """
 
     code: np.ndarray
+    deviations: np.ndarray
     pose: Similarity
     residual: float
     explained: float
@@ -221,6 +227,7 @@ class Engine:
     ) -> list[Shape]:
         """Complete partial meshes or point clouds: whole, closed meshes in their own frames.
 
+        With several candidates those of a source follow one another, the best first.
         Raises `InputError` for input that no shape can be fitted to, and for an unknown model.
         """
         return self._fit_and_extract(model, sources, settings, _observe_surface, progress, preview)
@@ -402,12 +409,23 @@ class Engine:
             return []
         clock = _Clock()
         encoded = self._encode(model, sources, settings, observe, progress, preview, clock)
-        shared = clock.shared(len(sources))
+        everything = [other for one in encoded for other in self._candidates(model, one, settings)]
+        shared = clock.shared(len(everything))
         shapes = []
-        for index, one in enumerate(encoded):
-            part = _slice(progress, index, len(encoded))
+        for one, part in zip(everything, _slices(progress, len(everything)), strict=True):
             shapes.append(_described(self.shape_of(model, one.code, one.pose, settings, part), one, shared))
         return shapes
+
+    def _candidates(self, model: str, best: Encoded, settings: TaskSettings) -> list[Encoded]:
+        """The fit, and other codes drawn from the posterior about it; the pose is that of the fit."""
+        generator = torch.Generator().manual_seed(settings.seed)
+        noise = torch.randn(settings.candidates - 1, len(best.code), generator=generator).numpy()
+        others = []
+        for code in best.code + noise @ best.deviations.T:
+            latent = torch.as_tensor(code, device=self.device)
+            found = assess_surface(self.model(model), latent, best.surface, best.pose, torch.float32)
+            others.append(replace(best, code=code, residual=found[0], explained=found[1]))
+        return [best, *others]
 
     def _encode(
         self,
@@ -432,7 +450,7 @@ class Engine:
                 coarse = None if preview is None else self._coarse_preview(loaded, numbers, preview)
                 fits = self._fit(loaded.model, batch, settings, part, coarse, clock)
                 for index, fit, seen in zip(numbers, fits, batch, strict=True):
-                    one = Encoded(_array(fit.code), fit.pose, fit.residual, fit.explained, fit.steps, seen.surface)
+                    one = _encoded(fit, seen)
                     self._remember(keys[index], one)
                     found[index] = one
         return [one for one in found if one is not None]
@@ -518,7 +536,7 @@ class Engine:
             return ""
         geometry = source.geometry
         return content_key(
-            "fit",
+            "fit with deviations",
             loaded.digest,
             str(self.device.type),
             observe.__name__,
@@ -535,7 +553,8 @@ class Engine:
             return None
         scale, residual, explained, steps = arrays["numbers"].tolist()
         pose = Similarity(scale, arrays["rotation"], arrays["translation"])
-        return Encoded(arrays["code"], pose, residual, explained, int(steps), arrays["surface"])
+        code, deviations, surface = (arrays[name] for name in ("code", "deviations", "surface"))
+        return Encoded(code, deviations, pose, residual, explained, int(steps), surface)
 
     def _remember(self, key: str, encoded: Encoded) -> None:
         if self.cache is None:
@@ -543,6 +562,7 @@ class Engine:
         numbers = [encoded.pose.scale, encoded.residual, encoded.explained, encoded.steps]
         arrays = {
             "code": encoded.code,
+            "deviations": encoded.deviations,
             "rotation": encoded.pose.rotation,
             "translation": encoded.pose.translation,
             "numbers": np.array(numbers, dtype=np.float64),
@@ -575,6 +595,12 @@ class _Clock:
     def shared(self, count: int) -> dict[str, float]:
         """Seconds of each phase for one of `count` sources that were done together."""
         return {phase: seconds / count for phase, seconds in self.seconds.items()}
+
+
+def _encoded(fit: Fit, seen: Observations) -> Encoded:
+    assert fit.deviations is not None
+    code, deviations = _array(fit.code), _array(fit.deviations)
+    return Encoded(code, deviations, fit.pose, fit.residual, fit.explained, fit.steps, seen.surface)
 
 
 def _without_mesh(model: str, encoded: Encoded, shared: dict[str, float]) -> Shape:

@@ -76,6 +76,8 @@ class Fit:
     code : (code_length,) tensor; pose : canonical frame -> the observations' frame.
     residual : mean absolute residual over all observations, canonical units.
     explained : share of the observed surface points within 0.02 canonical units of the model.
+    deviations : (code_length, code_length) tensor; code + deviations @ standard normals are codes that are about as
+    likely, given the observations (see `_Solver.deviations`). None where that was not found out.
     """
 
     code: Tensor
@@ -85,6 +87,7 @@ class Fit:
     cost: float
     steps: int
     seconds: float
+    deviations: Tensor | None = None
 
 
 Progress = Callable[[float], None]
@@ -173,12 +176,15 @@ def fit_codes(
                 codes, moves, _ = solver.result()
                 staged(number, codes, [pose.compose(move) for pose, move in zip(poses, moves, strict=True)])
         codes, moves, cost = solver.result()
+        deviations = solver.deviations()
     seconds = (time.perf_counter() - start) / len(observations)
     fits = []
     for index, (observed, pose) in enumerate(zip(observations, poses, strict=True)):
         found = pose.compose(moves[index])
         residual, explained = assess(model, codes[index], observed, found, settings.dtype)
-        fits.append(Fit(codes[index].clone(), found, residual, explained, float(cost[index]), total, seconds))
+        fits.append(
+            Fit(codes[index].clone(), found, residual, explained, float(cost[index]), total, seconds, deviations[index])
+        )
     return fits
 
 
@@ -242,6 +248,19 @@ class _Solver:
     def result(self) -> tuple[Tensor, list[Similarity], Tensor]:
         """Codes (s, code_length), pose changes and costs (s,)."""
         return self.mean + self.u @ self.root.T, self.moves, self.now[2]
+
+    def deviations(self) -> Tensor:
+        """A root, (s, code_length, code_length), of the covariance of each code about its fit, the pose held.
+
+        What is minimised is, over the weight p of the prior, the negative logarithm of a posterior density in which u
+        is standard normal; so near the fit u is normal with the covariance p H^-1, H the normal matrix (Laplace's
+        approximation). Where nothing was observed that is the prior's own.
+        """
+        length = self.u.shape[1]
+        normal = self.now[1][:, :length, :length].double()
+        # In double precision: the prior is some millionths of what is well observed.
+        inverse = torch.linalg.inv(torch.linalg.cholesky(normal)).mT
+        return (self.root.double() @ inverse * self.stage.prior**0.5).float()
 
     def _linearise(self, u: Tensor, moves: list[Similarity]) -> tuple[Tensor, Tensor, Tensor]:
         """Gradient (s, k), normal matrix (s, k, k) and cost (s,) of the reweighted problem at (u, moves)."""
@@ -423,19 +442,29 @@ def assess(
     model: Model, code: Tensor, observed: Observations, pose: Similarity, dtype: torch.dtype
 ) -> tuple[float, float]:
     """Mean absolute residual over all that was observed, guesses left out, and the share of the surface explained."""
-    decoder = model.folded(dtype)
     canonical = _batched([observed], [pose], model.device)
-    surface = torch.from_numpy(pose.inverse().apply(observed.surface)).float().to(model.device)
-
-    def distances(points: Tensor) -> Tensor:
-        filled = torch.nn.functional.pad(points, (0, 0, 0, -len(points) % BLOCK))
-        return torch.cat([decoder.distances(code[None], part[None])[0] for part in filled.split(CHUNK)])[: len(points)]
-
     known = slice(len(observed.points) - observed.guessed)
-    found = distances(canonical.points[0, known])
+    found = _distances(model, code, canonical.points[0, known], dtype)
     residual = residuals(found, canonical.low[0, known], canonical.high[0, known], model.card.clamp).abs().mean()
-    explained = (distances(surface).abs() < EXPLAINED).float().mean() if len(surface) else torch.tensor(0.0)
-    return float(residual), float(explained)
+    return float(residual), assess_surface(model, code, observed.surface, pose, dtype)[1]
+
+
+def assess_surface(
+    model: Model, code: Tensor, surface: np.ndarray, pose: Similarity, dtype: torch.dtype
+) -> tuple[float, float]:
+    """Mean absolute distance, clamped, of surface points, (n, 3) in the observed frame, and the share explained."""
+    if not len(surface):
+        return 0.0, 0.0
+    points = torch.from_numpy(pose.inverse().apply(surface)).float().to(model.device)
+    found = _distances(model, code, points, dtype).abs()
+    return float(found.clamp_max(model.card.clamp).mean()), float((found < EXPLAINED).float().mean())
+
+
+def _distances(model: Model, code: Tensor, points: Tensor, dtype: torch.dtype) -> Tensor:
+    """Of canonical points, (n, 3): (n,)."""
+    decoder = model.folded(dtype)
+    filled = torch.nn.functional.pad(points, (0, 0, 0, -len(points) % BLOCK))
+    return torch.cat([decoder.distances(code[None], part[None])[0] for part in filled.split(CHUNK)])[: len(points)]
 
 
 def _batched(observations: list[Observations], poses: list[Similarity], device: torch.device) -> _Batch:

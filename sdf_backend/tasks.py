@@ -52,7 +52,7 @@ class Tasks:
         if len(jobs) == 1:
             return [_result(job, shapes)]
         each = iter(shapes)
-        return [_result(job, list(islice(each, len(job.sources)))) for job in jobs]
+        return [_result(job, list(islice(each, len(job.sources) * job.settings.candidates))) for job in jobs]
 
     def _shapes(
         self, job: wire.Submit, settings: TaskSettings, progress: engines.Progress, preview: engines.Preview

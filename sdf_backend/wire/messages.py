@@ -96,6 +96,7 @@ class JobSettings:
     front: str = "-y"
     quality: str = "standard"
     seed: int = 0
+    candidates: int = 1
 
 
 @dataclass(frozen=True)
@@ -156,11 +157,11 @@ class Hello:
 class Submit:
     """Asks for a job. The client makes its name, so that the same submission twice is one job.
 
-    complete, reconstruct : one shape a source; encode : one shape a source, with code and pose and without a mesh;
-    interpolate : `count` shapes between the sources, or between `codes`; sample : `count` new shapes, with `codes` of
-    one row near that code; decode : the shapes of `codes`, (n, code_length), that stand at `poses`, (n, 4, 4), moved
-    by `weights`, (n, k), where there are some; echo : the sources come back as they are, to try and to measure the
-    way to a worker.
+    complete, reconstruct : one shape a source, or `candidates` of each in turn; encode : one shape a source, with code
+    and pose and without a mesh; interpolate : `count` shapes between the sources, or between `codes`; sample : `count`
+    new shapes, with `codes` of one row near that code; decode : the shapes of `codes`, (n, code_length), that stand at
+    `poses`, (n, 4, 4), moved by `weights`, (n, k), where there are some; echo : the sources come back as they are, to
+    try and to measure the way to a worker.
     """
 
     kind: ClassVar[str] = "submit"

@@ -78,6 +78,14 @@ def test_half_a_sphere_is_completed_to_a_closed_sphere_in_every_format(
     assert str(output) in result.stdout
 
 
+def test_other_candidates_stand_beside_the_best_file(cloud: Path, tmp_path: Path) -> None:
+    result = invoke("complete", cloud, "-o", tmp_path / "whole.ply", *QUICK, "--candidates", "3")
+    assert result.exit_code == 0, result.stderr
+    assert sorted(path.name for path in tmp_path.glob("whole*")) == ["whole-2.ply", "whole-3.ply", "whole.ply"]
+    for path in tmp_path.glob("whole*"):
+        check_sphere(path, RADIUS, 0.06)
+
+
 @pytest.mark.parametrize("radius", [0.45, 0.55])
 def test_the_code_follows_the_input(tmp_path: Path, radius: float) -> None:
     path = write_cloud(tmp_path / "cloud.ply", half_sphere(radius=radius))

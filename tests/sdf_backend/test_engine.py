@@ -384,3 +384,31 @@ def test_variations_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=words):
         engine.vary("spheres", code, Similarity.identity(), count, spread, KNOWN)
+
+
+def test_candidates_are_the_best_and_then_others_that_explain_the_input_as_well(engine: Engine) -> None:
+    settings = replace(KNOWN, candidates=3)
+    sources = [cap(0.5), cap(0.56)]
+    shapes = engine.complete("spheres", sources, settings)
+    alone = engine.complete("spheres", sources, KNOWN)
+    assert len(shapes) == 6
+    for best, expected in zip(shapes[::3], alone, strict=True):
+        np.testing.assert_array_equal(best.vertices, expected.vertices)
+    assert len({shape.code.tobytes() for shape in shapes}) == 6
+    assert all(closed(shape) and shape.explained > 0.9 and shape.observed is not None for shape in shapes)
+    again = engine.complete("spheres", sources, settings)
+    for one, other in zip(shapes, again, strict=True):
+        np.testing.assert_array_equal(one.code, other.code)
+
+
+@pytest.mark.parametrize("count", [0, 17])
+def test_candidates_out_of_range_are_refused(count: int) -> None:
+    with pytest.raises(InputError, match=f"{count} candidates asked for; use 1 to 16"):
+        replace(KNOWN, candidates=count)
+
+
+def test_more_candidates_of_the_same_need_no_second_fit(cached: Engine) -> None:
+    [first] = cached.complete("spheres", [cap()], KNOWN)
+    shapes, seen = phases(cached.complete, "spheres", [cap()], replace(KNOWN, candidates=2))
+    assert Phase.FITTING not in seen
+    np.testing.assert_array_equal(shapes[0].code, first.code)

@@ -197,3 +197,19 @@ def test_inputs_of_any_length_are_computed_in_few_shapes(spheres: Model, monkeyp
         fit_codes(spheres, [observe_points(directions(int(length)) * 0.5)], quick)
         fit_codes(spheres, [observe_points(directions(int(length)) * 0.5), solid_sphere(0.5)], quick)
     assert len(shapes) < 20
+
+
+def test_what_was_seen_well_deviates_little_and_what_was_not_as_the_training_codes_do(spheres: Model) -> None:
+    """A strong prior leaves nothing to the observations, so the posterior is the prior; a weak one leaves them all."""
+    weak, strong = (
+        fit_codes(spheres, [solid_sphere(0.5)], FitSettings((Stage(14, 1_000, prior),), dtype=torch.float32))[0]
+        for prior in (1e-6, 1e3)
+    )
+    assert weak.deviations is not None and strong.deviations is not None
+    prior = torch.linalg.matrix_norm(torch.linalg.cholesky(spheres.covariance))
+    torch.testing.assert_close(torch.linalg.matrix_norm(strong.deviations), prior, rtol=0.01, atol=0)
+    noise = torch.randn(20, len(weak.code), generator=torch.Generator().manual_seed(0))
+    radii = [radius_of(spheres, weak.code + weak.deviations @ one) for one in noise]
+    assert max(abs(radius - 0.5) for radius in radii) < 0.02
+    spread = [radius_of(spheres, strong.code + strong.deviations @ one) for one in noise]
+    assert np.std(spread) > 5 * np.std(radii)

@@ -1,5 +1,6 @@
 """A job of the wire done by the engine."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +151,14 @@ def test_running_out_of_memory_is_told_from_other_failures() -> None:
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
     assert is_device_lost(RuntimeError("CUDA error: an illegal memory access was encountered"))
     assert not is_device_lost(RuntimeError("shape mismatch"))
+
+
+def test_jobs_that_are_done_together_get_their_own_candidates(on_cpu: Tasks) -> None:
+    wanted = replace(QUICK, candidates=2)
+    sources = {"first123": (ball(0.4), ball(0.6)), "second12": (ball(0.5),)}
+    jobs = [Submit(name, "complete", "spheres", wanted, sources=given) for name, given in sources.items()]
+    results = on_cpu.run(jobs, lambda phase, fraction: None, lambda job, shown: None)
+    assert [len(result.shapes) for result in results] == [4, 2]
+    for result, radii in zip(results, ((0.4, 0.4, 0.6, 0.6), (0.5, 0.5)), strict=True):
+        found = [np.linalg.norm(shape.vertices, axis=1).mean() for shape in result.shapes]
+        np.testing.assert_allclose(found, radii, atol=0.05)
