@@ -52,7 +52,7 @@ LEFTOVER_SECONDS, SIGN_OF_LIFE_SECONDS = 7 * 86_400, 3_600
 # What of a log is read for the last words of a process.
 LAST_WORDS_BYTES, LAST_WORDS = 8_192, 300
 # After `close` has killed, so long for the system to do it.
-KILL_SECONDS = 0.2
+KILL_SECONDS = 0.1
 ENDING, ENDED = "the backend is ending", "the backend was stopped"
 CHOOSE = "choose another Python in the add-on's preferences"
 INSTALL = "install sdf-shapes[backend] there as the README says"
@@ -141,7 +141,7 @@ class Launcher:
         self._dismiss()
         self._turn(Stage.STOPPED, ENDING)
 
-    def close(self, seconds: float = 0.5) -> None:
+    def close(self, seconds: float = 0.15) -> None:
         """End it now: ask, wait so long at most, kill. For the end of Blender, which should not wait."""
         self.stop()
         give_up = time.monotonic() + seconds

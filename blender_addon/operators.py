@@ -28,6 +28,14 @@ class SDF_OT_start_backend(bpy.types.Operator):
         name="Options", description="More words for the backend's command line, as `serve --help` lists them"
     )
 
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """One backend at a time."""
+        if session.state is State.CONNECTED:
+            cls.poll_message_set("There is a backend already; disconnect from it first")
+            return False
+        return True
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Begin to start it; the panel shows how it goes."""
         python = preferences().python
@@ -36,6 +44,7 @@ class SDF_OT_start_backend(bpy.types.Operator):
         if bpy.app.background and not ticking.wait(_started_or_failed, START_SECONDS):
             session.launcher.stop()
         if session.launcher.stage is Stage.FAILED or (bpy.app.background and session.state is not State.CONNECTED):
+            session.notice = session.launcher.reason
             self.report({"ERROR"}, session.launcher.reason)
             return {"CANCELLED"}
         return {"FINISHED"}
@@ -64,13 +73,16 @@ class SDF_OT_connect(bpy.types.Operator):
         """Begin to connect; the panel shows how it goes."""
         chosen = preferences()
         if is_offline(chosen.address):
+            session.notice = OFFLINE
             self.report({"ERROR"}, OFFLINE)
             return {"CANCELLED"}
         try:
             connect_to(chosen.address, Path(bpy.path.abspath(chosen.key_file)) if chosen.key_file else None)
         except ClientError as error:
+            session.notice = str(error)
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
+        session.launcher.stop()
         if bpy.app.background:
             ticking.wait(lambda: session.state in (State.CONNECTED, *HOPELESS), CONNECT_SECONDS)
             if session.state is not State.CONNECTED:
@@ -80,7 +92,7 @@ class SDF_OT_connect(bpy.types.Operator):
 
 
 class SDF_OT_disconnect(bpy.types.Operator):
-    """End the connection to the backend, and the jobs that it still does"""
+    """End the connection to the backend, and the jobs that it still does; one that was started here is stopped"""
 
     bl_idname = "sdf.disconnect"
     bl_label = "Disconnect"
@@ -88,6 +100,7 @@ class SDF_OT_disconnect(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         """End it."""
         session.close()
+        session.launcher.stop()
         return {"FINISHED"}
 
 

@@ -158,13 +158,13 @@ def _draw_start(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
 def _draw_connection(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     box = layout.box()
     row = box.row()
-    local = session.launcher.stage is Stage.RUNNING
-    where = ", on this computer" if local and session.state is State.CONNECTED else ""
+    where = ", on this computer" if session.is_local and session.state is State.CONNECTED else ""
     row.label(text=session.state.value.capitalize() + where, icon=ICONS.get(session.state, "SORTTIME"))
-    row.operator("sdf.stop_backend" if local else "sdf.disconnect", text="", icon="X")
+    row.operator("sdf.stop_backend" if session.is_local else "sdf.disconnect", text="", icon="X")
     if session.welcome and session.state is State.CONNECTED:
-        devices = ", ".join(session.welcome.devices)
-        box.label(text=f"Computes on {devices}" if devices else "It is loading; jobs can be given already")
+        devices = ", ".join(dict.fromkeys(session.welcome.devices))
+        words = f"Computes on {devices}" if devices else "It is loading; jobs can be given already"
+        _wrapped(box.column(align=True), words, context)
         for model in session.welcome.models:
             if model.problem:
                 _wrapped(box.column(align=True), f"{model.name} cannot be used: {model.problem}", context)
@@ -179,10 +179,13 @@ def _draw_notice(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
 def _draw_complete(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     chosen, column = settings(context.scene), layout.column()
     column.prop(chosen, "model", placeholder=next(iter(session.models), "none yet"))
+    if chosen.model and session.models and chosen.model not in session.models:
+        column.label(text="The backend has no such model", icon="ERROR")
     for name in ("quality", "resolution", "pose"):
         column.prop(chosen, name)
     if chosen.pose == "aligned":
         column.prop(chosen, "front")
+    column.prop(chosen, "candidates")
     column.prop(chosen, "seed")
     buttons = layout.column(align=True)
     buttons.scale_y = 1.4

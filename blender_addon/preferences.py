@@ -47,9 +47,9 @@ def preferences() -> SDFPreferences:
     return cast(SDFPreferences, stored.addons[__package__ or ""].preferences)
 
 
-def connect_to(address: str, key_file: Path | None) -> None:
+def connect_to(address: str, key_file: Path | None, is_local: bool = False) -> None:
     """Begin to connect; raises `ClientError` for an address or key that cannot be."""
-    session.connect(address, key_file, f"Blender {bpy.app.version_string}")
+    session.connect(address, key_file, f"Blender {bpy.app.version_string}", is_local)
 
 
 def is_offline(address: str) -> bool:

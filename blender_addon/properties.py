@@ -70,6 +70,15 @@ class Fitting(Extraction):
     seed: bpy.props.IntProperty(name="Seed", description="The same seed gives the same shape", min=0, default=0)
 
 
+class Completing(Fitting):
+    """Of completions and reconstructions."""
+
+    candidates: bpy.props.IntProperty(
+        name="Candidates", description="How many results: the best in the object's place, and before it others that "
+        "explain the object about as well", min=1, max=16, default=1,
+    )  # fmt: skip
+
+
 class Interpolating(Fitting):
     """Of interpolations."""
 
@@ -99,7 +108,7 @@ class Sampling(Extraction):
     seed: bpy.props.IntProperty(name="Seed", description="The same seed gives the same shapes", min=0, default=0)
 
 
-class SDFSettings(Interpolating, Sampling, bpy.types.PropertyGroup):
+class SDFSettings(Completing, Interpolating, Sampling, bpy.types.PropertyGroup):
     """How shapes are made; operators take the same, and what they are not given from here."""
 
     quality: bpy.props.EnumProperty(

@@ -9,9 +9,11 @@ import numpy as np
 
 from .geometry import Seen, new_mesh, observed_of, positions, transformed
 from .shapes import Remembered, add_object, find_object, remember, remembered, remove_object, replace_mesh, select
-from .wire.messages import Preview, Result
+from .wire.messages import Preview, Result, Shape
 
 SUFFIXES = {"complete": "completed", "reconstruct": "reconstructed"}
+# How far other candidates stand before the one before them, as a share of its depth.
+BESIDE = 1.25
 # Cells an axis, from fine to coarse, in which it is looked up what was observed before.
 CARRYING_CELLS = (96, 24, 6)
 
@@ -30,11 +32,16 @@ class InPlace:
         yield
 
     def finish(self, result: Result) -> Iterator[None]:
-        """Show the result instead, selected."""
-        shape = result.shapes[0]
-        item = self._show(new_mesh(self._name, self._seen.local(shape.vertices), shape.faces, shape.observed))
-        pose = self._seen.local_pose(shape.pose[0])
-        remember(item, Remembered(self._model, shape.code, pose[None], shape.code[0], pose), self._settings)
+        """Show the best result instead, selected, and other candidates in a row before it."""
+        best, *others = result.shapes
+        item = self._show(self._mesh(best))
+        self._remember(item, best)
+        depth = float(np.ptp(best.vertices[:, 1]))
+        for number, shape in enumerate(others, start=1):
+            yield
+            beside = self._seen.placement.copy()
+            beside[1, 3] -= number * BESIDE * depth
+            self._remember(add_object(f"{self._name} {number + 1:02}", self._mesh(shape), beside), shape)
         select([item])
         yield
 
@@ -42,6 +49,13 @@ class InPlace:
         """Remove the coarse mesh."""
         remove_object(find_object(self._uid))
         yield
+
+    def _mesh(self, shape: Shape) -> bpy.types.Mesh:
+        return new_mesh(self._name, self._seen.local(shape.vertices), shape.faces, shape.observed)
+
+    def _remember(self, item: bpy.types.Object, shape: Shape) -> None:
+        pose = self._seen.local_pose(shape.pose[0])
+        remember(item, Remembered(self._model, shape.code, pose[None], shape.code[0], pose), self._settings)
 
     def _show(self, mesh: bpy.types.Mesh) -> bpy.types.Object:
         """The object with this mesh; made where there is none, or where somebody has deleted it."""

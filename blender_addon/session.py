@@ -82,8 +82,12 @@ class Session:
     untold: list[str] = field(default_factory=list)
     """what went wrong and has not been written to Blender's Info log yet"""
 
+    is_local: bool = False
+    """the backend of this connection is the one that was started here"""
+
     def __post_init__(self) -> None:
         self._client: Client | None = None
+        self._given_up: list[Job] = []
 
     @property
     def state(self) -> State:
@@ -115,20 +119,21 @@ class Session:
         known = self.welcome.models if self.welcome else ()
         return next((one.front for one in known if one.name == model), "") or "+z"
 
-    def connect(self, address: str, key_file: Path | None, software: str) -> None:
+    def connect(self, address: str, key_file: Path | None, software: str, is_local: bool = False) -> None:
         """Begin to connect; it goes on with every tick. Raises `ClientError` for an address or key that cannot be."""
         self.close()
         self._client = Client(address, key_file, name="Blender", software=software)
-        self.notice = ""
+        self.notice, self.is_local = "", is_local
 
     def close(self) -> None:
-        """End the connection; jobs that run are given up."""
+        """End the connection; jobs that run are given up, which the next tick tells of."""
         for name in list(self.jobs):
             self.cancel(name)
         if self._client:
             self._client.poll()
             self._client.close()
-        self._client = None
+        self._client, self.is_local = None, False
+        self._given_up += self.jobs.values()
         self.jobs.clear()
 
     def submit(self, submit: Submit, job: Job) -> None:
@@ -156,6 +161,8 @@ class Session:
 
     def tick(self) -> Iterator[Arrived]:
         """What has come since the last tick."""
+        while self._given_up:
+            yield Arrived(self._given_up.pop(0), None)
         if self._client is None:
             return
         for event in self._client.poll():
@@ -163,12 +170,10 @@ class Session:
             if arrived:
                 yield arrived
 
-    def fail_all(self, reason: str) -> Iterator[Arrived]:
-        """End all jobs, since there is nobody who could do them."""
-        for name, job in list(self.jobs.items()):
-            del self.jobs[name]
+    def lose(self, reason: str) -> None:
+        """End the connection and all jobs, since there is nobody any more who could do them."""
+        for job in self.jobs.values():
             job.error = reason
-            yield Arrived(job, None)
         self.close()
         self.say(reason)
 

@@ -1,6 +1,7 @@
 """Operators that make shapes. What they are not given they take from `scene.sdf`; in background mode they wait."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import bpy
@@ -10,7 +11,7 @@ from . import interpolation, live, ticking
 from .arrangements import Rows, Standing
 from .geometry import GeometryError, read_objects
 from .material import observed_material
-from .properties import RESOLUTIONS, Extraction, Fitting, Interpolating, Sampling, settings
+from .properties import RESOLUTIONS, Completing, Extraction, Interpolating, Sampling, settings
 from .results import InPlace, Remade
 from .session import KEEP_SECONDS, Job, session, with_remedy
 from .shapes import Remembered, remembered, title, upright, world_pose
@@ -82,14 +83,15 @@ class _Fit(_Shaping):
 
     def ask(self, context: bpy.types.Context) -> None:
         """Submit what is selected, as one observation."""
-        objects, wanted, model = _selected(context), self.wanted(context), self.chosen_model(context)
+        objects, model = _selected(context), self.chosen_model(context)
+        wanted = replace(self.wanted(context), candidates=self.chosen(context, "candidates"))
         seen = read_objects(objects, context.evaluated_depsgraph_get())
         submit = Submit(new_job(), self.task, model, wanted, (Source(seen.vertices, seen.faces),), keep=KEEP_SECONDS)
         purpose = InPlace(title(objects[0]), self.task, model, seen, vars(wanted))
         session.submit(submit, Job(submit.job, objects[0].name, purpose))
 
 
-class SDF_OT_complete(_Fit, Fitting, bpy.types.Operator):
+class SDF_OT_complete(_Fit, Completing, bpy.types.Operator):
     """Make the selected part of an object whole: a closed mesh, in its place and at its scale"""
 
     bl_idname = "sdf.complete"
@@ -97,7 +99,7 @@ class SDF_OT_complete(_Fit, Fitting, bpy.types.Operator):
     task = "complete"
 
 
-class SDF_OT_reconstruct(_Fit, Fitting, bpy.types.Operator):
+class SDF_OT_reconstruct(_Fit, Completing, bpy.types.Operator):
     """Make a clean, closed mesh of a whole one, as the model understands it"""
 
     bl_idname = "sdf.reconstruct"

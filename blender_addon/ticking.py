@@ -13,13 +13,11 @@ from . import live
 from .launcher import Stage
 from .preferences import connect_to
 from .session import Arrived, Job, session
-from .wire.client import State
 from .wire.messages import Preview, Result
 
 TICK_SECONDS, IDLE_SECONDS = 0.1, 0.5
 # What one tick may take: Blender's user has the mouse in hand. The mesh of one shape is not divided.
 BUDGET_SECONDS = 0.02
-ENDED = "the backend has ended in the middle of it; start the backend again and repeat"
 
 # What is to be shown and has not been yet, in the order in which it came.
 _coming: deque[tuple[Job, bool, Iterator[None]]] = deque()
@@ -38,8 +36,11 @@ def stop() -> None:
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)
     bpy.app.handlers.load_pre.remove(_leave_file)
-    _forget_jobs()
     session.close()
+    for arrived in session.tick():  # previews go, where Blender itself stays
+        _coming.append(_begun(arrived))
+    _show(float("inf"))
+    live.forget()
     session.launcher.close()
     _show_status("")
 
@@ -74,12 +75,11 @@ def _launched() -> None:
     """The backend of this Blender has come further."""
     launcher = session.launcher
     if launcher.stage is Stage.RUNNING:
-        connect_to(launcher.address, None)
+        connect_to(launcher.address, None, is_local=True)
+    elif launcher.stage is Stage.FAILED and session.is_local:
+        session.lose(launcher.reason)
     elif launcher.stage is Stage.FAILED:
-        if session.state is State.CLOSED:
-            session.say(launcher.reason)
-        else:
-            _coming.extend(_begun(arrived) for arrived in session.fail_all(launcher.reason))
+        session.say(launcher.reason)
 
 
 def _begun(arrived: Arrived) -> tuple[Job, bool, Iterator[None]]:

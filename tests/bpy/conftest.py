@@ -48,7 +48,8 @@ def _shapes(submit: Submit) -> Iterator[Shape]:
             source = submit.sources[0]
             faces = np.zeros((1, 3), "<i4") if source.faces is None else source.faces
             observed = np.linspace(0, 1, len(source.vertices), dtype="<f4")
-            yield Shape(source.vertices, faces, CODE[None], np.eye(4)[None], observed)
+            for number in range(submit.settings.candidates):
+                yield Shape(source.vertices, faces, (CODE + number)[None], np.eye(4)[None], observed)
         case "encode":
             for number, source in enumerate(submit.sources):
                 pose = np.diag([*(np.ptp(source.vertices, axis=0).max(),) * 3, 1])

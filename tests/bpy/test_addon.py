@@ -149,8 +149,8 @@ def test_nothing_of_the_connection_is_saved_in_a_file(connected: Backend, tmp_pa
     bpy.ops.wm.open_mainfile(filepath=path)
     assert bpy.context.scene.sdf.quality == "fine"
     assert sorted(bpy.context.scene.sdf.bl_rna.properties.keys()) == [
-        "arrangement", "count", "front", "hold", "model", "name", "pose", "quality", "resolution", "rna_type", "seed",
-        "spread", "steps", "through",
+        "arrangement", "candidates", "count", "front", "hold", "model", "name", "pose", "quality", "resolution",
+        "rna_type", "seed", "spread", "steps", "through",
     ]  # fmt: skip
     assert connected.address.encode() not in (tmp_path / "scene.blend").read_bytes()
 
@@ -276,3 +276,32 @@ def test_all_that_it_does_is_in_a_menu_and_so_found_by_f3(addon: Any) -> None:
     internal = {"sdf.tell", "sdf.dismiss"}  # what the panel alone has a use for
     everything = {one.bl_idname for one in (*operators.CLASSES, *shape_operators.CLASSES)}
     assert set(shown) == everything - internal
+
+
+def test_other_candidates_stand_in_a_row_before_the_best(connected: Backend) -> None:
+    source = cube(location=(1, 2, 3), scale=(1, 3, 1), rotation=(0, 0, 1))
+    source.name = "Vase"
+    bpy.ops.sdf.complete(candidates=3)
+    best, *others = (bpy.data.objects[name] for name in ("Vase completed", "Vase completed 02", "Vase completed 03"))
+    np.testing.assert_allclose(world(best), world(source), atol=1e-5)
+    assert bpy.context.selected_objects == [best]
+    assert [round(item["sdf_code"][0]) for item in (best, *others)] == [1, 2, 3]
+    front = world(best)[:, 1].min()
+    for item in others:
+        assert world(item)[:, 1].max() < front
+        np.testing.assert_allclose(np.ptp(world(item), axis=0), np.ptp(world(source), axis=0), atol=1e-5)
+        front = world(item)[:, 1].min()
+
+
+@pytest.mark.parametrize("end", ["disconnect", "stop_backend", "connect"])
+def test_no_preview_stays_where_the_connection_is_ended(connected: Backend, end: str) -> None:
+    in_the_middle(connected)
+    assert getattr(bpy.ops.sdf, end)() == {"FINISHED"}
+    until(lambda: len(bpy.data.objects) == 1, ticking.work)
+
+
+def test_no_preview_stays_where_the_addon_is_switched_off(connected: Backend) -> None:
+    in_the_middle(connected)
+    bpy.ops.preferences.addon_disable(module="blender_addon")
+    assert len(bpy.data.objects) == 1
+    bpy.ops.preferences.addon_enable(module="blender_addon")

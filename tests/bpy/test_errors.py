@@ -229,6 +229,44 @@ def test_a_python_without_the_backend(addon: Any, tmp_path: Path) -> None:
     assert session.launcher.stage is Stage.FAILED
 
 
+def test_one_backend_at_a_time(local: Backend, addon: Any) -> None:
+    other = Backend()
+    try:
+        addon.address = other.address
+        bpy.ops.sdf.connect()
+        with pytest.raises(RuntimeError, match="There is a backend already; disconnect from it first"):
+            bpy.ops.sdf.start_backend()
+        assert not session.is_local
+        bpy.ops.sdf.disconnect()
+        bpy.ops.sdf.start_backend()
+        process = session.launcher.process
+        assert session.is_local
+        bpy.ops.sdf.connect()
+        until(lambda: process.poll() is not None, ticking.work)
+        assert session.state is State.CONNECTED and not session.is_local
+        assert session.launcher.stage is Stage.STOPPED
+    finally:
+        other.close()
+
+
+def test_a_start_that_fails_leaves_the_connection_to_another_alone(connected: Backend, tmp_path: Path) -> None:
+    session.launcher.start(str(tmp_path / "nowhere"), tmp_path)
+    until(lambda: session.launcher.stage is Stage.FAILED, ticking.work)
+    assert session.state is State.CONNECTED
+    assert "is no file" in session.notice
+    usable(connected)
+
+
+def test_disconnecting_from_a_backend_of_ours_stops_it(local: Backend) -> None:
+    bpy.ops.sdf.start_backend()
+    process = session.launcher.process
+    bpy.ops.sdf.disconnect()
+    until(lambda: process.poll() is not None, ticking.work)
+    assert session.launcher.stage is Stage.STOPPED
+    bpy.ops.sdf.start_backend()
+    usable(local)
+
+
 # --- quitting ---------------------------------------------------------------------------------------------------------
 
 QUIT = """
