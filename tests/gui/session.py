@@ -68,8 +68,9 @@ def story() -> Iterator[Wait]:
     settings = bpy.context.scene.sdf
     settings.pose, settings.model = "upright", "airplanes"
     bpy.ops.sdf.complete()
-    yield lambda: any(job.phase == "fitting" for job in session().jobs.values())
-    yield from picture("5-running", 0.1)
+    yield lambda: f"{source.name} completed" in bpy.data.objects
+    check(session().jobs, "a preview is seen while the job runs")
+    yield from picture("5-running", PAUSE)
     yield lambda: f"{source.name} completed" in bpy.data.objects and not session().jobs
     whole = bpy.context.object
     check(is_closed(whole), "the completed aeroplane is closed")
