@@ -6,6 +6,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+from mathutils import Vector
 
 from .arrangements import Animation, Blend, Rows, Standing
 from .between import on_grid, on_path
@@ -13,7 +14,7 @@ from .geometry import GeometryError, Seen, read_objects
 from .session import KEEP_SECONDS, Job, Purpose, session
 from .shapes import remembered, title, world_pose
 from .wire.client import new_job
-from .wire.messages import JobSettings, Preview, Result, Source, Submit
+from .wire.messages import JobSettings, Preview, Result, Shape, Source, Submit
 
 CORNERS = 4
 # How far a row stands before the objects between which it is, as a share of their own depth.
@@ -36,7 +37,7 @@ class Wish:
     frame: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class End:
     """A selected object; what was read of it where it is no shape of a model, otherwise its code and world pose."""
 
@@ -91,7 +92,7 @@ class _Encoding:
         yield
 
 
-def _encoded(end: End, shape: Any) -> End:
+def _encoded(end: End, shape: Shape) -> End:
     assert end.seen is not None
     world = np.eye(4)
     world[:3, 3] = end.seen.centre
@@ -99,7 +100,7 @@ def _encoded(end: End, shape: Any) -> End:
 
 
 def _read(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph, model: str) -> End:
-    corners = np.array([item.matrix_world @ _vector(corner) for corner in item.bound_box])
+    corners = np.array([item.matrix_world @ Vector(corner) for corner in item.bound_box])
     low, size = corners.min(axis=0), np.ptp(corners, axis=0)
     shape = remembered(item)
     if shape is None:
@@ -107,12 +108,6 @@ def _read(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph, model: str) ->
     if shape.model != model:
         raise GeometryError(f"{item.name} is one of {shape.model}, and the model is {model}; choose one for all")
     return End(title(item), low, size, code=shape.code, pose=world_pose(item, shape.pose))
-
-
-def _vector(corner: Any) -> Any:
-    from mathutils import Vector
-
-    return Vector(corner)
 
 
 def _in_order(ends: list[End], through: str) -> list[End]:

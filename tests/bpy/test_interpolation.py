@@ -92,6 +92,19 @@ def test_a_grid_has_the_four_objects_in_its_corners(connected: Backend) -> None:
     assert len({round(item.location.x, 3) for item in items}) == len({round(item.location.y, 3) for item in items}) == 3
 
 
+def test_the_corners_may_all_come_from_one_object(connected: Backend) -> None:
+    for place in ((-5, -5, 0), (5, -5, 0), (-5, 5, 0), (5, 5, 0)):
+        cube(location=place).name = "Vase"
+        bpy.context.object.name = "Vase"
+        bpy.ops.sdf.complete()
+        bpy.context.object["sdf_source"] = "Vase"
+    bpy.ops.object.select_all(action="DESELECT")
+    for item in shapes():
+        item.select_set(True)
+    bpy.ops.sdf.interpolate(through="grid", steps=2)
+    assert len(shapes()) == 8
+
+
 @pytest.mark.parametrize(
     ("selected", "settings", "sentence"),
     [

@@ -4,6 +4,7 @@ import bpy
 import numpy as np
 import pytest
 from conftest import CODE, Backend, cube, exact, submissions, two_cubes, until
+from mathutils import Vector
 
 from blender_addon import live, ticking
 from blender_addon.geometry import new_mesh, observed_of
@@ -69,14 +70,8 @@ def test_a_blend_is_between_its_ends(connected: Backend) -> None:
     until(at_rest, ticking.work)
     np.testing.assert_allclose(remembered(item).code, CODE + 1)
     bpy.context.view_layer.update()
-    place = item.matrix_world @ remembered_place(item)
+    place = item.matrix_world @ Vector(remembered(item).pose[:3, 3])
     np.testing.assert_allclose(place, (4, 2, 1), atol=1e-5)
-
-
-def remembered_place(item: bpy.types.Object):
-    from mathutils import Vector
-
-    return Vector(remembered(item).pose[:3, 3])
 
 
 def test_a_grid_has_two_sliders(connected: Backend) -> None:
