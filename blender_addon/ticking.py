@@ -15,20 +15,22 @@ from .preferences import connect_to
 from .session import Arrived, Job, session
 from .wire.messages import Preview, Result
 
-TICK_SECONDS, IDLE_SECONDS = 0.1, 0.5
+# Between two ticks, while something is under way and otherwise; a job that is asked for waits for the next.
+BUSY_SECONDS, IDLE_SECONDS = 0.04, 0.1
 # What one tick may take: Blender's user has the mouse in hand. The mesh of one shape is not divided.
 BUDGET_SECONDS = 0.02
 
 # What is to be shown and has not been yet, in the order in which it came.
 _coming: deque[tuple[Job, bool, Iterator[None]]] = deque()
 _status = ""
+_drawn: tuple[object, ...] = ()
 
 
 def start() -> None:
     """Tick from now on; a timer that is persistent survives the loading of another file."""
     bpy.app.handlers.load_pre.append(_leave_file)
     if not bpy.app.background:  # where timers never fire; there, operators wait
-        bpy.app.timers.register(_tick, first_interval=TICK_SECONDS, persistent=True)
+        bpy.app.timers.register(_tick, first_interval=IDLE_SECONDS, persistent=True)
 
 
 def stop() -> None:
@@ -113,23 +115,29 @@ def _show(until: float) -> None:
 
 
 def _tick() -> float:
-    before = _visible()
+    global _drawn
     try:
         work()
     except Exception as error:  # Blender would take the timer away
         logging.getLogger(__name__).exception("the add-on has a defect")
-        session.say(f"The add-on has a defect ({error}); the console says more")
+        sentence = f"The add-on has a defect ({error}); the console says more"
+        if sentence != session.notice:  # once, though it may come with every tick
+            session.say(sentence)
     _tell()
-    busy = bool(session.jobs or _coming or live.waiting() or session.launcher.stage in (Stage.LOOKING, Stage.STARTING))
-    if busy or before != _visible():
+    visible = _visible()
+    if visible != _drawn:
+        _drawn = visible
         _show_status(_summary())
         _redraw()
-        return TICK_SECONDS
-    return IDLE_SECONDS
+    starting = session.launcher.stage in (Stage.LOOKING, Stage.STARTING)
+    return BUSY_SECONDS if session.jobs or _coming or live.waiting() or starting else IDLE_SECONDS
 
 
 def _visible() -> tuple[object, ...]:
-    return session.state, session.notice, len(session.jobs), session.launcher.stage, session.models
+    """All that the panel and the status bar show and that changes by itself."""
+    jobs = [(job.label, job.phase, job.fraction) for job in session.jobs.values() if not job.quiet]
+    launcher = session.launcher
+    return session.state, session.notice, session.welcome, launcher.stage, launcher.reason, jobs
 
 
 def _tell() -> None:
