@@ -44,8 +44,12 @@ class Standing:
 class _Arrangement:
     """What all have in common."""
 
-    def __init__(self, name: str, model: str, standings: Sequence[Standing], settings: Mapping[str, Any]) -> None:
-        self.name, self.model, self.standings, self.settings = name, model, standings, settings
+    undoable = True
+
+    def __init__(
+        self, name: str, model: str, standings: Sequence[Standing], settings: Mapping[str, Any], scene: int
+    ) -> None:
+        self.name, self.model, self.standings, self.settings, self.scene = name, model, standings, settings, scene
 
     def preview(self, preview: Preview) -> Iterator[None]:
         """There is none."""
@@ -62,7 +66,7 @@ class _Arrangement:
     def _added(self, number: int, shape: Shape, shift: np.ndarray | float) -> bpy.types.Object:
         standing = self.standings[number]
         name = self.name if len(self.standings) == 1 else f"{self.name} {number + 1:02}"
-        item = add_object(name, new_mesh(name, shape.vertices, shape.faces), standing.matrix(shift))
+        item = add_object(name, new_mesh(name, shape.vertices, shape.faces), standing.matrix(shift), self.scene)
         kept = Remembered(self.model, shape.code, standing.pose[None], shape.code[0], standing.pose)
         remember(item, kept, {**self.settings, "source": self.name})
         return item
@@ -77,37 +81,45 @@ class Rows(_Arrangement):
         model: str,
         standings: Sequence[Standing],
         settings: Mapping[str, Any],
+        scene: int,
         width: int,
         start: np.ndarray,
     ) -> None:
-        super().__init__(name, model, standings, settings)
+        super().__init__(name, model, standings, settings, scene)
         self.width, self.start = width, start
 
     def finish(self, result: Result) -> Iterator[None]:
         """Show the shapes where no two of them touch."""
         sizes = np.array([np.ptp(shape.vertices[:, :2], axis=0) for shape in result.shapes]).max(axis=0)
         step = (1 + GAP) * sizes
-        items = []
+        uids = []
         for number, shape in enumerate(result.shapes):
             row, column = divmod(number, self.width)
             place = self.start + (step[0] * column, -step[1] * row, 0)
-            items.append(self._added(number, shape, place - self.standings[number].place))
+            uids.append(self._added(number, shape, place - self.standings[number].place).session_uid)
             yield
-        select(items)
+        select(uids)
 
 
 class Animation(_Arrangement):
     """One after the other: each is seen for `hold` frames, from the present frame on."""
 
     def __init__(
-        self, name: str, model: str, standings: Sequence[Standing], settings: Mapping[str, Any], hold: int, first: int
+        self,
+        name: str,
+        model: str,
+        standings: Sequence[Standing],
+        settings: Mapping[str, Any],
+        scene: int,
+        hold: int,
+        first: int,
     ) -> None:
-        super().__init__(name, model, standings, settings)
+        super().__init__(name, model, standings, settings, scene)
         self.hold, self.first = hold, first
 
     def finish(self, result: Result) -> Iterator[None]:
         """Show them, each in its time; the first before it too, and the last for ever after."""
-        last, items = len(result.shapes) - 1, []
+        last, uids = len(result.shapes) - 1, []
         for number, shape in enumerate(result.shapes):
             item = self._added(number, shape, 0.0)
             frame = self.first + number * self.hold
@@ -116,12 +128,13 @@ class Animation(_Arrangement):
             _key_hidden(item, frame, False)
             if number < last:
                 _key_hidden(item, frame + self.hold, True)
-            items.append(item)
+            uids.append(item.session_uid)
             yield
         scene = bpy.context.scene
         if scene:
-            scene.frame_end = max(scene.frame_end, self.first + len(items) * self.hold - 1)
-        select(items)
+            scene.frame_end = max(scene.frame_end, self.first + len(uids) * self.hold - 1)
+            scene.frame_set(scene.frame_current)  # what was just keyed is not looked at before
+        select(uids)
 
 
 class Blend(_Arrangement):
@@ -136,11 +149,12 @@ class Blend(_Arrangement):
         model: str,
         standing: Standing,
         settings: Mapping[str, Any],
+        scene: int,
         codes: np.ndarray,
         poses: np.ndarray,
         grid: bool,
     ) -> None:
-        super().__init__(name, model, [standing], settings)
+        super().__init__(name, model, [standing], settings, scene)
         inward = np.linalg.inv(standing.matrix())
         self.codes, self.poses, self.grid = codes, inward @ poses, grid
 
@@ -153,7 +167,7 @@ class Blend(_Arrangement):
         with live.unmoved():
             sliders = live.sliders(item)
             sliders.blend = sliders.across = 0.5
-        select([item])
+        select([item.session_uid])
         yield
 
 

@@ -111,7 +111,7 @@ def _read(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> tuple[np.nd
     """World vertices, (n, 3) float64, and faces, (m, 3) int32, of one object; None for mere points."""
     if item.type not in READABLE:
         raise GeometryError(
-            f"{item.name} is a {item.type.lower()}, which has no surface; select meshes or point clouds"
+            f"{item.name} has no surface, being of the type {item.type.title()}; select meshes or point clouds"
         )
     evaluated = item.evaluated_get(depsgraph)
     cloud = evaluated.data

@@ -6,13 +6,12 @@ from typing import Any
 
 import bpy
 import numpy as np
-from mathutils import Vector
 
 from .arrangements import Animation, Blend, Rows, Standing
 from .between import on_grid, on_path
 from .geometry import GeometryError, Seen, read_objects
 from .session import KEEP_SECONDS, Job, Purpose, session
-from .shapes import remembered, title, world_pose
+from .shapes import extent, remembered, title, world_pose
 from .wire.client import new_job
 from .wire.messages import JobSettings, Preview, Result, Shape, Source, Submit
 
@@ -35,6 +34,7 @@ class Wish:
     steps: int
     hold: int
     frame: int
+    scene: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +74,8 @@ def begin(objects: Sequence[bpy.types.Object], depsgraph: bpy.types.Depsgraph, w
 class _Encoding:
     """The purpose of the fit that comes before."""
 
+    undoable = False
+
     def __init__(self, ends: Sequence[End], wish: Wish) -> None:
         self._ends, self._wish = ends, wish
 
@@ -100,8 +102,7 @@ def _encoded(end: End, shape: Shape) -> End:
 
 
 def _read(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph, model: str) -> End:
-    corners = np.array([item.matrix_world @ Vector(corner) for corner in item.bound_box])
-    low, size = corners.min(axis=0), np.ptp(corners, axis=0)
+    low, size = extent(item)
     shape = remembered(item)
     if shape is None:
         return End(title(item), low, size, seen=read_objects([item], depsgraph))
@@ -160,12 +161,12 @@ def _purpose(
     ends: Sequence[End],
 ) -> Purpose:
     if wish.arrangement == "blend":
-        return Blend(name, wish.model, standings[0], settings, codes, poses, wish.through == "grid")
+        return Blend(name, wish.model, standings[0], settings, wish.scene, codes, poses, wish.through == "grid")
     if wish.arrangement == "animation":
-        return Animation(name, wish.model, standings, settings, wish.hold, wish.frame)
+        return Animation(name, wish.model, standings, settings, wish.scene, wish.hold, wish.frame)
     depth = max(end.size[1] for end in ends)
     start = standings[0].place - (0, standings[0].place[1] - min(end.corner[1] for end in ends) + BEFORE * depth, 0)
-    return Rows(name, wish.model, standings, settings, wish.steps, start)
+    return Rows(name, wish.model, standings, settings, wish.scene, wish.steps, start)
 
 
 def _label(ends: Sequence[End]) -> str:

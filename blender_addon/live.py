@@ -18,16 +18,18 @@ from .session import KEEP_SECONDS, Job, session
 from .shapes import Remembered, find_object, remembered
 from .wire.client import new_job
 from .wire.codec import WireError
-from .wire.messages import JobSettings, Submit
+from .wire.messages import JobSettings, Result, Submit
 
 # Cells an axis while a slider moves.
 COARSE = 64
+# An object's property: the sliders' values, and the cells, that its mesh was made with.
+SHOWN = "sdf_shown"
 SETTLED_SECONDS = 0.4
 DIRECTIONS = 8
 
 _moved_at: dict[int, float] = {}
-_shown: dict[int, tuple[float, ...]] = {}
-_asked: dict[int, str] = {}
+# Of each object the last job, and the values that it was asked for.
+_asked: dict[int, tuple[str, list[float]]] = {}
 _still = False
 
 
@@ -88,8 +90,16 @@ def tick() -> None:
         shape = remembered(item)
         if item is None or shape is None:
             del _moved_at[uid]
-        elif _asked.get(uid) not in session.jobs:
+        elif _last(uid)[0] not in session.jobs:
             _follow(uid, item, shape, time.monotonic() - moved_at >= SETTLED_SECONDS)
+
+
+def catch_up(*_: object) -> None:
+    """After an undo or redo, which may bring back a coarse mesh, or one of other values: follow those sliders again."""
+    for item in bpy.data.objects:
+        shown = item.get(SHOWN)
+        if shown is not None and (list(shown[:-1]) != _values(item) or shown[-1] == COARSE):
+            _moved_at[item.session_uid] = time.monotonic()
 
 
 def waiting() -> bool:
@@ -99,22 +109,47 @@ def waiting() -> bool:
 
 def forget() -> None:
     """Follow nothing any more; the file that all this was about is gone."""
-    for known in (_moved_at, _shown, _asked):
-        known.clear()
+    _moved_at.clear()
+    _asked.clear()
 
 
 def _follow(uid: int, item: bpy.types.Object, shape: Remembered, settled: bool) -> None:
-    found = sliders(item)
-    values = (found.blend, found.across, *found.directions)
+    values, cells = _values(item), int(item.get("sdf_resolution", 256)) if settled else COARSE
     if settled:
         del _moved_at[uid]
-    elif _shown.get(uid) == values:
+    elif _last(uid)[1] == values:
         return
-    submit = request(item, shape, int(item.get("sdf_resolution", 256)) if settled else COARSE)
+    submit = request(item, shape, cells)
     try:
-        session.submit(submit, Job(submit.job, item.name, Remade(item), quiet=True))
+        session.submit(submit, Job(submit.job, item.name, _Following(item, [*values, cells]), quiet=True))
     except WireError as error:
         _moved_at.pop(uid, None)
         session.say(f"{item.name} cannot follow its sliders: {error}")
         return
-    _asked[uid], _shown[uid] = submit.job, values
+    _asked[uid] = submit.job, values
+
+
+def _last(uid: int) -> tuple[str, list[float]]:
+    return _asked.get(uid, ("", []))
+
+
+def _values(item: bpy.types.Object) -> list[float]:
+    found = sliders(item)
+    return [found.blend, found.across, *found.directions]
+
+
+class _Following(Remade):
+    """The mesh at some values of the sliders."""
+
+    undoable = False
+
+    def __init__(self, item: bpy.types.Object, shown: list[float]) -> None:
+        super().__init__(item)
+        self._shown = shown
+
+    def finish(self, result: Result) -> Iterator[None]:
+        """Show it."""
+        yield from super().finish(result)
+        item = find_object(self._uid)
+        if item:
+            item[SHOWN] = self._shown

@@ -3,6 +3,7 @@
 In background mode, where no timer goes on with anything, they wait.
 """
 
+import shlex
 from pathlib import Path
 
 import bpy
@@ -13,7 +14,7 @@ from .preferences import OFFLINE, backend_folder, connect_to, is_offline, prefer
 from .session import session
 from .wire.client import ClientError, State
 
-CONNECT_SECONDS, START_SECONDS = 10.0, 120.0
+CONNECT_SECONDS, MODELS_SECONDS, START_SECONDS = 10.0, 30.0, 120.0
 # States in which waiting on is of no use.
 HOPELESS = (State.REFUSED, State.INCOMPATIBLE, State.CLOSED)
 
@@ -40,14 +41,19 @@ class SDF_OT_start_backend(bpy.types.Operator):
         """Begin to start it; the panel shows how it goes."""
         python = preferences().python
         session.notice = ""
-        session.launcher.start(bpy.path.abspath(python) if python else "", backend_folder(), self.options.split())
-        if bpy.app.background and not ticking.wait(_started_or_failed, START_SECONDS):
+        python = bpy.path.abspath(python) if python else ""
+        session.launcher.start(python, backend_folder(), shlex.split(self.options))
+        ready = not bpy.app.background or ticking.wait(_started_or_failed, START_SECONDS)
+        if ready and session.launcher.stage is not Stage.FAILED:
+            return {"FINISHED"}
+        log = session.launcher.log
+        late = f"The backend has not loaded its models in {START_SECONDS:.0f} s; its log is {log}"
+        session.notice = session.launcher.reason if ready else late
+        if not ready:
+            session.close()
             session.launcher.stop()
-        if session.launcher.stage is Stage.FAILED or (bpy.app.background and session.state is not State.CONNECTED):
-            session.notice = session.launcher.reason
-            self.report({"ERROR"}, session.launcher.reason)
-            return {"CANCELLED"}
-        return {"FINISHED"}
+        self.report({"ERROR"}, session.notice)
+        return {"CANCELLED"}
 
 
 class SDF_OT_stop_backend(bpy.types.Operator):
@@ -56,9 +62,18 @@ class SDF_OT_stop_backend(bpy.types.Operator):
     bl_idname = "sdf.stop_backend"
     bl_label = "Stop Local Backend"
 
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Where there is one."""
+        running = session.launcher.stage in (Stage.LOOKING, Stage.STARTING, Stage.RUNNING)
+        if not running:
+            cls.poll_message_set("No backend was started here")
+        return running
+
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Stop it."""
-        session.close()
+        if session.is_local:
+            session.close()
         session.launcher.stop()
         return {"FINISHED"}
 
@@ -85,6 +100,7 @@ class SDF_OT_connect(bpy.types.Operator):
         session.launcher.stop()
         if bpy.app.background:
             ticking.wait(lambda: session.state in (State.CONNECTED, *HOPELESS), CONNECT_SECONDS)
+            ticking.wait(lambda: bool(session.models) or session.state is not State.CONNECTED, MODELS_SECONDS)
             if session.state is not State.CONNECTED:
                 self.report({"ERROR"}, session.reason)
                 return {"CANCELLED"}

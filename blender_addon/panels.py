@@ -163,8 +163,7 @@ def _draw_connection(layout: bpy.types.UILayout, context: bpy.types.Context) -> 
     row.operator("sdf.stop_backend" if session.is_local else "sdf.disconnect", text="", icon="X")
     if session.welcome and session.state is State.CONNECTED:
         devices = ", ".join(dict.fromkeys(session.welcome.devices))
-        words = f"Computes on {devices}" if devices else "It is loading; jobs can be given already"
-        _wrapped(box.column(align=True), words, context)
+        _wrapped(box.column(align=True), session.lacking or f"Computes on {devices}", context)
         for model in session.welcome.models:
             if model.problem:
                 _wrapped(box.column(align=True), f"{model.name} cannot be used: {model.problem}", context)

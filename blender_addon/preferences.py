@@ -1,5 +1,7 @@
 """What belongs to this Blender and not to a file: where the backend is, the key to it, and the Python that has it."""
 
+import ipaddress
+import re
 import tempfile
 from pathlib import Path
 from typing import cast
@@ -10,7 +12,7 @@ from .session import session
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5577"
 OFFLINE = "Blender is set to be offline; allow online access in the preferences, under System, or start a local backend"
-LOOPBACK = ("tcp://127.", "tcp://localhost:", "tcp://[::1]:")
+HOST = re.compile(r"tcp://\[?([^\]/]+?)\]?:\d+")
 
 
 class SDFPreferences(bpy.types.AddonPreferences):
@@ -54,8 +56,17 @@ def connect_to(address: str, key_file: Path | None, is_local: bool = False) -> N
 
 def is_offline(address: str) -> bool:
     """Whether Blender's user has forbidden to connect to an address; this computer is always allowed."""
-    elsewhere = address.startswith("tcp://") and not address.startswith(LOOPBACK)
-    return elsewhere and not bpy.app.online_access
+    host = HOST.fullmatch(address)
+    return bool(host) and not _is_loopback(host[1]) and not bpy.app.online_access
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may be anybody's
+        return False
 
 
 def backend_folder() -> Path:

@@ -8,9 +8,21 @@ import bpy
 import numpy as np
 
 from .geometry import Seen, new_mesh, observed_of, positions, transformed
-from .shapes import Remembered, add_object, find_object, remember, remembered, remove_object, replace_mesh, select
+from .shapes import (
+    PREVIEW,
+    Remembered,
+    add_object,
+    find_object,
+    present_scene,
+    remember,
+    remembered,
+    remove_object,
+    replace_mesh,
+    select,
+)
 from .wire.messages import Preview, Result, Shape
 
+SEEN = "sdf_seen"
 SUFFIXES = {"complete": "completed", "reconstruct": "reconstructed"}
 # How far other candidates stand before the one before them, as a share of its depth.
 BESIDE = 1.25
@@ -21,28 +33,39 @@ CARRYING_CELLS = (96, 24, 6)
 class InPlace:
     """One object in its source's place, named after it: completed or reconstructed."""
 
-    def __init__(self, source: str, task: str, model: str, seen: Seen, settings: Mapping[str, Any]) -> None:
-        self._name = f"{source} {SUFFIXES[task]}"
+    undoable = True
+
+    def __init__(self, job: str, source: str, task: str, model: str, seen: Seen, settings: Mapping[str, Any]) -> None:
+        self._job, self._name, self._scene = job, f"{source} {SUFFIXES[task]}", present_scene()
         self._model, self._seen, self._settings = model, seen, {"task": task, "source": source, **settings}
-        self._uid = 0
+        self._preview_name, self._uid = f"{source} preview", 0
 
     def preview(self, preview: Preview) -> Iterator[None]:
         """Show a coarse mesh in the place of the result."""
-        self._show(new_mesh(self._name, self._seen.local(preview.vertices), preview.faces))
+        mesh = new_mesh(self._preview_name, self._seen.local(preview.vertices), preview.faces)
+        item = find_object(self._uid)
+        if item:
+            replace_mesh(item, mesh)
+        else:
+            item = self._added(self._preview_name, mesh, self._seen.placement)
+            item[PREVIEW], self._uid = self._job, item.session_uid
         yield
 
     def finish(self, result: Result) -> Iterator[None]:
-        """Show the best result instead, selected, and other candidates in a row before it."""
+        """Show the best result instead, selected, and other candidates in a row before it.
+
+        It is another object than the preview: an undo and a redo would mix up two states of one.
+        """
+        remove_object(find_object(self._uid))
         best, *others = result.shapes
-        item = self._show(self._mesh(best))
-        self._remember(item, best)
+        uid = self._shown(self._name, best, self._seen.placement)
         depth = float(np.ptp(best.vertices[:, 1]))
         for number, shape in enumerate(others, start=1):
             yield
             beside = self._seen.placement.copy()
             beside[1, 3] -= number * BESIDE * depth
-            self._remember(add_object(f"{self._name} {number + 1:02}", self._mesh(shape), beside), shape)
-        select([item])
+            self._shown(f"{self._name} {number + 1:02}", shape, beside)
+        select([uid])
         yield
 
     def fail(self) -> Iterator[None]:
@@ -50,26 +73,21 @@ class InPlace:
         remove_object(find_object(self._uid))
         yield
 
-    def _mesh(self, shape: Shape) -> bpy.types.Mesh:
-        return new_mesh(self._name, self._seen.local(shape.vertices), shape.faces, shape.observed)
-
-    def _remember(self, item: bpy.types.Object, shape: Shape) -> None:
-        pose = self._seen.local_pose(shape.pose[0])
+    def _shown(self, name: str, shape: Shape, matrix: np.ndarray) -> int:
+        """Blender's number for a new object that is this shape, and remembers it."""
+        mesh = new_mesh(name, self._seen.local(shape.vertices), shape.faces, shape.observed)
+        item, pose = self._added(name, mesh, matrix), self._seen.local_pose(shape.pose[0])
         remember(item, Remembered(self._model, shape.code, pose[None], shape.code[0], pose), self._settings)
+        return item.session_uid
 
-    def _show(self, mesh: bpy.types.Mesh) -> bpy.types.Object:
-        """The object with this mesh; made where there is none, or where somebody has deleted it."""
-        item = find_object(self._uid)
-        if item is None:
-            item = add_object(self._name, mesh, self._seen.placement)
-            self._uid = item.session_uid
-        else:
-            replace_mesh(item, mesh)
-        return item
+    def _added(self, name: str, mesh: bpy.types.Mesh, matrix: np.ndarray) -> bpy.types.Object:
+        return add_object(name, mesh, matrix, self._scene)
 
 
 class Remade:
     """An object that is a shape gets another mesh: of another resolution, or of another code."""
+
+    undoable = True
 
     def __init__(self, item: bpy.types.Object, settings: Mapping[str, Any] | None = None) -> None:
         self._uid, self._settings = item.session_uid, settings
@@ -84,10 +102,11 @@ class Remade:
         before = remembered(item)
         if item is None or before is None:  # deleted meanwhile
             return
-        vertices = transformed(shape.vertices, np.eye(4))
-        observed = None
-        if isinstance(item.data, bpy.types.Mesh) and np.allclose(before.code, shape.code[0]):
-            observed = carried(item.data, vertices)
+        vertices, seen = transformed(shape.vertices, np.eye(4)), _seen_mesh(item)
+        same = np.allclose(before.codes[0], shape.code[0])
+        observed = carried(seen, vertices) if seen and same else None
+        if seen:
+            item[SEEN] = seen  # before it is let go
         replace_mesh(item, new_mesh(item.name, vertices, shape.faces, observed))
         remember(item, replace(before, code=shape.code[0], pose=shape.pose[0]), self._settings)
         yield
@@ -95,6 +114,14 @@ class Remade:
     def fail(self) -> Iterator[None]:
         """Leave the object as it is."""
         yield
+
+
+def _seen_mesh(item: bpy.types.Object) -> bpy.types.Mesh | None:
+    """The mesh that knows what was observed of a shape; kept while sliders have led the shape away from it."""
+    known = item.get(SEEN)
+    if isinstance(known, bpy.types.Mesh):
+        return known
+    return item.data if isinstance(item.data, bpy.types.Mesh) and observed_of(item.data) is not None else None
 
 
 def carried(before: bpy.types.Mesh, vertices: np.ndarray) -> np.ndarray | None:

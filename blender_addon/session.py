@@ -10,6 +10,7 @@ from typing import Protocol
 
 from .launcher import Launcher
 from .wire.client import Client, ClientError, Event, State, StateChanged
+from .wire.codec import WireError
 from .wire.messages import Accepted, Busy, Error, Limits, Preview, Progress, Result, Submit, Welcome
 
 # How long the server keeps a job whose Blender is not heard of: long enough for a crash and a restart of the backend.
@@ -32,8 +33,19 @@ def with_remedy(code: str, message: str) -> str:
     return f"{message}; {remedy}" if remedy else message
 
 
+def explained(error: Exception) -> str:
+    """What went wrong, with its remedy, of an error that is raised for the user to read."""
+    return with_remedy(error.code, str(error)) if isinstance(error, WireError) else str(error)
+
+
 class Purpose(Protocol):
-    """What becomes of a job's messages in the scene. Work that takes long is done in steps; see `ticking.py`."""
+    """What becomes of a job's messages in the scene. Work that takes long is done in steps; see `ticking.py`.
+
+    Between two steps anything may happen: objects are looked up anew, never kept.
+    """
+
+    undoable: bool
+    """its result is a step of undo of its own"""
 
     def preview(self, preview: Preview) -> Iterator[None]:
         """Show a coarse mesh while the job runs."""
@@ -60,7 +72,6 @@ class Job:
     """one that follows a slider; it has no row in the panel, and no step of undo"""
     phase: str = WAITING
     fraction: float = 0.0
-    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self._client: Client | None = None
+        self.address = ""
         self._given_up: list[Job] = []
 
     @property
@@ -110,6 +122,17 @@ class Session:
         return [model.name for model in self.welcome.models if not model.problem] if self.welcome else []
 
     @property
+    def lacking(self) -> str:
+        """Why no shape can be asked for now, in one sentence; nothing where one can."""
+        if self.state is not State.CONNECTED:
+            return self.reason
+        if self.models:
+            return ""
+        if self.welcome and self.welcome.devices:
+            return "The backend has no model that can be used; its operator finds the reason in its log"
+        return "The backend is still loading its models; try again in a moment"
+
+    @property
     def limits(self) -> Limits:
         """What the backend takes."""
         return self.welcome.limits if self.welcome else Limits()
@@ -121,9 +144,9 @@ class Session:
 
     def connect(self, address: str, key_file: Path | None, software: str, is_local: bool = False) -> None:
         """Begin to connect; it goes on with every tick. Raises `ClientError` for an address or key that cannot be."""
+        client = Client(address, key_file, name="Blender", software=software)
         self.close()
-        self._client = Client(address, key_file, name="Blender", software=software)
-        self.notice, self.is_local = "", is_local
+        self._client, self.address, self.notice, self.is_local = client, address, "", is_local
 
     def close(self) -> None:
         """End the connection; jobs that run are given up, which the next tick tells of."""
@@ -132,7 +155,7 @@ class Session:
         if self._client:
             self._client.poll()
             self._client.close()
-        self._client, self.is_local = None, False
+        self._client, self.address, self.is_local = None, "", False
         self._given_up += self.jobs.values()
         self.jobs.clear()
 
@@ -172,8 +195,6 @@ class Session:
 
     def lose(self, reason: str) -> None:
         """End the connection and all jobs, since there is nobody any more who could do them."""
-        for job in self.jobs.values():
-            job.error = reason
         self.close()
         self.say(reason)
 
@@ -207,8 +228,7 @@ class Session:
 
     def _failed(self, job: Job, code: str, message: str) -> Arrived:
         del self.jobs[job.name]
-        job.error = f"{job.label}: {with_remedy(code, message)}"
-        self.say(job.error)
+        self.say(f"{job.label}: {with_remedy(code, message)}")
         return Arrived(job, None)
 
 

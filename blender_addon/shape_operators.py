@@ -9,13 +9,13 @@ import numpy as np
 
 from . import interpolation, live, ticking
 from .arrangements import Rows, Standing
-from .geometry import GeometryError, read_objects
-from .material import observed_material
+from .geometry import GeometryError, observed_of, read_objects
+from .material import hide_observed, show_observed, shows_observed
 from .properties import RESOLUTIONS, Completing, Extraction, Interpolating, Sampling, settings
 from .results import InPlace, Remade
-from .session import KEEP_SECONDS, Job, session, with_remedy
-from .shapes import Remembered, remembered, title, upright, world_pose
-from .wire.client import State, new_job
+from .session import KEEP_SECONDS, Job, explained, session
+from .shapes import Remembered, extent, present_scene, remembered, title, upright, world_pose
+from .wire.client import new_job
 from .wire.codec import WireError
 from .wire.messages import JobSettings, Source, Submit
 
@@ -31,26 +31,24 @@ class _Shaping:
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Greyed out, with the reason as its tooltip, where it cannot work."""
-        if session.state is not State.CONNECTED:
-            cls.poll_message_set(session.reason)  # type: ignore[attr-defined]
-            return False
-        return True
+        reason = session.lacking or ("" if context.mode == "OBJECT" else "Go to Object Mode first")
+        if reason:
+            cls.poll_message_set(reason)  # type: ignore[attr-defined]
+        return not reason
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Ask the backend for it; in background mode, wait for the result too."""
-        session.untold.clear()
         try:
             self.ask(context)
         except (GeometryError, WireError) as error:
-            sentence = with_remedy(error.code, str(error)) if isinstance(error, WireError) else str(error)
-            session.notice = sentence
-            self.report({"ERROR"}, sentence)
+            session.notice = explained(error)
+            self.report({"ERROR"}, session.notice)
             return {"CANCELLED"}
+        session.notice = ""
         wrong = ticking.finish(BACKGROUND_SECONDS) if bpy.app.background else []
         if wrong:
             self.report({"ERROR"}, "; ".join(wrong))
             return {"CANCELLED"}
-        session.notice = ""
         return {"FINISHED"}
 
     def ask(self, context: bpy.types.Context) -> None:
@@ -87,7 +85,7 @@ class _Fit(_Shaping):
         wanted = replace(self.wanted(context), candidates=self.chosen(context, "candidates"))
         seen = read_objects(objects, context.evaluated_depsgraph_get())
         submit = Submit(new_job(), self.task, model, wanted, (Source(seen.vertices, seen.faces),), keep=KEEP_SECONDS)
-        purpose = InPlace(title(objects[0]), self.task, model, seen, vars(wanted))
+        purpose = InPlace(submit.job, title(objects[0]), self.task, model, seen, vars(wanted))
         session.submit(submit, Job(submit.job, objects[0].name, purpose))
 
 
@@ -116,13 +114,16 @@ class SDF_OT_interpolate(_Shaping, Interpolating, bpy.types.Operator):
     def ask(self, context: bpy.types.Context) -> None:
         """Submit the fit of what is no shape yet, or else the shapes between."""
         objects = _selected(context)
-        known = [shape.model for shape in map(remembered, objects) if shape]
+        given = self.properties.is_property_set("model")
+        known = [] if given else [shape.model for shape in map(remembered, objects) if shape]
         arrangement, through, steps, hold = (
             self.chosen(context, name) for name in ("arrangement", "through", "steps", "hold")
         )
         model = known[0] if known else self.chosen_model(context)
         frame = context.scene.frame_current if context.scene else 1
-        wish = interpolation.Wish(model, self.wanted(context), arrangement, through, steps, hold, frame)
+        wish = interpolation.Wish(
+            model, self.wanted(context), arrangement, through, steps, hold, frame, present_scene()
+        )
         interpolation.begin(objects, context.evaluated_depsgraph_get(), wish)
 
 
@@ -147,8 +148,8 @@ class SDF_OT_vary(_Shaping, Sampling, bpy.types.Operator):
     def ask(self, context: bpy.types.Context) -> None:
         """Submit the job."""
         item, shape = _active_shape(context)
-        pose = world_pose(item, shape.pose)
-        start = pose[:3, 3] - (0, BESIDE * item.dimensions[1], 0)
+        pose, (low, size) = world_pose(item, shape.pose), extent(item)
+        start = np.array([pose[0, 3], low[1] - BESIDE * size[1], pose[2, 3]])
         pose[:3, 3] = 0
         _ask_samples(self, context, shape.model, f"{title(item)} variation", pose, start, shape.code)
 
@@ -175,19 +176,19 @@ class SDF_OT_show_observed(bpy.types.Operator):
     bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Give the selected shapes the material, or take it away where the active one has it."""
+        """Give the selected shapes the material, or take it away where the first of them has it."""
         shapes = [item.data for item in _selected(context) if remembered(item)]
-        meshes = [mesh.materials for mesh in shapes if isinstance(mesh, bpy.types.Mesh)]
+        meshes = [mesh for mesh in shapes if isinstance(mesh, bpy.types.Mesh)]
         if not meshes:
             self.report({"ERROR"}, f"There is no shape among the selected objects; {A_SHAPE}")
             return {"CANCELLED"}
-        material = observed_material()
-        shown = bool(len(meshes[0])) and meshes[0][0] == material
-        for materials in meshes:
-            if shown and len(materials) and materials[0] == material:
-                materials.pop(index=0)
-            elif not shown:
-                _put_first(materials, material)
+        shown = shows_observed(meshes[0])
+        known = [mesh for mesh in meshes if observed_of(mesh) is not None]
+        if not shown and not known:
+            self.report({"ERROR"}, "Nothing is known of what was seen of these shapes; select a completed one")
+            return {"CANCELLED"}
+        for mesh in meshes if shown else known:
+            (hide_observed if shown else show_observed)(mesh)
         if not shown and isinstance(context.space_data, bpy.types.SpaceView3D):
             shading = context.space_data.shading
             if shading and shading.type in ("SOLID", "WIREFRAME"):  # which do not show materials
@@ -196,16 +197,8 @@ class SDF_OT_show_observed(bpy.types.Operator):
 
 
 A_SHAPE = "select a completed, reconstructed or new one"
-# How far variations stand before their shape, as a share of its depth.
-BESIDE = 1.25
-
-
-def _put_first(materials: Any, material: bpy.types.Material) -> None:
-    """Faces have the first material; the others of the object stay behind it."""
-    kept = list(materials)
-    materials.clear()
-    for one in (material, *kept):
-        materials.append(one)
+# How far the first variation's middle stands before its shape, as a share of that one's depth.
+BESIDE = 1.0
 
 
 def _ask_samples(
@@ -233,7 +226,7 @@ def _ask_samples(
     )
     kept = {"task": "sample", "resolution": resolution, "seed": seed, "spread": spread}
     standings = [Standing(np.zeros(3), pose)] * count
-    purpose = Rows(name, model, standings, kept, max(4, round(count**0.5)), start)
+    purpose = Rows(name, model, standings, kept, present_scene(), max(4, round(count**0.5)), start)
     session.submit(submit, Job(submit.job, f"{count} of {model}", purpose))
 
 

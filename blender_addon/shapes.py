@@ -5,19 +5,21 @@ it shows now. Poses are matrices from the model's canonical frame to the object'
 that was moved, turned or scaled since is made anew where it stands.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import bpy
 import numpy as np
-from mathutils import Matrix
+from mathutils import Matrix, Vector
 
 COLLECTION = "SDF Shapes"
 # Beside them stand the settings that it was made with, under the names that `scene.sdf` has for them.
 MODEL, CODES, POSES, CODE, POSE, GRID, SOURCE = (
     f"sdf_{name}" for name in ("model", "codes", "matrices", "code", "matrix", "grid", "source")
 )
+# Of a coarse mesh that is shown while its job runs: the job's name. Of a collection that results come into: that it is.
+PREVIEW, RESULTS = "sdf_preview", "sdf_results"
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,16 @@ def upright(front: str) -> np.ndarray:
     return pose
 
 
-def add_object(name: str, mesh: bpy.types.Mesh, matrix: np.ndarray) -> bpy.types.Object:
-    """A new object in the collection of shapes that stands at `matrix`, (4, 4)."""
+def present_scene() -> int:
+    """Blender's own number for the scene of now; results come into the one from which they were asked for."""
+    scene = bpy.context.scene
+    return scene.session_uid if scene else 0
+
+
+def add_object(name: str, mesh: bpy.types.Mesh, matrix: np.ndarray, scene: int) -> bpy.types.Object:
+    """A new object in a scene's collection of results that stands at `matrix`, (4, 4)."""
     item = bpy.data.objects.new(name, mesh)
-    _collection().objects.link(item)
+    _collection(scene).objects.link(item)
     item.matrix_world = Matrix(matrix.tolist())
     return item
 
@@ -122,12 +130,26 @@ def remove_object(item: bpy.types.Object | None) -> None:
         _remove_mesh(mesh)
 
 
-def select(items: list[bpy.types.Object]) -> None:
-    """Select these and nothing else; the first becomes the active one."""
+def remove_previews(running: Collection[str] = ()) -> None:
+    """Remove coarse meshes whose jobs do not run: undo, redo and files bring them back."""
+    for item in list(bpy.data.objects):
+        if PREVIEW in item and item[PREVIEW] not in running:
+            remove_object(item)
+
+
+def extent(item: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest corner, (3,), of an object's bounding box in the world, and its size, (3,)."""
+    corners = np.array([item.matrix_world @ Vector(corner) for corner in item.bound_box])
+    return corners.min(axis=0), np.ptp(corners, axis=0)
+
+
+def select(uids: Sequence[int]) -> None:
+    """Select these objects and nothing else; the first becomes the active one."""
     layer = bpy.context.view_layer
     if layer is None:
         return
     layer.update()  # it does not know of new objects yet
+    items = [item for item in map(find_object, uids) if item]
     seen = [item for item in items if item.name in layer.objects]  # others are hidden from this view
     if not seen:
         return
@@ -143,10 +165,14 @@ def _remove_mesh(mesh: bpy.types.ID | None) -> None:
         bpy.data.meshes.remove(mesh)
 
 
-def _collection() -> bpy.types.Collection:
-    scene = bpy.context.scene
+def _collection(uid: int) -> bpy.types.Collection:
+    """That of a scene, which may have been renamed; of the present one where that scene is gone."""
+    scene = next((scene for scene in bpy.data.scenes if scene.session_uid == uid), bpy.context.scene)
     assert scene and scene.collection
-    found = bpy.data.collections.get(COLLECTION) or bpy.data.collections.new(COLLECTION)
-    if found not in list(scene.collection.children_recursive):
+    known = (one for one in scene.collection.children_recursive if RESULTS in one and one.library is None)
+    found = next(known, None)
+    if found is None:
+        found = bpy.data.collections.new(COLLECTION)
+        found[RESULTS] = True
         scene.collection.children.link(found)
     return cast(bpy.types.Collection, found)

@@ -10,15 +10,21 @@ import bpy
 from bpy.app.handlers import persistent
 
 from . import live
+from .geometry import GeometryError
 from .launcher import Stage
-from .preferences import connect_to
-from .session import Arrived, Job, session
+from .preferences import OFFLINE, connect_to, is_offline
+from .session import Arrived, Job, explained, session
+from .shapes import remove_previews
+from .wire.client import State
+from .wire.codec import WireError
 from .wire.messages import Preview, Result
 
 # Between two ticks, while something is under way and otherwise; a job that is asked for waits for the next.
 BUSY_SECONDS, IDLE_SECONDS = 0.04, 0.1
 # What one tick may take: Blender's user has the mouse in hand. The mesh of one shape is not divided.
 BUDGET_SECONDS = 0.02
+# Without a connection for so long, a script does not wait on.
+LOST_SECONDS = 60.0
 
 # What is to be shown and has not been yet, in the order in which it came.
 _coming: deque[tuple[Job, bool, Iterator[None]]] = deque()
@@ -28,7 +34,8 @@ _drawn: tuple[object, ...] = ()
 
 def start() -> None:
     """Tick from now on; a timer that is persistent survives the loading of another file."""
-    bpy.app.handlers.load_pre.append(_leave_file)
+    for handlers, function in _handlers():
+        handlers.append(function)
     if not bpy.app.background:  # where timers never fire; there, operators wait
         bpy.app.timers.register(_tick, first_interval=IDLE_SECONDS, persistent=True)
 
@@ -37,7 +44,8 @@ def stop() -> None:
     """Tick no more, and end the connection and the backend."""
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)
-    bpy.app.handlers.load_pre.remove(_leave_file)
+    for handlers, function in _handlers():
+        handlers.remove(function)
     session.close()
     for arrived in session.tick():  # previews go, where Blender itself stays
         _coming.append(_begun(arrived))
@@ -53,15 +61,31 @@ def work() -> None:
         _launched()
     for arrived in session.tick():
         _coming.append(_begun(arrived))
-    live.tick()
-    _show(time.monotonic() + BUDGET_SECONDS)
+    if session.address and is_offline(session.address):
+        session.lose(OFFLINE)
+    if bpy.context.mode == "OBJECT":  # in others Blender does not take another mesh, nor another active object
+        live.tick()
+        _show(time.monotonic() + BUDGET_SECONDS)
 
 
 def finish(seconds: float) -> list[str]:
     """Work until all jobs have ended; for background mode, where nobody sits and waits. Returns what went wrong."""
-    idle = wait(lambda: not session.jobs and not _coming, seconds)
+    session.untold.clear()
+    connected_at = time.monotonic()
+
+    def over() -> bool:
+        nonlocal connected_at
+        if session.state is State.CONNECTED:
+            connected_at = time.monotonic()
+        lost = time.monotonic() - connected_at > LOST_SECONDS
+        return lost or (not session.jobs and not _coming)
+
+    ended = wait(over, seconds)
     wrong, session.untold = session.untold, []
-    return wrong if idle else [*wrong, f"the jobs have not ended within {seconds:.0f} s; lower quality or resolution"]
+    if session.jobs:
+        wrong.append(session.reason if ended else f"the jobs have not ended within {seconds:.0f} s; ask for less")
+        _forget_jobs()
+    return wrong
 
 
 def wait(reached: Callable[[], bool], seconds: float) -> bool:
@@ -104,8 +128,11 @@ def _show(until: float) -> None:
             next(steps)
         except StopIteration:
             _coming.popleft()
-            if done and not job.quiet:
+            if done and job.purpose.undoable:
                 bpy.ops.ed.undo_push(message=job.label)
+        except (GeometryError, WireError) as error:  # of a job that another would have followed
+            _coming.popleft()
+            session.say(f"{job.label}: {explained(error)}")
         except Exception as error:  # a result that cannot be shown must not stop the timer
             _coming.popleft()
             logging.getLogger(__name__).exception("what came for %s cannot be shown", job.label)
@@ -118,12 +145,12 @@ def _tick() -> float:
     global _drawn
     try:
         work()
+        _tell()
     except Exception as error:  # Blender would take the timer away
         logging.getLogger(__name__).exception("the add-on has a defect")
         sentence = f"The add-on has a defect ({error}); the console says more"
         if sentence != session.notice:  # once, though it may come with every tick
             session.say(sentence)
-    _tell()
     visible = _visible()
     if visible != _drawn:
         _drawn = visible
@@ -176,12 +203,35 @@ def _windows() -> list[bpy.types.Window]:
 
 @persistent
 def _leave_file(*_: object) -> None:
-    """Another file is about to be opened: what was asked for in this one has no place in it."""
-    given_up = [job for job in session.jobs.values() if not job.quiet]
+    """Another file has been opened: what was asked for in the one before has no place in it."""
+    given_up = ", ".join(job.label for job in session.jobs.values() if not job.quiet)
     _forget_jobs()
+    remove_previews()  # of a Blender that ended while it saved by itself
     if given_up:
-        labels = ", ".join(job.label for job in given_up)
-        session.say(f"Another file was opened, so these jobs were cancelled: {labels}")
+        session.say(f"Another file was opened, so these jobs were cancelled: {given_up}")
+
+
+@persistent
+def _save_file(*_: object) -> None:
+    """Previews are not for files; the next, or the result, comes into the scene again."""
+    remove_previews()
+
+
+@persistent
+def _undone(*_: object) -> None:
+    """An undo or redo has brought back what was there: previews of jobs that have ended, meshes that are outdated."""
+    remove_previews(session.jobs)
+    live.catch_up()
+
+
+def _handlers() -> list[tuple[list[Any], Callable[..., None]]]:
+    handlers: Any = bpy.app.handlers
+    return [
+        (handlers.load_post, _leave_file),
+        (handlers.save_pre, _save_file),
+        (handlers.undo_post, _undone),
+        (handlers.redo_post, _undone),
+    ]
 
 
 def _forget_jobs() -> None:

@@ -54,7 +54,9 @@ VARIANTS = (
 
 
 def main() -> None:
-    """Pack them all, and say where they are."""
+    """Pack them all, in the place of those that were there, and say where they are."""
+    for old in (*DIST.glob("*.zip"), *DIST.glob("*/*.zip")):
+        old.unlink()
     pyzmq = next(line for line in (ROOT / "constraints.txt").read_text().split() if line.startswith("pyzmq=="))
     for variant in VARIANTS:
         found = (_wheel(variant, pyzmq, PLATFORMS[platform]) for platform in variant.platforms)
@@ -74,7 +76,7 @@ def _version() -> str:
 
 def _wheel(variant: Variant, pyzmq: str, tags: tuple[str, ...]) -> Path:
     """pyzmq's wheel for one platform, fetched once."""
-    folder = DIST / "wheels" / variant.abi / tags[0]
+    folder = DIST / "wheels" / pyzmq / variant.abi / tags[0]
     if not (found := sorted(folder.glob("*.whl"))):
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", pyzmq]

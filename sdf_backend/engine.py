@@ -46,6 +46,8 @@ OBSERVED_NEAR, OBSERVED_FAR = 0.02, 0.05
 # On a CPU the activations of a batch should stay in its cache; a GPU wants to be kept busy.
 EXTRACTION_BATCH = {"cpu": 4096, "cuda": 1 << 18}
 MAXIMUM_STEPS, MAXIMUM_SAMPLES, MAXIMUM_CANDIDATES = 1000, 1000, 16
+# How far a candidate goes from the best, where farther there is no surface.
+NEARER = (1.0, 0.5, 0.25)
 # Cells an axis of a mesh that is shown while the real one is computed: a tenth of a second on two cores.
 PREVIEW_RESOLUTION = 48
 
@@ -412,20 +414,34 @@ class Engine:
         everything = [other for one in encoded for other in self._candidates(model, one, settings)]
         shared = clock.shared(len(everything))
         shapes = []
-        for one, part in zip(everything, _slices(progress, len(everything)), strict=True):
-            shapes.append(_described(self.shape_of(model, one.code, one.pose, settings, part), one, shared))
+        for number, (one, part) in enumerate(zip(everything, _slices(progress, len(everything)), strict=True)):
+            best = everything[number - number % settings.candidates]
+            shape, found = self._nearest_shape(model, one, best, settings, part)
+            shapes.append(_described(shape, found, shared))
         return shapes
+
+    def _nearest_shape(
+        self, model: str, one: Encoded, best: Encoded, settings: TaskSettings, progress: Progress
+    ) -> tuple[Shape, Encoded]:
+        """The shape of a candidate; where its code has no surface, of one nearer to the best, or the best's own."""
+        for share in NEARER if one is not best else ():
+            near = one if share == 1 else self._moved_to(model, best, best.code + share * (one.code - best.code))
+            with suppress(EmptySurfaceError):
+                return self.shape_of(model, near.code, near.pose, settings, progress), near
+        return self.shape_of(model, best.code, best.pose, settings, progress), best
+
+    def _moved_to(self, model: str, best: Encoded, code: np.ndarray) -> Encoded:
+        """Another code for what was fitted, with what it explains."""
+        latent = torch.as_tensor(code, dtype=torch.float32, device=self.device)
+        found = assess_surface(self.model(model), latent, best.surface, best.pose, torch.float32)
+        return replace(best, code=code, residual=found[0], explained=found[1])
 
     def _candidates(self, model: str, best: Encoded, settings: TaskSettings) -> list[Encoded]:
         """The fit, and other codes drawn from the posterior about it; the pose is that of the fit."""
         generator = torch.Generator().manual_seed(settings.seed)
         noise = torch.randn(settings.candidates - 1, len(best.code), generator=generator).numpy()
-        others = []
-        for code in best.code + noise @ best.deviations.T:
-            latent = torch.as_tensor(code, device=self.device)
-            found = assess_surface(self.model(model), latent, best.surface, best.pose, torch.float32)
-            others.append(replace(best, code=code, residual=found[0], explained=found[1]))
-        return [best, *others]
+        codes = best.code + noise @ best.deviations.T
+        return [best, *(self._moved_to(model, best, code) for code in codes)]
 
     def _encode(
         self,

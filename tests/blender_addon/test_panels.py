@@ -90,6 +90,7 @@ class Blender:
         self.bpy.context = self.context = made(
             types.Context,
             scene=self.scene,
+            mode="OBJECT",
             active_object=active_object,
             region=None if width is None else made(types.Region, width=width),
             preferences=made(types.Preferences, addons=addons, system=system),
@@ -296,7 +297,7 @@ def test_before_the_first_model_is_loaded_jobs_can_be_given_already(blender: Ble
     client = blender.connect(devices=())
     client.welcome = blender.module("wire.messages").Welcome("scripted")
     lines = blender.draw()
-    loading = ["Connected", "[sdf.disconnect]", "It is loading; jobs can be", "given already"]
+    loading = ["Connected", "[sdf.disconnect]", "The backend is still", "loading its models; try", "again in a moment"]
     assert lines == [*loading, "Model: none yet", *SETTINGS[1:], *BUTTONS]
 
 

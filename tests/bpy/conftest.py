@@ -179,5 +179,5 @@ def started() -> str:
     """A job as the operator submits it; in background mode that would wait for its end."""
     seen = read_objects([bpy.context.object], bpy.context.evaluated_depsgraph_get())
     submit = Submit("0123456789", "complete", "cubes", sources=(Source(seen.vertices, seen.faces),))
-    session.submit(submit, Job(submit.job, "Cube", InPlace("Cube", "complete", "cubes", seen, {})))
+    session.submit(submit, Job(submit.job, "Cube", InPlace(submit.job, "Cube", "complete", "cubes", seen, {})))
     return submit.job

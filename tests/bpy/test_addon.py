@@ -200,7 +200,7 @@ def test_objects_may_be_deleted_and_renamed_in_mid_job(connected: Backend) -> No
     bpy.data.objects.remove(bpy.data.objects["Cube"])
     connected.say(rest)
     until(lambda: not session.jobs and len(result().data.vertices) == 8, ticking.work)
-    assert [item.name for item in bpy.data.objects] == ["mine now"]
+    assert [item.name for item in bpy.data.objects] == ["Cube completed"]
 
 
 def test_a_preview_that_was_deleted_comes_again_as_the_result(connected: Backend) -> None:
@@ -293,7 +293,7 @@ def test_other_candidates_stand_in_a_row_before_the_best(connected: Backend) -> 
         front = world(item)[:, 1].min()
 
 
-@pytest.mark.parametrize("end", ["disconnect", "stop_backend", "connect"])
+@pytest.mark.parametrize("end", ["disconnect", "connect"])
 def test_no_preview_stays_where_the_connection_is_ended(connected: Backend, end: str) -> None:
     in_the_middle(connected)
     assert getattr(bpy.ops.sdf, end)() == {"FINISHED"}
@@ -304,4 +304,59 @@ def test_no_preview_stays_where_the_addon_is_switched_off(connected: Backend) ->
     in_the_middle(connected)
     bpy.ops.preferences.addon_disable(module="blender_addon")
     assert len(bpy.data.objects) == 1
+    bpy.ops.preferences.addon_enable(module="blender_addon")
+
+
+def test_a_preview_that_an_undo_brings_back_does_not_stay(connected: Backend) -> None:
+    rest = in_the_middle(connected)
+    bpy.ops.ed.undo_push(message="a click in mid-job")
+    connected.say(rest)
+    until(lambda: not session.jobs and len(result().data.vertices) == 8, ticking.work)
+    bpy.ops.ed.undo()
+    assert [item.name for item in bpy.data.objects] == ["Cube"]
+    bpy.ops.ed.redo()
+    assert len(result().data.vertices) == 8
+
+
+def test_a_preview_is_not_saved(connected: Backend, tmp_path: Any) -> None:
+    in_the_middle(connected)
+    path = str(tmp_path / "scene.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=path)
+    bpy.ops.wm.open_mainfile(filepath=path)
+    assert [item.name for item in bpy.data.objects] == ["Cube"]
+
+
+def test_a_result_waits_until_edit_mode_is_left(connected: Backend) -> None:
+    rest = in_the_middle(connected)
+    source = bpy.data.objects["Cube"]
+    bpy.context.view_layer.objects.active = source
+    bpy.ops.object.mode_set(mode="EDIT")
+    connected.say(rest)
+    until(lambda: not session.jobs, ticking.work)
+    for _ in range(10):
+        ticking.work()
+    assert (bpy.context.mode, source.mode) == ("EDIT_MESH", "EDIT")
+    with pytest.raises(RuntimeError, match="Go to Object Mode first"):
+        bpy.ops.sdf.complete()
+    bpy.ops.object.mode_set(mode="OBJECT")
+    until(lambda: len(result().data.vertices) == 8, ticking.work)
+
+
+def test_a_result_comes_into_the_scene_from_which_it_was_asked_for(connected: Backend) -> None:
+    rest = in_the_middle(connected)
+    first = bpy.context.scene
+    bpy.context.window.scene = other = bpy.data.scenes.new("Other") if bpy.context.window else None
+    connected.say(rest)
+    until(lambda: not session.jobs and len(result().data.vertices) == 8, ticking.work)
+    assert result().name in first.objects
+    assert result().name not in other.objects
+
+
+def test_the_cancel_of_a_job_arrives_when_the_addon_is_switched_off(connected: Backend) -> None:
+    connected.answer = lambda submit: [Accepted(submit.job)]
+    cube()
+    name = started()
+    until(lambda: connected.requests, ticking.work)
+    bpy.ops.preferences.addon_disable(module="blender_addon")
+    until(lambda: connected.cancelled == [name], lambda: None)
     bpy.ops.preferences.addon_enable(module="blender_addon")

@@ -21,7 +21,7 @@ from blender_addon import ticking
 from blender_addon.launcher import Stage
 from blender_addon.session import session
 from blender_addon.wire.client import State
-from sdf_backend.wire.messages import Accepted, Error, Limits, Welcome
+from sdf_backend.wire.messages import Accepted, Error, Limits, ModelInfo, Welcome
 
 
 def nothing() -> None:
@@ -53,7 +53,7 @@ def lamp() -> None:
         (empty_mesh, "Void has no vertices; select an object that has some"),
         (thin_curve, "zierCircle is a curve without a surface; give it a bevel or an extrusion, or select a mesh"),
         (not_a_number, "Cube has vertices that are nowhere, NaN or infinite, 1 of 8; remove them"),
-        (lamp, "is a light, which has no surface; select meshes or point clouds"),
+        (lamp, "has no surface, being of the type Light; select meshes or point clouds"),
     ],
 )
 def test_what_is_selected_cannot_be_used(connected: Backend, select: Callable[[], None], sentence: str) -> None:
@@ -89,7 +89,7 @@ def test_what_the_backend_refuses(connected: Backend, code: str, message: str, s
 
 
 def test_more_than_the_backend_takes_is_not_even_sent(addon: Any) -> None:
-    backend = Backend(Welcome("fake 1.0", Limits(frame_bytes=64)))
+    backend = Backend(Welcome("fake 1.0", Limits(frame_bytes=64), (ModelInfo("cubes"),)))
     try:
         addon.address = backend.address
         bpy.ops.sdf.connect()

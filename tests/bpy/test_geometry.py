@@ -149,7 +149,7 @@ def test_what_cannot_be_read_says_why() -> None:
         read(added("broken", np.array([[0, 0, 0], [np.nan, 0, 0], [1, 1, 1]]), []))
     camera = bpy.data.objects.new("eye", bpy.data.cameras.new("eye"))
     bpy.context.scene.collection.objects.link(camera)
-    with pytest.raises(GeometryError, match="eye is a camera"):
+    with pytest.raises(GeometryError, match="eye has no surface, being of the type Camera"):
         read(camera)
 
 

@@ -145,3 +145,42 @@ def test_what_was_seen_is_carried_over_to_a_finer_mesh() -> None:
     clear = np.abs(finer[:, 0]) > 0.2
     assert np.mean((found[clear] > 0.5) == (finer[clear, 0] > 0)) > 0.9999
     assert carried(new_mesh("unknown", finer[:3], np.zeros((1, 3), np.int32)), finer) is None
+
+
+def test_an_undo_never_leaves_a_coarse_mesh(completed: bpy.types.Object, connected: Backend) -> None:
+    name = completed.name
+    completed.sdf.directions[0] = 1
+    until(lambda: submissions(connected), ticking.work)
+    until(lambda: not session.jobs, ticking.work)
+    bpy.ops.ed.undo_push(message="the slider is let go")  # with the coarse mesh
+    until(at_rest, ticking.work)
+    bpy.ops.ed.undo_push(message="something else")
+    connected.requests.clear()
+    bpy.ops.ed.undo()
+    until(at_rest, ticking.work)
+    assert resolutions(connected)[-1] == 200
+    assert bpy.data.objects[name][live.SHOWN][-1] == 200
+
+
+def test_what_was_seen_is_known_again_when_the_sliders_are_back(completed: bpy.types.Object) -> None:
+    known = observed_of(completed.data)
+    completed.sdf.directions[0] = 1
+    until(at_rest, ticking.work)
+    assert observed_of(completed.data) is None
+    with pytest.raises(RuntimeError, match="Nothing is known of what was seen"):
+        bpy.ops.sdf.show_observed()
+    completed.sdf.directions[0] = 0
+    until(at_rest, ticking.work)
+    assert observed_of(completed.data) is not None and known is not None
+
+
+def test_the_materials_of_single_faces_come_back(completed: bpy.types.Object) -> None:
+    for name in ("red", "blue"):
+        completed.data.materials.append(bpy.data.materials.new(name))
+    before = [number % 2 for number in range(len(completed.data.polygons))]
+    completed.data.polygons.foreach_set("material_index", before)
+    bpy.ops.sdf.show_observed()
+    assert [face.material_index for face in completed.data.polygons] == [0] * len(before)
+    bpy.ops.sdf.show_observed()
+    assert [face.material_index for face in completed.data.polygons] == before
+    assert [material.name for material in completed.data.materials] == ["red", "blue"]
