@@ -96,7 +96,7 @@ class Backend:
                 request = self._server.requests.pop(0)
                 self.requests.append(request)
                 if isinstance(request, Submit):
-                    with suppress(zmq.ZMQError):  # the add-on may have been switched off meanwhile
+                    with suppress(zmq.ZMQError):  # the add-on may have been switched off meanwhile, or this backend
                         self._server.send(*self.answer(request))
             time.sleep(0.002)
 
@@ -107,6 +107,11 @@ class Backend:
     @property
     def cancelled(self) -> list[str]:
         return [request.job for request in self.requests if isinstance(request, Cancel)]
+
+    def stop(self) -> None:
+        """Be gone; may be called by an answer."""
+        self._stopped = True
+        self._server.socket.close(0)
 
     def close(self) -> None:
         self._stopped = True

@@ -19,6 +19,7 @@ from fake_server import FakeServer
 
 from blender_addon import ticking
 from blender_addon.launcher import Stage
+from blender_addon.preferences import is_offline
 from blender_addon.session import session
 from blender_addon.wire.client import State
 from sdf_backend.wire.messages import Accepted, Error, Limits, ModelInfo, Welcome
@@ -326,3 +327,38 @@ def usable(backend: Backend) -> None:
     assert bpy.ops.sdf.complete() == {"FINISHED"}
     assert session.notice == ""
     assert np.isfinite(bpy.context.object["sdf_code"][0])
+
+
+@pytest.mark.parametrize(
+    ("address", "offline"),
+    [
+        ("tcp://127.0.0.1:5577", False),
+        ("tcp://127.8.8.8:5577", False),
+        ("tcp://localhost:5577", False),
+        ("tcp://[::1]:5577", False),
+        ("tcp://127.example.com:5577", True),
+        ("tcp://localhost.example.com:5577", True),
+        ("tcp://192.0.2.1:5577", True),
+        ("tcp://[2001:db8::1]:5577", True),
+    ],
+)
+def test_only_this_computer_is_reached_where_blender_is_offline(address: str, offline: bool) -> None:
+    assert not bpy.app.online_access
+    assert is_offline(address) is offline
+
+
+def test_an_address_that_cannot_be_leaves_the_connection_alone(connected: Backend, addon: Any) -> None:
+    addon.address = "nonsense"
+    with pytest.raises(RuntimeError, match="is no address"):
+        bpy.ops.sdf.connect()
+    assert session.state is State.CONNECTED
+    usable(connected)
+
+
+def test_a_script_does_not_wait_for_a_backend_that_is_gone(connected: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blender_addon.ticking.LOST_SECONDS", 1.0)
+    connected.answer = lambda submit: connected.stop() or []
+    cube()
+    with pytest.raises(RuntimeError, match="Cube: |the connection to|nobody listens"):
+        bpy.ops.sdf.complete()
+    assert not session.jobs

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import trimesh
 from sdf_backend.content_cache import ContentCache
 from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings, observed_share
 from sdf_backend.errors import Cancelled, InputError
+from sdf_backend.extract import EmptySurfaceError
 from sdf_backend.mesh_files import Geometry
 from sdf_backend.model_store import Model, ModelStore, save_model
 from sdf_backend.pose import Freedom, Similarity
@@ -412,3 +414,22 @@ def test_more_candidates_of_the_same_need_no_second_fit(cached: Engine) -> None:
     shapes, seen = phases(cached.complete, "spheres", [cap()], replace(KNOWN, candidates=2))
     assert Phase.FITTING not in seen
     np.testing.assert_array_equal(shapes[0].code, first.code)
+
+
+def test_a_candidate_without_a_surface_gives_way_to_one_nearer_to_the_best(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [best] = engine.complete("spheres", [cap()], KNOWN)
+    made, far = engine.shape_of, []
+
+    def only_near(model: str, code: np.ndarray, *rest: Any) -> Shape:
+        if np.abs(code - best.code).max() > 0 and len(far) < 2:
+            far.append(np.abs(code - best.code).max())
+            raise EmptySurfaceError("nothing there")
+        return made(model, code, *rest)
+
+    monkeypatch.setattr(engine, "shape_of", only_near)
+    first, second = engine.complete("spheres", [cap()], replace(KNOWN, candidates=2))
+    np.testing.assert_array_equal(first.code, best.code)
+    assert np.abs(second.code - best.code).max() == pytest.approx(far[0] / 4, rel=1e-3)
+    assert far[1] == pytest.approx(far[0] / 2, rel=1e-3)
