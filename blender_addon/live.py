@@ -14,7 +14,7 @@ import numpy as np
 
 from .between import blended
 from .results import Remade
-from .session import KEEP_SECONDS, Job, session
+from .session import CANCELLING, KEEP_SECONDS, Job, session
 from .shapes import Remembered, find_object, remembered
 from .wire.client import new_job
 from .wire.codec import WireError
@@ -28,7 +28,7 @@ SETTLED_SECONDS = 0.4
 DIRECTIONS = 8
 
 _moved_at: dict[int, float] = {}
-# Of each object the last job, and the values that it was asked for.
+# Of each object the last job, and the values and cells that it was asked for.
 _asked: dict[int, tuple[str, list[float]]] = {}
 _still = False
 
@@ -92,6 +92,8 @@ def tick() -> None:
             del _moved_at[uid]
         elif _last(uid)[0] not in session.jobs:
             _follow(uid, item, shape, time.monotonic() - moved_at >= SETTLED_SECONDS)
+        else:
+            _let_go(uid, item)
 
 
 def catch_up(*_: object) -> None:
@@ -117,7 +119,7 @@ def _follow(uid: int, item: bpy.types.Object, shape: Remembered, settled: bool) 
     values, cells = _values(item), int(item.get("sdf_resolution", 256)) if settled else COARSE
     if settled:
         del _moved_at[uid]
-    elif _last(uid)[1] == values:
+    elif _last(uid)[1][:-1] == values:
         return
     submit = request(item, shape, cells)
     try:
@@ -126,7 +128,14 @@ def _follow(uid: int, item: bpy.types.Object, shape: Remembered, settled: bool) 
         _moved_at.pop(uid, None)
         session.say(f"{item.name} cannot follow its sliders: {error}")
         return
-    _asked[uid] = submit.job, values
+    _asked[uid] = submit.job, [*values, cells]
+
+
+def _let_go(uid: int, item: bpy.types.Object) -> None:
+    """Cancel a job for a full mesh of values that are the sliders' no more; a coarse one is back sooner than that."""
+    name, asked = _last(uid)
+    if asked[-1] != COARSE and asked[:-1] != _values(item) and session.jobs[name].phase != CANCELLING:
+        session.cancel(name)
 
 
 def _last(uid: int) -> tuple[str, list[float]]:

@@ -11,6 +11,7 @@ from blender_addon.geometry import new_mesh, observed_of
 from blender_addon.results import carried
 from blender_addon.session import session
 from blender_addon.shapes import remembered
+from sdf_backend.wire.messages import Accepted, Error, Submit
 
 
 @pytest.fixture
@@ -184,3 +185,19 @@ def test_the_materials_of_single_faces_come_back(completed: bpy.types.Object) ->
     bpy.ops.sdf.show_observed()
     assert [face.material_index for face in completed.data.polygons] == before
     assert [material.name for material in completed.data.materials] == ["red", "blue"]
+
+
+def test_a_full_mesh_that_is_outdated_is_not_waited_for(completed: bpy.types.Object, connected: Backend) -> None:
+    def only_coarse(submit: Submit) -> list:
+        return exact(submit) if submit.settings.resolution == live.COARSE else [Accepted(submit.job)]
+
+    connected.answer = only_coarse
+    completed.sdf.directions[0] = 1
+    until(lambda: 200 in resolutions(connected), ticking.work)
+    completed.sdf.directions[0] = 2
+    [full] = [submit.job for submit in submissions(connected) if submit.settings.resolution == 200]
+    until(lambda: connected.cancelled == [full], ticking.work)
+    connected.say(Error("cancelled", "the job was cancelled", full))
+    connected.answer = exact
+    until(at_rest, ticking.work)
+    np.testing.assert_allclose(remembered(completed).code, CODE + 2)
