@@ -41,15 +41,18 @@ class Standing:
         return matrix
 
 
+@dataclass(eq=False)
 class _Arrangement:
     """What all have in common."""
 
-    undoable = True
+    name: str
+    model: str
+    standings: Sequence[Standing]
+    settings: Mapping[str, Any]
+    scene: int
+    """Blender's number for the one into which they come"""
 
-    def __init__(
-        self, name: str, model: str, standings: Sequence[Standing], settings: Mapping[str, Any], scene: int
-    ) -> None:
-        self.name, self.model, self.standings, self.settings, self.scene = name, model, standings, settings, scene
+    undoable = True
 
     def preview(self, preview: Preview) -> Iterator[None]:
         """There is none."""
@@ -58,10 +61,6 @@ class _Arrangement:
     def fail(self) -> Iterator[None]:
         """Nothing was shown."""
         yield
-
-    def finish(self, result: Result) -> Iterator[None]:
-        """Show the shapes, selected."""
-        raise NotImplementedError
 
     def _added(self, number: int, shape: Shape, shift: np.ndarray | float) -> bpy.types.Object:
         standing = self.standings[number]
@@ -72,21 +71,13 @@ class _Arrangement:
         return item
 
 
+@dataclass(eq=False)
 class Rows(_Arrangement):
     """Side by side, in rows of `width` along x; further rows, and the first one too, are nearer to the viewer."""
 
-    def __init__(
-        self,
-        name: str,
-        model: str,
-        standings: Sequence[Standing],
-        settings: Mapping[str, Any],
-        scene: int,
-        width: int,
-        start: np.ndarray,
-    ) -> None:
-        super().__init__(name, model, standings, settings, scene)
-        self.width, self.start = width, start
+    width: int
+    start: np.ndarray
+    """the first one's place, (3,)"""
 
     def finish(self, result: Result) -> Iterator[None]:
         """Show the shapes where no two of them touch."""
@@ -101,21 +92,12 @@ class Rows(_Arrangement):
         select(uids)
 
 
+@dataclass(eq=False)
 class Animation(_Arrangement):
-    """One after the other: each is seen for `hold` frames, from the present frame on."""
+    """One after the other: each is seen for `hold` frames, from the frame `first` on."""
 
-    def __init__(
-        self,
-        name: str,
-        model: str,
-        standings: Sequence[Standing],
-        settings: Mapping[str, Any],
-        scene: int,
-        hold: int,
-        first: int,
-    ) -> None:
-        super().__init__(name, model, standings, settings, scene)
-        self.hold, self.first = hold, first
+    hold: int
+    first: int
 
     def finish(self, result: Result) -> Iterator[None]:
         """Show them, each in its time; the first before it too, and the last for ever after."""
@@ -137,32 +119,23 @@ class Animation(_Arrangement):
         select(uids)
 
 
+@dataclass(eq=False)
 class Blend(_Arrangement):
-    """One object between its ends, with sliders; the shape that was asked for is the one in the middle.
+    """One object between its ends, with sliders; the one shape that was asked for is that in the middle.
 
     codes : (k, code_length) and poses : (k, 4, 4) in the world, of the ends
     """
 
-    def __init__(
-        self,
-        name: str,
-        model: str,
-        standing: Standing,
-        settings: Mapping[str, Any],
-        scene: int,
-        codes: np.ndarray,
-        poses: np.ndarray,
-        grid: bool,
-    ) -> None:
-        super().__init__(name, model, [standing], settings, scene)
-        inward = np.linalg.inv(standing.matrix())
-        self.codes, self.poses, self.grid = codes, inward @ poses, grid
+    codes: np.ndarray
+    poses: np.ndarray
+    grid: bool
 
     def finish(self, result: Result) -> Iterator[None]:
         """Show it, with its sliders in the middle."""
         [shape], [standing] = result.shapes, self.standings
         item = self._added(0, shape, 0.0)
-        kept = Remembered(self.model, self.codes, self.poses, shape.code[0], standing.pose, self.grid)
+        poses = np.linalg.inv(standing.matrix()) @ self.poses
+        kept = Remembered(self.model, self.codes, poses, shape.code[0], standing.pose, self.grid)
         remember(item, kept)
         with live.unmoved():
             sliders = live.sliders(item)

@@ -161,7 +161,7 @@ def _purpose(
     ends: Sequence[End],
 ) -> Purpose:
     if wish.arrangement == "blend":
-        return Blend(name, wish.model, standings[0], settings, wish.scene, codes, poses, wish.through == "grid")
+        return Blend(name, wish.model, standings, settings, wish.scene, codes, poses, wish.through == "grid")
     if wish.arrangement == "animation":
         return Animation(name, wish.model, standings, settings, wish.scene, wish.hold, wish.frame)
     depth = max(end.size[1] for end in ends)
