@@ -15,7 +15,7 @@ from .shapes import similar
 
 # Points drawn on the faces of an object that is read together with mere points.
 DRAWN_POINTS = 30_000
-OBSERVED = "observed"
+OBSERVED, DEVIATION = "observed", "deviation"
 READABLE = ("MESH", "POINTCLOUD", "CURVE", "SURFACE", "META", "FONT")
 # What is a line where nothing gives it a width, which is neither a surface nor points on one.
 WITH_BEVEL = ("CURVE", "FONT")
@@ -46,6 +46,11 @@ class Seen:
         """A pose, (4, 4), about the centre, as one in the coordinates of an object that stands at `placement`."""
         return self._inward() @ np.asarray(pose, dtype=np.float64)
 
+    @property
+    def scale(self) -> float:
+        """How many units of the world one unit of an object is that stands at `placement`."""
+        return abs(float(np.linalg.det(self.placement[:3, :3]))) ** (1 / 3)
+
     def _inward(self) -> np.ndarray:
         outward = np.eye(4)
         outward[:3, 3] = self.centre
@@ -72,8 +77,14 @@ def read_objects(objects: Sequence[bpy.types.Object], depsgraph: bpy.types.Depsg
     return Seen(placed, faces, centre, similar(np.array(objects[0].matrix_world)))
 
 
-def new_mesh(name: str, vertices: np.ndarray, faces: np.ndarray, observed: np.ndarray | None = None) -> bpy.types.Mesh:
-    """A mesh of (n, 3) vertices and (m, 3) faces, smooth; `observed`, (n,), becomes an attribute of that name."""
+def new_mesh(
+    name: str,
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    observed: np.ndarray | None = None,
+    deviation: np.ndarray | None = None,
+) -> bpy.types.Mesh:
+    """A mesh of (n, 3) vertices and (m, 3) faces, smooth; `observed` and `deviation`, (n,), become attributes."""
     mesh = bpy.data.meshes.new(name)
     mesh.vertices.add(len(vertices))
     mesh.loops.add(faces.size)
@@ -82,9 +93,10 @@ def new_mesh(name: str, vertices: np.ndarray, faces: np.ndarray, observed: np.nd
     _set(mesh, "position", "vector", vertices.astype(np.float32, copy=False))
     _set(mesh, ".corner_vert", "value", faces.astype(np.int32, copy=False))
     mesh.polygons.foreach_set("loop_start", np.arange(0, faces.size, 3, dtype=np.int32))
-    if observed is not None:
-        mesh.attributes.new(OBSERVED, "FLOAT", "POINT")
-        _set(mesh, OBSERVED, "value", observed.astype(np.float32, copy=False))
+    for attribute, values in ((OBSERVED, observed), (DEVIATION, deviation)):
+        if values is not None:
+            mesh.attributes.new(attribute, "FLOAT", "POINT")
+            _set(mesh, attribute, "value", values.astype(np.float32, copy=False))
     mesh.update(calc_edges=True)
     return mesh
 

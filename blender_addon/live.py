@@ -15,7 +15,7 @@ import numpy as np
 from .between import blended
 from .results import Remade
 from .session import CANCELLING, KEEP_SECONDS, Job, session
-from .shapes import Remembered, find_object, remembered
+from .shapes import Remembered, find_object, remembered, unpacked
 from .wire.client import new_job
 from .wire.codec import WireError
 from .wire.messages import JobSettings, Result, Submit
@@ -78,8 +78,18 @@ def request(item: bpy.types.Object, shape: Remembered, resolution: int) -> Submi
     weights = np.array(found.directions, dtype=np.float64)[None, : len(code)]
     wanted = JobSettings(resolution)
     moved = weights if weights.any() else None
+    # What was seen corrects the shape that was fitted to it, and no other.
+    refinement = unpacked(shape.refinement) if moved is None and len(shape.codes) == 1 else None
     return Submit(
-        new_job(), "decode", shape.model, wanted, codes=code[None], poses=pose[None], weights=moved, keep=KEEP_SECONDS
+        new_job(),
+        "decode",
+        shape.model,
+        wanted,
+        codes=code[None],
+        poses=pose[None],
+        weights=moved,
+        refinement=refinement,
+        keep=KEEP_SECONDS,
     )
 
 

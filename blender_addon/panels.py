@@ -184,6 +184,7 @@ def _draw_complete(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
         column.prop(chosen, name)
     if chosen.pose == "aligned":
         column.prop(chosen, "front")
+    column.prop(chosen, "refine")
     column.prop(chosen, "candidates")
     column.prop(chosen, "seed")
     buttons = layout.column(align=True)

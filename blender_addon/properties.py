@@ -73,6 +73,10 @@ class Fitting(Extraction):
 class Completing(Fitting):
     """Of completions and reconstructions."""
 
+    refine: bpy.props.FloatProperty(
+        name="Follow Input", description="How far the result follows the detail that was seen: 0 is the category alone",
+        min=0, max=1, default=1, subtype="FACTOR",
+    )  # fmt: skip
     candidates: bpy.props.IntProperty(
         name="Candidates", description="How many results: the best in the object's place, and before it others that "
         "explain the object about as well", min=1, max=16, default=1,

@@ -13,6 +13,7 @@ from .shapes import (
     Remembered,
     add_object,
     find_object,
+    packed,
     present_scene,
     remember,
     remembered,
@@ -75,9 +76,12 @@ class InPlace:
 
     def _shown(self, name: str, shape: Shape, matrix: np.ndarray) -> int:
         """Blender's number for a new object that is this shape, and remembers it."""
-        mesh = new_mesh(name, self._seen.local(shape.vertices), shape.faces, shape.observed)
+        # The placement has the scale of the object, and lengths on a mesh are in its own units.
+        deviation = None if shape.deviation is None else shape.deviation / self._seen.scale
+        mesh = new_mesh(name, self._seen.local(shape.vertices), shape.faces, shape.observed, deviation)
         item, pose = self._added(name, mesh, matrix), self._seen.local_pose(shape.pose[0])
-        remember(item, Remembered(self._model, shape.code, pose[None], shape.code[0], pose), self._settings)
+        kept = Remembered(self._model, shape.code, pose[None], shape.code[0], pose, refinement=packed(shape.refinement))
+        remember(item, kept, self._settings)
         return item.session_uid
 
     def _added(self, name: str, mesh: bpy.types.Mesh, matrix: np.ndarray) -> bpy.types.Object:

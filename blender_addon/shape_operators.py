@@ -82,7 +82,9 @@ class _Fit(_Shaping):
     def ask(self, context: bpy.types.Context) -> None:
         """Submit what is selected, as one observation."""
         objects, model = _selected(context), self.chosen_model(context)
-        wanted = replace(self.wanted(context), candidates=self.chosen(context, "candidates"))
+        wanted = replace(
+            self.wanted(context), **{name: self.chosen(context, name) for name in ("refine", "candidates")}
+        )
         seen = read_objects(objects, context.evaluated_depsgraph_get())
         submit = Submit(new_job(), self.task, model, wanted, (Source(seen.vertices, seen.faces),), keep=KEEP_SECONDS)
         purpose = InPlace(submit.job, title(objects[0]), self.task, model, seen, vars(wanted))

@@ -5,6 +5,8 @@ it shows now. Poses are matrices from the model's canonical frame to the object'
 that was moved, turned or scaled since is made anew where it stands.
 """
 
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,6 +22,8 @@ MODEL, CODES, POSES, CODE, POSE, GRID, SOURCE = (
 )
 # Of a coarse mesh that is shown while its job runs: the job's name. Of a collection that results come into: that it is.
 PREVIEW, RESULTS = "sdf_preview", "sdf_results"
+# The corrections of a fitted shape, as text: Blender cuts bytes at their first zero, and takes seconds for a long list.
+REFINEMENT = "sdf_refinement"
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Remembered:
     """What an object remembers: all that is needed to make it anew, to vary it, or to interpolate it, without a fit.
 
     codes : (k, code_length); poses : (k, 4, 4); code : (code_length,); pose : (4, 4)
+    refinement : by what the shape of the only code was corrected, see `packed`; empty where it was not
     """
 
     model: str
@@ -36,6 +41,7 @@ class Remembered:
     pose: np.ndarray
     grid: bool = False
     """whether the codes are the corners of a square; they lie along a path otherwise"""
+    refinement: str = ""
 
 
 def remember(item: bpy.types.Object, shape: Remembered, settings: Mapping[str, Any] | None = None) -> None:
@@ -43,6 +49,8 @@ def remember(item: bpy.types.Object, shape: Remembered, settings: Mapping[str, A
     item[MODEL], item[GRID] = shape.model, shape.grid
     for name, values in ((CODES, shape.codes), (POSES, shape.poses), (CODE, shape.code), (POSE, shape.pose)):
         item[name] = np.asarray(values, dtype=np.float64).reshape(-1).tolist()
+    if shape.refinement:
+        item[REFINEMENT] = shape.refinement
     for name, value in (settings or {}).items():
         item[f"sdf_{name}"] = value
 
@@ -55,8 +63,22 @@ def remembered(item: bpy.types.Object | None) -> Remembered | None:
         codes, poses, code, pose = (np.array(list(item[name]), dtype=np.float64) for name in (CODES, POSES, CODE, POSE))
         poses, pose = poses.reshape(-1, 4, 4), pose.reshape(4, 4)
         codes = codes.reshape(len(poses), len(code))
-        return Remembered(str(item[MODEL]), codes, poses, code, pose, bool(item[GRID]) and len(poses) == 4)
+        grid = bool(item[GRID]) and len(poses) == 4
+        return Remembered(str(item[MODEL]), codes, poses, code, pose, grid, str(item.get(REFINEMENT, "")))
     except (KeyError, TypeError, ValueError):
+        return None
+
+
+def packed(refinement: np.ndarray | None) -> str:
+    """Corrections, (m, 2), as the text that an object remembers."""
+    return "" if refinement is None else b64encode(zlib.compress(refinement.astype("<f4").tobytes())).decode()
+
+
+def unpacked(refinement: str) -> np.ndarray | None:
+    """The inverse of `packed`; None also for a text that somebody has spoilt."""
+    try:
+        return np.frombuffer(zlib.decompress(b64decode(refinement)), "<f4").reshape(-1, 2) if refinement else None
+    except (ValueError, zlib.error):
         return None
 
 

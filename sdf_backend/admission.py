@@ -71,6 +71,8 @@ def _check_codes(submit: Submit) -> None:
     codes, weights, poses = submit.codes, submit.weights, submit.poses
     if weights is not None and submit.task != "decode":
         raise WireError("bad_value", f"weights are for decode; {submit.task} takes none")
+    if submit.refinement is not None and (submit.task != "decode" or _rows(codes) != 1 or weights is not None):
+        raise WireError("bad_value", "a refinement is for decode of one code, as it was fitted")
     if submit.spread and submit.task != "sample":
         raise WireError("bad_value", f"a spread is for sample; {submit.task} takes none")
     if codes is not None and weights is not None and len(codes) != len(weights):

@@ -59,6 +59,9 @@ PoseOption = Annotated[Pose, typer.Option(help="known: canonical already; aligne
 Up = Annotated[str, typer.Option(help="the input's axis that points up")]
 Front = Annotated[str, typer.Option(help="the input's axis that points ahead (pose aligned)")]
 QualityOption = Annotated[QualityName, typer.Option(help="how long the fit may take")]
+Refine = Annotated[
+    float, typer.Option(min=0, max=1, help="how far what was seen is followed: 0, the category alone, to 1, its detail")
+]
 Candidates = Annotated[
     int, typer.Option(help="results: the best, and others that explain it about as well, as OUT-2, OUT-3 and so on")
 ]
@@ -82,6 +85,7 @@ def complete(
     front: Front = "-y",
     sensor: Annotated[str | None, typer.Option(help="from where the input was seen: X,Y,Z in its own frame")] = None,
     quality: QualityOption = QualityName.STANDARD,
+    refine: Refine = 1.0,
     candidates: Candidates = 1,
     seed: Seed = 0,
     device: Device = LOCAL_DEVICE,
@@ -92,7 +96,7 @@ def complete(
 ) -> None:
     """Complete part of a surface: a whole, closed mesh in the input's own place and scale."""
     with explained():
-        settings = _settings(resolution, pose, up, front, quality, seed, candidates)
+        settings = _settings(resolution, pose, up, front, quality, seed, refine, candidates)
         check_output(output)
         observed = _source(source, sensor)
         with _engine(device, models, address, key) as engine, _watched() as watch:
@@ -110,6 +114,7 @@ def reconstruct(
     up: Up = "+z",
     front: Front = "-y",
     quality: QualityOption = QualityName.STANDARD,
+    refine: Refine = 1.0,
     candidates: Candidates = 1,
     seed: Seed = 0,
     device: Device = LOCAL_DEVICE,
@@ -120,7 +125,7 @@ def reconstruct(
 ) -> None:
     """Explain a whole mesh, inside and outside, by the model."""
     with explained():
-        settings = _settings(resolution, pose, up, front, quality, seed, candidates)
+        settings = _settings(resolution, pose, up, front, quality, seed, refine, candidates)
         check_output(output)
         observed = _source(source, None)
         with _engine(device, models, address, key) as engine, _watched() as watch:
@@ -204,12 +209,19 @@ serve_cli.register(app)
 
 
 def _settings(
-    resolution: int, pose: Pose, up: str, front: str, quality: QualityName, seed: int, candidates: int = 1
+    resolution: int,
+    pose: Pose,
+    up: str,
+    front: str,
+    quality: QualityName,
+    seed: int,
+    refine: float = 1.0,
+    candidates: int = 1,
 ) -> "TaskSettings":
     from sdf_backend.engine import Quality, TaskSettings
     from sdf_backend.pose import Freedom
 
-    return TaskSettings(resolution, Freedom(pose.value), up, front, Quality(quality.value), seed, candidates)
+    return TaskSettings(resolution, Freedom(pose.value), up, front, Quality(quality.value), seed, refine, candidates)
 
 
 def _candidate_files(output: Path, count: int) -> list[Path]:
@@ -266,7 +278,7 @@ def _numbered(folder: Path, stem: str, suffix: Suffix, count: int) -> list[Path]
 
 def _written(shapes: "list[Shape]", paths: list[Path]) -> "list[tuple[Path, Shape]]":
     for path, shape in zip(paths, shapes, strict=True):
-        write_mesh(path, shape.vertices, shape.faces, shape.observed)
+        write_mesh(path, shape.vertices, shape.faces, shape.observed, shape.deviation)
     return list(zip(paths, shapes, strict=True))
 
 

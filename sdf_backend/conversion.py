@@ -23,6 +23,7 @@ def settings_to_wire(settings: TaskSettings) -> wire.JobSettings:
         settings.front,
         settings.quality.value,
         settings.seed,
+        settings.refine,
         settings.candidates,
     )
 
@@ -36,6 +37,7 @@ def settings_from_wire(settings: wire.JobSettings) -> TaskSettings:
         settings.front,
         _choice(Quality, "quality", settings.quality),
         settings.seed,
+        settings.refine,
         settings.candidates,
     )
 
@@ -71,6 +73,8 @@ def shape_to_wire(shape: Shape, dtype: np.dtype) -> wire.Shape:
         np.atleast_2d(shape.code),
         matrix_of(shape.pose)[None],
         shape.observed,
+        shape.refinement,
+        shape.deviation,
         float(shape.residual),
         float(shape.explained),
         shape.steps,
@@ -87,6 +91,8 @@ def shape_from_wire(shape: wire.Shape, model: str) -> Shape:
         shape.code[0].astype(np.float32),
         similarity_of(shape.pose[0], "the pose"),
         shape.observed,
+        shape.refinement,
+        shape.deviation,
         shape.residual,
         shape.explained,
         shape.steps,

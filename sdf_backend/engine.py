@@ -19,30 +19,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.spatial import KDTree
 
 from sdf_backend.content_cache import ContentCache, content_key
 from sdf_backend.devices import choose_device
+from sdf_backend.encoded import Encoded, recall, remember
 from sdf_backend.errors import InputError
 from sdf_backend.extract import EmptySurfaceError, Extraction, ExtractSettings, extract_surface
-from sdf_backend.fit import Fit, FitSettings, Stage, StageWatch, assess_surface, fit_codes
-from sdf_backend.mesh_files import Geometry
+from sdf_backend.fit import FitSettings, Stage, StageWatch, assess_surface, fit_codes, surface_deviation
 from sdf_backend.model_store import Model, ModelCard, ModelStore, load_model, read_card
-from sdf_backend.observations import (
-    Observations,
-    ObservationSettings,
-    check_cloud,
-    observe_points,
-    observe_whole_mesh,
-    with_empty_space,
-)
+from sdf_backend.observations import Observations, observe_surface_points, with_empty_space
 from sdf_backend.pose import Freedom, Similarity, axis_rotation
 from sdf_backend.pose_search import PoseSearchSettings, search_poses
-from sdf_backend.signed_distance import surface_points
+from sdf_backend.refine import changed_places, check_refinement, corrected, refine
+from sdf_backend.sources import Observe, Source, observe_any, observe_solid, observe_surface, observed_share
 
 RESOLUTIONS = (16, 1024)
-# A vertex counts as observed up to the first distance from the input, not at all from the second; canonical units.
-OBSERVED_NEAR, OBSERVED_FAR = 0.02, 0.05
 # On a CPU the activations of a batch should stay in its cache; a GPU wants to be kept busy.
 EXTRACTION_BATCH = {"cpu": 4096, "cuda": 1 << 18}
 MAXIMUM_STEPS, MAXIMUM_SAMPLES, MAXIMUM_CANDIDATES = 1000, 1000, 16
@@ -59,6 +50,7 @@ class Phase(StrEnum):
     OBSERVING = "observing"
     POSING = "posing"
     FITTING = "fitting"
+    REFINING = "refining"
     EXTRACTING = "extracting"
 
 
@@ -122,25 +114,21 @@ class TaskSettings:
     """how long the fit may take"""
     seed: int = 0
     """the same seed gives the same mesh"""
+    refine: float = 1.0
+    """how far what the code leaves over of the input is followed, 0 (the category alone) to 1 (what was seen)"""
     candidates: int = 1
     """completions of each input, 1 to 16: the best, and then others that explain it about as well"""
 
     def __post_init__(self) -> None:
         if not 1 <= self.candidates <= MAXIMUM_CANDIDATES:
             raise InputError(f"{self.candidates} candidates asked for; use 1 to {MAXIMUM_CANDIDATES}")
+        if not 0 <= self.refine <= 1:
+            raise InputError(f"the strength of the refinement is {self.refine}; use 0 (off) to 1")
         low, high = RESOLUTIONS
         if not low <= self.resolution <= high:
             raise InputError(f"the resolution {self.resolution} is out of range; use {low} to {high}")
         if self.pose is not Freedom.NONE:
             axis_rotation(self.up, self.front, "-z")
-
-
-@dataclass(frozen=True)
-class Source:
-    """One input: a mesh or a point cloud, and from where it was seen, (3,), in its own frame, where that is known."""
-
-    geometry: Geometry
-    sensor: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +138,9 @@ class Shape:
     vertices : (n, 3) float64 in the input's frame and units; faces : (m, 3) int64, outward; none of an encoded shape
     observed : (n,) float32 in 0..1, how near the input was to each vertex; None without input or without vertices
     code : (code_length,) float32; pose : canonical frame -> the input's frame
+    refinement : (m, 2) float32, corrections by what was seen, which with the code make the shape again (`decode`)
+    deviation : (n,) float32, the standard deviation of each vertex along the normal, in the input's units, as far as
+    the code is uncertain; None where nothing was fitted
     residual : mean absolute residual of the fit, canonical units; explained : share of the input within 0.02 of it
     seconds : time of each phase
     """
@@ -160,32 +151,13 @@ class Shape:
     code: np.ndarray
     pose: Similarity
     observed: np.ndarray | None = None
+    refinement: np.ndarray | None = None
+    deviation: np.ndarray | None = None
     residual: float = 0.0
     explained: float = 0.0
     steps: int = 0
     evaluations: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-
-
-Observe = Callable[[Source, int], Observations]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What a fit found of one source: all that is needed to make its shape at any resolution.
-
-    code : (code_length,) float32; pose : canonical frame -> the source's frame
-    deviations : (code_length, code_length) float32, how codes about as likely deviate; see `fit.Fit`
-    surface : (m, 3) float64, the points of the source that were observed
-    """
-
-    code: np.ndarray
-    deviations: np.ndarray
-    pose: Similarity
-    residual: float
-    explained: float
-    steps: int
-    surface: np.ndarray
 
 
 class Engine:
@@ -232,7 +204,7 @@ class Engine:
         With several candidates those of a source follow one another, the best first.
         Raises `InputError` for input that no shape can be fitted to, and for an unknown model.
         """
-        return self._fit_and_extract(model, sources, settings, _observe_surface, progress, preview)
+        return self._fit_and_extract(model, sources, settings, observe_surface, progress, preview)
 
     def reconstruct(
         self,
@@ -246,7 +218,7 @@ class Engine:
 
         Raises `InputError` for meshes that enclose nothing.
         """
-        return self._fit_and_extract(model, sources, settings, _observe_solid, progress, preview)
+        return self._fit_and_extract(model, sources, settings, observe_solid, progress, preview)
 
     def encode(
         self,
@@ -263,9 +235,9 @@ class Engine:
         if not sources:
             return []
         clock = _Clock()
-        encoded = self._encode(model, sources, settings, _observe_any, progress, None, clock)
+        encoded = self._encode(model, sources, settings, observe_any, progress, None, clock)
         name, shared = self.model(model).card.name, clock.shared(len(sources))
-        return [_without_mesh(name, one, shared) for one in encoded]
+        return [_without_mesh(name, one, settings, shared) for one in encoded]
 
     def interpolate(
         self,
@@ -365,12 +337,15 @@ class Engine:
         poses: Sequence[Similarity],
         settings: TaskSettings = TaskSettings(),
         progress: Progress = _silent,
+        refinement: np.ndarray | None = None,
     ) -> list[Shape]:
-        """The shapes of codes, (k, code_length), that stand at k poses."""
+        """The shapes of codes, (k, code_length), that stand at k poses; one code may have its refinement with it."""
         if len(codes) != len(poses):
             raise InputError(f"{len(codes)} codes and {len(poses)} poses were given; each code needs one pose")
+        if refinement is not None and len(codes) != 1:
+            raise InputError(f"a refinement belongs to one code; {len(codes)} were given")
         return [
-            self.shape_of(model, code, pose, settings, _slice(progress, index, len(codes)))
+            self.shape_of(model, code, pose, settings, _slice(progress, index, len(codes)), refinement)
             for index, (code, pose) in enumerate(zip(codes, poses, strict=True))
         ]
 
@@ -381,12 +356,17 @@ class Engine:
         pose: Similarity,
         settings: TaskSettings = TaskSettings(),
         progress: Progress = _silent,
+        refinement: np.ndarray | None = None,
     ) -> Shape:
-        """The shape of a code, (code_length,), that stands at `pose`."""
+        """The shape of a code, (code_length,), that stands at `pose`, corrected by a refinement, (m, 2), of its fit."""
+        if refinement is not None:
+            check_refinement(refinement)
         loaded = self._loaded(model, progress)
         clock = _Clock()
         latent = _latents(loaded.model, np.asarray(code)[None])
-        mesh = self._mesh_of(loaded, latent, settings.resolution, lambda share: progress(Phase.EXTRACTING, share))
+        mesh = self._mesh_of(
+            loaded, latent, settings.resolution, lambda share: progress(Phase.EXTRACTING, share), refinement
+        )
         clock.lap(Phase.EXTRACTING)
         return Shape(
             loaded.model.card.name,
@@ -394,6 +374,7 @@ class Engine:
             mesh.faces,
             np.asarray(code, dtype=np.float32),
             pose,
+            refinement=refinement,
             evaluations=mesh.evaluations,
             seconds=clock.seconds,
         )
@@ -417,7 +398,7 @@ class Engine:
         for number, (one, part) in enumerate(zip(everything, _slices(progress, len(everything)), strict=True)):
             best = everything[number - number % settings.candidates]
             shape, found = self._nearest_shape(model, one, best, settings, part)
-            shapes.append(_described(shape, found, shared))
+            shapes.append(self._described(shape, found, shared))
         return shapes
 
     def _nearest_shape(
@@ -427,14 +408,36 @@ class Engine:
         for share in NEARER if one is not best else ():
             near = one if share == 1 else self._moved_to(model, best, best.code + share * (one.code - best.code))
             with suppress(EmptySurfaceError):
-                return self.shape_of(model, near.code, near.pose, settings, progress), near
-        return self.shape_of(model, best.code, best.pose, settings, progress), best
+                return self._refined_shape(model, near, settings, progress), near
+        return self._refined_shape(model, best, settings, progress), best
+
+    def _refined_shape(self, model: str, one: Encoded, settings: TaskSettings, progress: Progress) -> Shape:
+        """The shape of a fit, as far refined as the settings say."""
+        return self.shape_of(model, one.code, one.pose, settings, progress, _refinement(one, settings))
+
+    def _described(self, shape: Shape, encoded: Encoded, shared: dict[str, float]) -> Shape:
+        """The shape with what its fit says, how near the input was to each vertex, and how sure each is."""
+        model, scale = self.model(shape.model), encoded.pose.scale
+        code, deviations, canonical = (
+            torch.from_numpy(array).float().to(self.device)
+            for array in (encoded.code, encoded.deviations, encoded.pose.inverse().apply(shape.vertices))
+        )
+        return replace(
+            shape,
+            observed=observed_share(shape.vertices, encoded.surface, scale),
+            deviation=_array(surface_deviation(model, code, deviations, canonical) * scale),
+            residual=encoded.residual,
+            explained=encoded.explained,
+            steps=encoded.steps,
+            seconds=shared | shape.seconds,
+        )
 
     def _moved_to(self, model: str, best: Encoded, code: np.ndarray) -> Encoded:
-        """Another code for what was fitted, with what it explains."""
-        latent = torch.as_tensor(code, dtype=torch.float32, device=self.device)
-        found = assess_surface(self.model(model), latent, best.surface, best.pose, torch.float32)
-        return replace(best, code=code, residual=found[0], explained=found[1])
+        """Another code for what was fitted, with what it explains and leaves over."""
+        loaded, latent = self.model(model), torch.as_tensor(code, dtype=torch.float32, device=self.device)
+        found = assess_surface(loaded, latent, best.surface, best.pose, torch.float32)
+        refinement = refine(loaded, latent, observe_surface_points(best.surface), best.pose)
+        return replace(best, code=code, residual=found[0], explained=found[1], refinement=refinement)
 
     def _candidates(self, model: str, best: Encoded, settings: TaskSettings) -> list[Encoded]:
         """The fit, and other codes drawn from the posterior about it; the pose is that of the fit."""
@@ -456,7 +459,7 @@ class Engine:
         """Fit all sources that the cache does not know: solids as one batch, surfaces as another."""
         loaded = self._loaded(name, progress)
         keys = [self._fit_key(loaded, observe, source, settings) for source in sources]
-        found = [self._recalled(key) for key in keys]
+        found = [recall(self.cache, key) for key in keys]
         missing = [index for index, one in enumerate(found) if one is None]
         if missing:
             observed = _observe_all([sources[index] for index in missing], settings, observe, progress)
@@ -465,9 +468,8 @@ class Engine:
             for (numbers, batch), part in zip(alike, _slices(progress, len(alike)), strict=True):
                 coarse = None if preview is None else self._coarse_preview(loaded, numbers, preview)
                 fits = self._fit(loaded.model, batch, settings, part, coarse, clock)
-                for index, fit, seen in zip(numbers, fits, batch, strict=True):
-                    one = _encoded(fit, seen)
-                    self._remember(keys[index], one)
+                for index, one in zip(numbers, fits, strict=True):
+                    remember(self.cache, keys[index], one)
                     found[index] = one
         return [one for one in found if one is not None]
 
@@ -479,7 +481,7 @@ class Engine:
         progress: Progress,
         coarse: StageWatch | None,
         clock: "_Clock",
-    ) -> list[Fit]:
+    ) -> list[Encoded]:
         """Codes and poses of a batch, all solids or all surfaces; unknown poses are searched for one by one first."""
         choose = solid_settings if observed[0].solid else surface_settings
         fitting = choose(settings.quality, settings.seed)
@@ -498,7 +500,12 @@ class Engine:
         ]
         fits = fit_codes(model, observed, fitting, poses, settings.pose, _phase(progress, Phase.FITTING), coarse)
         clock.lap(Phase.FITTING)
-        return fits
+        found = []
+        for fit, seen in zip(fits, observed, strict=True):
+            progress(Phase.REFINING, len(found) / len(fits))
+            found.append(Encoded.of(fit, seen, refine(model, fit.code, seen, fit.pose)))
+        clock.lap(Phase.REFINING)
+        return found
 
     def _coarse_preview(self, loaded: "_Loaded", numbers: list[int], preview: Preview) -> StageWatch:
         """What to do after the first stage of a fit: show what there is so far of the sources `numbers`."""
@@ -514,19 +521,29 @@ class Engine:
         return show
 
     def _mesh_of(
-        self, loaded: "_Loaded", latent: torch.Tensor, resolution: int, progress: Callable[[float], None]
+        self,
+        loaded: "_Loaded",
+        latent: torch.Tensor,
+        resolution: int,
+        progress: Callable[[float], None],
+        refinement: np.ndarray | None = None,
     ) -> Extraction:
-        """The canonical mesh of a code, (1, code_length)."""
-        key = content_key("mesh", loaded.digest, _array(latent), resolution) if self.cache else ""
+        """The canonical mesh of a code, (1, code_length), corrected by a refinement, (m, 2)."""
+        key = content_key("mesh", loaded.digest, _array(latent), resolution, refinement) if self.cache else ""
         known = self.cache.get(key) if self.cache else None
         if known is not None:
             return Extraction(known["vertices"], known["faces"], 0)
         decoder = loaded.model.folded(torch.float32)
+
+        def field(points: torch.Tensor) -> torch.Tensor:
+            return decoder.distances(latent, points[None])[0]
+
         mesh = extract_surface(
-            lambda points: decoder.distances(latent, points[None])[0],
+            field if refinement is None else corrected(field, refinement, self.device),
             ExtractSettings(resolution, clamp=loaded.model.card.clamp, batch=EXTRACTION_BATCH[self.device.type]),
             self.device,
             progress,
+            None if refinement is None else changed_places(refinement),
         )
         if self.cache:
             self.cache.put(key, {"vertices": mesh.vertices, "faces": mesh.faces})
@@ -552,7 +569,7 @@ class Engine:
             return ""
         geometry = source.geometry
         return content_key(
-            "fit with deviations",
+            "fit with refinement",
             loaded.digest,
             str(self.device.type),
             observe.__name__,
@@ -562,29 +579,6 @@ class Engine:
             geometry.normals,
             source.sensor,
         )
-
-    def _recalled(self, key: str) -> Encoded | None:
-        arrays = self.cache.get(key) if self.cache else None
-        if arrays is None:
-            return None
-        scale, residual, explained, steps = arrays["numbers"].tolist()
-        pose = Similarity(scale, arrays["rotation"], arrays["translation"])
-        code, deviations, surface = (arrays[name] for name in ("code", "deviations", "surface"))
-        return Encoded(code, deviations, pose, residual, explained, int(steps), surface)
-
-    def _remember(self, key: str, encoded: Encoded) -> None:
-        if self.cache is None:
-            return
-        numbers = [encoded.pose.scale, encoded.residual, encoded.explained, encoded.steps]
-        arrays = {
-            "code": encoded.code,
-            "deviations": encoded.deviations,
-            "rotation": encoded.pose.rotation,
-            "translation": encoded.pose.translation,
-            "numbers": np.array(numbers, dtype=np.float64),
-            "surface": encoded.surface,
-        }
-        self.cache.put(key, arrays)
 
 
 @dataclass(frozen=True)
@@ -613,13 +607,12 @@ class _Clock:
         return {phase: seconds / count for phase, seconds in self.seconds.items()}
 
 
-def _encoded(fit: Fit, seen: Observations) -> Encoded:
-    assert fit.deviations is not None
-    code, deviations = _array(fit.code), _array(fit.deviations)
-    return Encoded(code, deviations, fit.pose, fit.residual, fit.explained, fit.steps, seen.surface)
+def _refinement(encoded: Encoded, settings: TaskSettings) -> np.ndarray | None:
+    """The corrections of a fit, as strong as the settings say."""
+    return encoded.refinement * np.array([1, settings.refine], dtype=np.float32) if settings.refine else None
 
 
-def _without_mesh(model: str, encoded: Encoded, shared: dict[str, float]) -> Shape:
+def _without_mesh(model: str, encoded: Encoded, settings: TaskSettings, shared: dict[str, float]) -> Shape:
     """What a fit found, as a shape without vertices and faces."""
     return Shape(
         model,
@@ -627,22 +620,11 @@ def _without_mesh(model: str, encoded: Encoded, shared: dict[str, float]) -> Sha
         np.zeros((0, 3), dtype=np.int64),
         encoded.code,
         encoded.pose,
+        refinement=_refinement(encoded, settings),
         residual=encoded.residual,
         explained=encoded.explained,
         steps=encoded.steps,
         seconds=shared,
-    )
-
-
-def _described(shape: Shape, encoded: Encoded, shared: dict[str, float]) -> Shape:
-    """The shape with what its fit says, and how near the input was to each vertex."""
-    return replace(
-        shape,
-        observed=observed_share(shape.vertices, encoded.surface, encoded.pose.scale),
-        residual=encoded.residual,
-        explained=encoded.explained,
-        steps=encoded.steps,
-        seconds=shared | shape.seconds,
     )
 
 
@@ -675,19 +657,6 @@ def _check_steps(shapes: int, steps: int) -> None:
         raise InputError(f"{steps} steps between {shapes} shapes; use {shapes} to {MAXIMUM_STEPS}")
 
 
-def observed_share(vertices: np.ndarray, surface: np.ndarray, scale: float) -> np.ndarray:
-    """How far each vertex, (n, 3), was observed by surface points, (m, 3): (n,) float32, 1 near to 0 far.
-
-    A sparse cloud stretches the distances to twice its own spacing.
-    """
-    tree = KDTree(surface)
-    spacing = float(np.median(tree.query(surface[:2000], k=2)[0][:, 1]))
-    near, far = OBSERVED_NEAR * scale, OBSERVED_FAR * scale
-    stretch = max(1.0, 2 * spacing / near)
-    distance, _ = tree.query(vertices)
-    return np.clip((far * stretch - distance) / ((far - near) * stretch), 0, 1).astype(np.float32)
-
-
 def _observe_all(
     sources: Sequence[Source],
     settings: TaskSettings,
@@ -709,33 +678,6 @@ def _alike(numbers: Sequence[int], observed: Sequence[Observations]) -> list[tup
     pairs = list(zip(numbers, observed, strict=True))
     groups = [[pair for pair in pairs if pair[1].solid is solid] for solid in (True, False)]
     return [([number for number, _ in group], [seen for _, seen in group]) for group in groups if group]
-
-
-def _observe_surface(source: Source, seed: int) -> Observations:
-    """Points on the surface: the cloud's own, or drawn from the mesh, whose normals are not to be trusted."""
-    geometry = source.geometry
-    if len(geometry.faces) == 0:
-        return observe_points(geometry.vertices, geometry.normals, source.sensor, seed=seed)
-    check_cloud(geometry.vertices)
-    rng = np.random.default_rng(seed)
-    points, _ = surface_points(geometry.vertices[geometry.faces], ObservationSettings().surface_points, rng)
-    return observe_points(points, None, source.sensor, seed=seed)
-
-
-def _observe_solid(source: Source, seed: int) -> Observations:
-    if len(source.geometry.faces) == 0:
-        raise InputError("a point cloud has no inside; use complete, which needs surfaces only")
-    return observe_whole_mesh(source.geometry.vertices, source.geometry.faces, seed=seed)
-
-
-def _observe_any(source: Source, seed: int) -> Observations:
-    """A solid where it encloses something, a surface otherwise."""
-    if len(source.geometry.faces):
-        try:
-            return _observe_solid(source, seed)
-        except InputError:
-            pass
-    return _observe_surface(source, seed)
 
 
 def _slice(progress: Progress, index: int, count: int) -> Progress:

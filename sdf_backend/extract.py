@@ -85,16 +85,21 @@ def extract_surface(
     settings: ExtractSettings = ExtractSettings(),
     device: str | torch.device = "cpu",
     progress: Callable[[float], None] | None = None,
+    places: np.ndarray | None = None,
 ) -> Extraction:
     """Mesh the zero level set of `field`, evaluating it only near the surface.
 
     field: (n, 3) float32 points on `device` -> (n,) signed distances, n at most settings.batch.
+    places: (m, 3) points near which it is looked whatever the Lipschitz bound says, for fields that are steeper there.
     progress: called with the share done, 0 to 1, after every batch and block; what it raises ends the work.
 
     Raises EmptySurfaceError without a surface, ValueError where the field's answer has a wrong shape or is not finite.
     """
     sampler = _Sampler(field, settings, torch.device(device), progress)
-    cells, values = _follow_surface(sampler, _refine(sampler))
+    cells = _refine(sampler)
+    if places is not None and len(places):
+        cells = torch.unique(torch.cat([cells, sampler.cells_of(places)]), dim=0)
+    cells, values = _follow_surface(sampler, cells)
     if len(cells) == 0:
         raise EmptySurfaceError(_EMPTY.format(settings.resolution))
     vertices, faces = _march(cells.cpu().numpy(), values.cpu().numpy(), sampler.report)
@@ -155,6 +160,12 @@ class _Sampler:
         self.evaluations += len(nodes)
         magnitude = distances.abs().clamp(SMALLEST, LARGEST)
         return torch.where(distances < 0, -magnitude, magnitude)
+
+    def cells_of(self, places: np.ndarray) -> torch.Tensor:
+        """Lower corners (k, 3) int64 of the single cells in which the (m, 3) places lie, those in the domain."""
+        cells = np.unique(np.floor((places + 1) / self.settings.step).astype(np.int64), axis=0)
+        cells = cells[(cells >= 0).all(axis=1)]
+        return self.inside_domain(torch.from_numpy(cells).to(self.device), 1)
 
     def inside_domain(self, cells: torch.Tensor, size: int) -> torch.Tensor:
         """The cells of the (n, 3) that lie in the cube and reach into the domain's ball. Costs no evaluation."""

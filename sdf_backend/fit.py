@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sdf_backend.decoder import FoldedDecoder
 from sdf_backend.errors import InputError
@@ -30,6 +31,8 @@ from sdf_backend.pose import Freedom, Similarity
 LEAST_DAMPING = 1e-3
 # An observation counts as explained where the model is this near to it, canonical units.
 EXPLAINED = 0.02
+# Where the distance hardly changes with the place, nobody can say how far its surface moves.
+LEAST_SLOPE = 0.2
 # Keeps the draws of all stages of all seeds apart.
 MAXIMUM_STAGES = 100
 
@@ -444,7 +447,7 @@ def assess(
     """Mean absolute residual over all that was observed, guesses left out, and the share of the surface explained."""
     canonical = _batched([observed], [pose], model.device)
     known = slice(len(observed.points) - observed.guessed)
-    found = _distances(model, code, canonical.points[0, known], dtype)
+    found = decoded_distances(model, code, canonical.points[0, known], dtype)
     residual = residuals(found, canonical.low[0, known], canonical.high[0, known], model.card.clamp).abs().mean()
     return float(residual), assess_surface(model, code, observed.surface, pose, dtype)[1]
 
@@ -456,14 +459,30 @@ def assess_surface(
     if not len(surface):
         return 0.0, 0.0
     points = torch.from_numpy(pose.inverse().apply(surface)).float().to(model.device)
-    found = _distances(model, code, points, dtype).abs()
+    found = decoded_distances(model, code, points, dtype).abs()
     return float(found.clamp_max(model.card.clamp).mean()), float((found < EXPLAINED).float().mean())
 
 
-def _distances(model: Model, code: Tensor, points: Tensor, dtype: torch.dtype) -> Tensor:
+@torch.inference_mode()
+def surface_deviation(model: Model, code: Tensor, deviations: Tensor, points: Tensor) -> Tensor:
+    """Standard deviation, (n,), of where the surface lies along its normal at canonical points, (n, 3), on it.
+
+    code : (code_length,); deviations : root of the code's covariance, see `Fit`. To first order the surface moves by
+    (df/dz . dz) / |df/dx| when the code moves by dz.
+    """
+    decoder = model.folded(torch.bfloat16)
+    moves = []
+    for part in functional.pad(points, (0, 0, 0, -len(points) % BLOCK)).split(CHUNK):
+        _, by_code, by_point = decoder.gradients(code[None], part[None])
+        slope = by_point[0].norm(dim=1).clamp_min(LEAST_SLOPE)
+        moves.append((by_code[0] @ deviations).norm(dim=1) / slope)
+    return torch.cat(moves)[: len(points)]
+
+
+def decoded_distances(model: Model, code: Tensor, points: Tensor, dtype: torch.dtype) -> Tensor:
     """Of canonical points, (n, 3): (n,)."""
     decoder = model.folded(dtype)
-    filled = torch.nn.functional.pad(points, (0, 0, 0, -len(points) % BLOCK))
+    filled = functional.pad(points, (0, 0, 0, -len(points) % BLOCK))
     return torch.cat([decoder.distances(code[None], part[None])[0] for part in filled.split(CHUNK)])[: len(points)]
 
 

@@ -61,11 +61,18 @@ def check_vertices(vertices: np.ndarray, name: str) -> None:
         raise InputError(f"{name} has coordinates up to {largest:.2g}; at most {LARGEST_COORDINATE:g} can be computed")
 
 
-def write_mesh(path: Path, vertices: np.ndarray, faces: np.ndarray, observed: np.ndarray | None = None) -> None:
+def write_mesh(
+    path: Path,
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    observed: np.ndarray | None = None,
+    deviation: np.ndarray | None = None,
+) -> None:
     """Write a triangle mesh, whole or not at all.
 
     `observed`, (n,) in 0..1, goes into PLY as a vertex property of that name, and into PLY, OBJ and GLB as vertex
-    colours, blue where seen to orange where filled in; STL holds neither. Raises `InputError` for another format
+    colours, blue where seen to orange where filled in; STL holds neither. `deviation`, (n,), goes into PLY as a
+    property. Raises `InputError` for another format
     or a folder that cannot be written.
     """
     path = Path(path)
@@ -74,6 +81,8 @@ def write_mesh(path: Path, vertices: np.ndarray, faces: np.ndarray, observed: np
     if observed is not None:
         mesh.visual = ColorVisuals(mesh, vertex_colors=observed_colors(observed))
         mesh.vertex_attributes["observed"] = observed.astype(np.float32)
+    if deviation is not None:
+        mesh.vertex_attributes["deviation"] = deviation.astype(np.float32)
     options = {"include_attributes": True} if path.suffix.lower() == ".ply" else {}
     with replacing(path) as temporary:
         mesh.export(temporary, file_type=path.suffix.lower()[1:], **options)

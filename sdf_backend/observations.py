@@ -161,6 +161,11 @@ def observe_samples(points: np.ndarray, distances: np.ndarray, surface: np.ndarr
     return Observations(points.astype(np.float64), signed, signed, surface.astype(np.float64), solid=True)
 
 
+def observe_surface_points(surface: np.ndarray) -> Observations:
+    """Observe points, (n, 3), as lying on the surface, and nothing else."""
+    return Observations(surface, np.zeros(len(surface)), np.zeros(len(surface)), surface)
+
+
 def with_empty_space(observed: Observations, pose: Similarity, mirror_axis: int | None, seed: int = 0) -> Observations:
     """The same, with the guess that where nothing was observed there is nothing.
 

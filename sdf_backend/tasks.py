@@ -78,7 +78,8 @@ class Tasks:
                 return self.engine.sample(job.model, job.count, settings, progress, *_poses(job, 1))
             case "decode":
                 codes = self._moved_codes(job, progress)
-                return self.engine.decode(job.model, codes, _poses(job, len(codes)), settings, progress)
+                refinement = None if job.refinement is None else np.array(job.refinement, dtype=np.float32)
+                return self.engine.decode(job.model, codes, _poses(job, len(codes)), settings, progress, refinement)
         raise InputError(f"the task {job.task!r} is not known here")
 
     def _moved_codes(self, job: wire.Submit, progress: engines.Progress) -> np.ndarray:

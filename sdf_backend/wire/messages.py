@@ -48,6 +48,7 @@ FLOATS, INDICES = ("<f4", "<f8"), ("<i4", "<u4", "<i8")
 Points = Annotated[np.ndarray, ArraySpec(FLOATS, (None, 3))]
 Faces = Annotated[np.ndarray, ArraySpec(INDICES, (None, 3))]
 Scalars = Annotated[np.ndarray, ArraySpec(FLOATS, (None,))]
+Refinement = Annotated[np.ndarray, ArraySpec(FLOATS, (None, 2))]
 Codes = Annotated[np.ndarray, ArraySpec(FLOATS, (None, None))]
 Code = Annotated[np.ndarray, ArraySpec(FLOATS, (1, None))]
 Matrices = Annotated[np.ndarray, ArraySpec(FLOATS, (None, 4, 4))]
@@ -96,6 +97,7 @@ class JobSettings:
     front: str = "-y"
     quality: str = "standard"
     seed: int = 0
+    refine: float = 1.0
     candidates: int = 1
 
 
@@ -120,8 +122,8 @@ class Source:
 class Shape:
     """A finished shape, or with `encode` one without vertices and faces; see `sdf_backend.engine.Shape`.
 
-    vertices : (n, 3); faces : (m, 3); observed : (n,) or None; code : (1, code_length); pose : (1, 4, 4), canonical
-    frame -> the input's frame
+    vertices : (n, 3); faces : (m, 3); code : (1, code_length); pose : (1, 4, 4), canonical frame -> the input's frame;
+    observed, deviation : (n,) or None; refinement : (k, 2) or None, what with the code makes the shape again
     """
 
     vertices: Points
@@ -129,6 +131,8 @@ class Shape:
     code: Code
     pose: Matrix
     observed: Scalars | None = None
+    refinement: Refinement | None = None
+    deviation: Scalars | None = None
     residual: float = 0.0
     explained: float = 0.0
     steps: int = 0
@@ -137,6 +141,7 @@ class Shape:
     def __post_init__(self) -> None:
         _check_faces(self.faces, self.vertices)
         _check_one_each("observed", self.observed, self.vertices)
+        _check_one_each("deviation", self.deviation, self.vertices)
 
 
 # --- to the server -----------------------------------------------------------------------------------------------
@@ -160,8 +165,8 @@ class Submit:
     complete, reconstruct : one shape a source, or `candidates` of each in turn; encode : one shape a source, with code
     and pose and without a mesh; interpolate : `count` shapes between the sources, or between `codes`; sample : `count`
     new shapes, with `codes` of one row near that code; decode : the shapes of `codes`, (n, code_length), that stand at
-    `poses`, (n, 4, 4), moved by `weights`, (n, k), where there are some; echo : the sources come back as they are, to
-    try and to measure the way to a worker.
+    `poses`, (n, 4, 4), moved by `weights`, (n, k), where there are some, or one with its `refinement`; echo : the
+    sources come back as they are, to try and to measure the way to a worker.
     """
 
     kind: ClassVar[str] = "submit"
@@ -174,6 +179,8 @@ class Submit:
     poses: Matrices | None = None
     weights: Codes | None = None
     """for decode: standard deviations along the model's main directions of variation, from `codes` or from the mean"""
+    refinement: Refinement | None = None
+    """for decode of one code: what a shape with that code was corrected by"""
     count: int = 1
     spread: float = 0.0
     """for sample near a code: how far, as a share of the spread of the training codes"""

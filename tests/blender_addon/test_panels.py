@@ -25,7 +25,15 @@ from sdf_backend.wire import messages as sent
 
 ROOT = Path(__file__).parents[2]
 NO_BACKEND = ["[Start Local Backend]", "or one that runs already:", "tcp://127.0.0.1:5577", "Key: ", "[Connect]"]
-SETTINGS = ["Model: chairs", "Quality: Standard", "Resolution: 256", "Pose: Upright", "Candidates: 1", "Seed: 0"]
+SETTINGS = [
+    "Model: chairs",
+    "Quality: Standard",
+    "Resolution: 256",
+    "Pose: Upright",
+    "Follow Input: 1",
+    "Candidates: 1",
+    "Seed: 0",
+]
 BUTTONS = ["[Complete]", "[Reconstruct]"]
 PANELS = ("SDF_PT_shapes", "SDF_PT_interpolate", "SDF_PT_sample", "SDF_PT_shape")
 DIRECTIONS = [f"Direction {number}: 0.0" for number in range(1, 6)]

@@ -34,6 +34,7 @@ Answer = Callable[[Submit], list[Any]]
 CODE = np.arange(1.0, 5.0)
 # What every code of the scripted model looks like, in its canonical frame; no two of its sides are alike.
 WEDGE = np.array([[-1, -1, -1], [1, -1, -1], [-1, 0.5, -1], [-1, -1, 2]], "<f4") / 3
+REFINEMENT = np.array([[17, 0.25], [1_000_001, -0.5]], "<f4")
 FACES = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], "<i4")
 
 
@@ -49,7 +50,8 @@ def _shapes(submit: Submit) -> Iterator[Shape]:
             faces = np.zeros((1, 3), "<i4") if source.faces is None else source.faces
             observed = np.linspace(0, 1, len(source.vertices), dtype="<f4")
             for number in range(submit.settings.candidates):
-                yield Shape(source.vertices, faces, (CODE + number)[None], np.eye(4)[None], observed)
+                code, deviation = (CODE + number)[None], observed / 4
+                yield Shape(source.vertices, faces, code, np.eye(4)[None], observed, REFINEMENT, deviation)
         case "encode":
             for number, source in enumerate(submit.sources):
                 pose = np.diag([*(np.ptp(source.vertices, axis=0).max(),) * 3, 1])

@@ -25,6 +25,8 @@ def test_a_completed_shape_stands_where_its_source_does(connected: Backend) -> N
     assert bpy.context.selected_objects == [item]
     assert bpy.context.active_object == item
     assert item.data.attributes["observed"].data[0].value == 0.0
+    # As large in the world as the backend says, whatever the object's scale, which here is 1 on the average.
+    assert item.data.attributes["deviation"].data[7].value == pytest.approx(0.25)
     assert (item["sdf_model"], item["sdf_seed"], list(item["sdf_code"])) == ("cubes", 7, [1, 2, 3, 4])
     [submit] = [request for request in connected.requests if isinstance(request, Submit)]
     assert (submit.task, submit.model, submit.settings.up, submit.settings.seed) == ("complete", "cubes", "+z", 7)
@@ -149,8 +151,8 @@ def test_nothing_of_the_connection_is_saved_in_a_file(connected: Backend, tmp_pa
     bpy.ops.wm.open_mainfile(filepath=path)
     assert bpy.context.scene.sdf.quality == "fine"
     assert sorted(bpy.context.scene.sdf.bl_rna.properties.keys()) == [
-        "arrangement", "candidates", "count", "front", "hold", "model", "name", "pose", "quality", "resolution",
-        "rna_type", "seed", "spread", "steps", "through",
+        "arrangement", "candidates", "count", "front", "hold", "model", "name", "pose", "quality", "refine",
+        "resolution", "rna_type", "seed", "spread", "steps", "through",
     ]  # fmt: skip
     assert connected.address.encode() not in (tmp_path / "scene.blend").read_bytes()
 

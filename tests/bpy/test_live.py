@@ -3,7 +3,7 @@
 import bpy
 import numpy as np
 import pytest
-from conftest import CODE, Backend, cube, exact, submissions, two_cubes, until
+from conftest import CODE, REFINEMENT, Backend, cube, exact, submissions, two_cubes, until
 from mathutils import Vector
 
 from blender_addon import live, ticking
@@ -122,6 +122,23 @@ def test_redo_gives_another_resolution_where_the_object_stands_now(
     assert [material.name for material in completed.data.materials] == ["mine"]
     assert len(completed.data.vertices) == 4
     assert observed_of(completed.data) is not None  # it is the same shape, so what was seen of it is known
+
+
+def test_what_was_seen_corrects_the_shape_anew_but_not_where_sliders_led_it(
+    completed: bpy.types.Object, connected: Backend
+) -> None:
+    bpy.ops.sdf.redo(resolution=400)
+    completed.sdf.directions[0] = 1
+    until(at_rest, ticking.work)
+    completed.sdf.directions[0] = 0
+    until(at_rest, ticking.work)
+    decodes = [one for one in connected.requests if isinstance(one, Submit) and one.task == "decode"]
+    for submit in decodes:
+        assert (submit.refinement is None) == (submit.weights is not None)
+        if submit.refinement is not None:
+            np.testing.assert_array_equal(submit.refinement, REFINEMENT)
+    assert decodes[0].refinement is not None and decodes[-1].refinement is not None
+    assert any(submit.weights is not None for submit in decodes)
 
 
 def test_the_material_shows_what_was_seen_and_goes_again(completed: bpy.types.Object) -> None:

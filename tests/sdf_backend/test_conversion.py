@@ -60,9 +60,10 @@ def test_vertices_that_cannot_be_used_are_refused_by_name() -> None:
 def test_shapes_come_back() -> None:
     pose = Similarity(2.0, Rotation.from_rotvec([0, 1, 0]).as_matrix(), np.array([1.0, 2, 3]))
     code, observed = np.arange(4, dtype=np.float32), np.array([0, 0.5, 1], dtype=np.float32)
-    shape = Shape("chairs", *TRIANGLE, code, pose, observed, 0.1, 0.9, 22, 5, {"fitting": 1.5})
+    refinement, deviation = np.array([[7, 0.01], [9, -0.02]], dtype=np.float32), observed / 10
+    shape = Shape("chairs", *TRIANGLE, code, pose, observed, refinement, deviation, 0.1, 0.9, 22, 5, {"fitting": 1.5})
     back = shape_from_wire(shape_to_wire(shape, np.dtype(np.float64)), "chairs")
-    for name in ("vertices", "faces", "code", "observed"):
+    for name in ("vertices", "faces", "code", "observed", "refinement", "deviation"):
         np.testing.assert_array_equal(getattr(back, name), getattr(shape, name))
         assert getattr(back, name).dtype == getattr(shape, name).dtype
     np.testing.assert_allclose(matrix_of(back.pose), matrix_of(pose), atol=1e-12)

@@ -11,7 +11,7 @@ import pytest
 import trimesh
 
 from sdf_backend.content_cache import ContentCache
-from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings, observed_share
+from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings
 from sdf_backend.errors import Cancelled, InputError
 from sdf_backend.extract import EmptySurfaceError
 from sdf_backend.mesh_files import Geometry
@@ -80,6 +80,76 @@ def test_a_whole_mesh_is_reconstructed_whatever_its_normals(engine: Engine) -> N
         assert closed(one) and radius(one) == pytest.approx(0.575, abs=0.015)
 
 
+def bumpy(lowest: float = -1.0) -> Source:
+    """A ball with a dent, which no decoder of balls knows."""
+    mesh = trimesh.creation.icosphere(subdivisions=5, radius=0.5)
+    dent = np.exp(-np.square(np.linalg.norm(mesh.vertices - [0, 0, 0.5], axis=1)) / (2 * 0.12**2))
+    vertices = np.array(mesh.vertices) * (1 - 0.1 * dent)[:, None]
+    if lowest > -1:
+        return Source(Geometry(vertices[vertices[:, 2] >= lowest], NO_FACES))
+    return Source(Geometry(vertices, np.array(mesh.faces)))
+
+
+def height(shape: Shape) -> float:
+    """Of the surface over the origin, where the dent is."""
+    axis = np.linalg.norm(shape.vertices[:, :2], axis=1) < 0.05
+    return float(shape.vertices[axis & (shape.vertices[:, 2] > 0), 2].mean())
+
+
+@pytest.mark.parametrize("solid", [True, False])
+def test_refinement_follows_what_no_code_explains_as_far_as_asked(engine: Engine, solid: bool) -> None:
+    heights = []
+    for refine in (0.0, 0.5, 1.0):
+        settings = replace(KNOWN, refine=refine)
+        task, source = (engine.reconstruct, bumpy()) if solid else (engine.complete, bumpy(lowest=0.0))
+        [shape] = task("spheres", [source], settings)
+        assert closed(shape)
+        heights.append(height(shape))
+        # Nothing was seen of the lower half of the cloud, so it stays as the category has it.
+        bottom = shape.vertices[shape.vertices[:, 2] < -0.2]
+        assert np.linalg.norm(bottom, axis=1).mean() == pytest.approx(0.5, abs=0.025)
+    truth = 0.45
+    assert heights[0] > heights[1] > heights[2]
+    assert abs(heights[2] - truth) < 0.3 * abs(heights[0] - truth)
+
+
+def test_a_part_that_the_category_lacks_appears_where_it_was_seen(engine: Engine) -> None:
+    rng = np.random.default_rng(0)
+    plate = np.stack([rng.uniform(-0.1, 0.1, 4_000), rng.uniform(-0.1, 0.1, 4_000), np.full(4_000, 0.8)], axis=1)
+    settings = replace(KNOWN, resolution=96)
+    both = Source(Geometry(np.concatenate([cap().geometry.vertices, plate]), NO_FACES))
+    for refine, there in ((1.0, True), (0.0, False)):
+        [shape] = engine.complete("spheres", [both], replace(settings, refine=refine))
+        assert closed(shape)
+        assert bool((shape.vertices[:, 2] > 0.75).any()) is there
+
+
+def test_deviations_are_in_the_units_of_the_input(engine: Engine) -> None:
+    settings = replace(KNOWN, pose=Freedom.ALIGNED)
+    small, large = (
+        engine.complete("spheres", [Source(Geometry(cap(0.5).geometry.vertices * unit, NO_FACES))], settings)[0]
+        for unit in (1.0, 1e3)
+    )
+    assert small.deviation is not None and large.deviation is not None and (small.deviation > 0).all()
+    assert large.deviation.mean() == pytest.approx(1e3 * small.deviation.mean(), rel=0.2)
+
+
+def test_a_refinement_of_another_kind_is_refused(engine: Engine) -> None:
+    [shape] = engine.encode("spheres", [cap()], KNOWN)
+    for wrong in (np.zeros((3, 3)), np.array([[-1.0, 0.1]]), np.array([[5e6, 0.1]]), np.array([[0, np.nan]])):
+        with pytest.raises(InputError, match="refinement"):
+            engine.decode("spheres", shape.code[None], [shape.pose], KNOWN, refinement=wrong.astype(np.float32))
+    with pytest.raises(InputError, match="one code"):
+        codes, poses = np.stack([shape.code] * 2), [shape.pose] * 2
+        engine.decode("spheres", codes, poses, KNOWN, refinement=np.zeros((0, 2), dtype=np.float32))
+
+
+@pytest.mark.parametrize("refine", [-0.1, 1.1, np.nan])
+def test_a_strength_out_of_range_is_refused(refine: float) -> None:
+    with pytest.raises(InputError, match="refinement"):
+        TaskSettings(refine=refine)
+
+
 def test_points_cannot_be_reconstructed(engine: Engine) -> None:
     with pytest.raises(InputError, match="use complete"):
         engine.reconstruct("spheres", [cap()], KNOWN)
@@ -105,7 +175,7 @@ def test_a_source_is_encoded_as_it_is_completed_or_reconstructed(engine: Engine)
         np.testing.assert_array_equal(one.pose.apply(np.eye(3)), whole.pose.apply(np.eye(3)))
         assert one.vertices.shape == one.faces.shape == (0, 3) and one.observed is None and one.evaluations == 0
         assert Phase.FITTING in one.seconds and Phase.EXTRACTING not in one.seconds
-        [decoded] = engine.decode("spheres", one.code[None], [one.pose], KNOWN)
+        [decoded] = engine.decode("spheres", one.code[None], [one.pose], KNOWN, refinement=one.refinement)
         np.testing.assert_array_equal(decoded.vertices, whole.vertices)
     assert engine.encode("spheres", [], KNOWN) == []
 
@@ -185,14 +255,6 @@ def test_counts_out_of_range_and_unknown_models_are_refused(engine: Engine) -> N
         engine.interpolate("spheres", [ball(), ball()], 1, KNOWN)
     with pytest.raises(InputError, match=r"unknown model 'boats'.*spheres"):
         engine.complete("boats", [cap()], KNOWN)
-
-
-def test_observed_shares_fall_with_distance_and_scale_with_the_object() -> None:
-    surface = np.random.default_rng(0).random((40_000, 3)) * [1, 1, 0]
-    vertices = np.array([[0.5, 0.5, height] for height in (0.0, 0.035, 0.2)])
-    for scale in (1.0, 1e3):
-        shares = observed_share(vertices * scale, surface * scale, scale)
-        assert shares[0] == 1 and 0.3 < shares[1] < 0.7 and shares[2] == 0
 
 
 def test_models_say_what_they_are(engine: Engine) -> None:
@@ -285,7 +347,7 @@ def test_a_coarse_mesh_is_shown_while_the_fit_runs(engine: Engine) -> None:
 
 
 def test_codes_that_were_found_can_be_decoded_and_walked_between(engine: Engine) -> None:
-    shapes = engine.complete("spheres", [cap(0.45), cap(0.55)], KNOWN)
+    shapes = engine.complete("spheres", [cap(0.45), cap(0.55)], replace(KNOWN, refine=0.0))
     codes, poses = np.stack([shape.code for shape in shapes]), [shape.pose for shape in shapes]
     for decoded, shape in zip(engine.decode("spheres", codes, poses, KNOWN), shapes, strict=True):
         np.testing.assert_array_equal(decoded.vertices, shape.vertices)

@@ -17,6 +17,7 @@ from sdf_backend.fit import (
     fit_codes,
     fit_codes_with_adam,
     residuals,
+    surface_deviation,
 )
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations, observe_points, observe_samples
@@ -213,3 +214,13 @@ def test_what_was_seen_well_deviates_little_and_what_was_not_as_the_training_cod
     assert max(abs(radius - 0.5) for radius in radii) < 0.02
     spread = [radius_of(spheres, strong.code + strong.deviations @ one) for one in noise]
     assert np.std(spread) > 5 * np.std(radii)
+
+
+def test_the_surface_deviates_as_codes_drawn_from_the_deviations_do(spheres: Model) -> None:
+    root = 0.3 * torch.linalg.cholesky(spheres.covariance)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(200, len(spheres.mean), generator=generator)
+    radii = [radius_of(spheres, spheres.mean + root @ one) for one in noise]
+    place = torch.tensor([[0.6, 0.48, 0.64]]) * radius_of(spheres, spheres.mean)
+    found = float(surface_deviation(spheres, spheres.mean, root, place)[0])
+    assert found == pytest.approx(float(np.std(radii)), rel=0.3)
