@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.shared import DatasetOption, ModelOption, load, show, test_observations
-from sdf_backend.engine import Quality, solid_settings
+from sdf_backend.answers import Quality, solid_settings
 from sdf_backend.fit import AdamSettings, Fit, fit_codes, fit_codes_with_adam
 
 # A start has failed where the fit explains the shape this much worse than Adam's does.

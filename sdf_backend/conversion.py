@@ -77,6 +77,7 @@ def shape_to_wire(shape: Shape, dtype: np.dtype) -> wire.Shape:
         shape.deviation,
         float(shape.residual),
         float(shape.explained),
+        float(shape.confidence),
         shape.steps,
         {str(phase): seconds for phase, seconds in shape.seconds.items()},
     )
@@ -95,6 +96,7 @@ def shape_from_wire(shape: wire.Shape, model: str) -> Shape:
         shape.deviation,
         shape.residual,
         shape.explained,
+        shape.confidence,
         shape.steps,
         seconds=shape.seconds,
     )

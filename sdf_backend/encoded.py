@@ -1,6 +1,7 @@
 """What a fit found of a source, and how it is kept by the content of all that it depends on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +19,8 @@ class Encoded:
     deviations : (code_length, code_length) float32, how codes about as likely deviate; see `fit.Fit`
     surface : (m, 3) float64, the points of the source that were observed
     refinement : (k, 2) float32, what is left over of the observations; see `refine.refine`
+    confidence : 0 where another answer, of `rivals`, is as good, to 1 where there is no other
+    rivals : what was found elsewhere that is nearly as good, best first
     """
 
     code: np.ndarray
@@ -28,6 +31,8 @@ class Encoded:
     steps: int
     surface: np.ndarray
     refinement: np.ndarray
+    confidence: float = 1.0
+    rivals: tuple["Encoded", ...] = ()
 
     @classmethod
     def of(cls, fit: Fit, seen: Observations, refinement: np.ndarray) -> "Encoded":
@@ -42,24 +47,39 @@ def recall(cache: ContentCache | None, key: str) -> Encoded | None:
     arrays = cache.get(key) if cache else None
     if arrays is None:
         return None
-    scale, residual, explained, steps = arrays["numbers"].tolist()
-    pose = Similarity(scale, arrays["rotation"], arrays["translation"])
-    code, deviations, surface, refinement = (arrays[name] for name in ("code", "deviations", "surface", "refinement"))
-    return Encoded(code, deviations, pose, residual, explained, int(steps), surface, refinement)
+    best, *rivals = (_restored(arrays, f"{number}.") for number in range(int(arrays["count"][0])))
+    return replace(best, rivals=tuple(rivals))
 
 
 def remember(cache: ContentCache | None, key: str, encoded: Encoded) -> None:
     """Keep it under `key`, where there is a cache."""
     if cache is None:
         return
-    numbers = [encoded.pose.scale, encoded.residual, encoded.explained, encoded.steps]
-    arrays = {
-        "code": encoded.code,
-        "deviations": encoded.deviations,
-        "rotation": encoded.pose.rotation,
-        "translation": encoded.pose.translation,
-        "numbers": np.array(numbers, dtype=np.float64),
-        "surface": encoded.surface,
-        "refinement": encoded.refinement,
-    }
+    everything = [encoded, *encoded.rivals]
+    arrays = {"count": np.array([len(everything)])}
+    for number, one in enumerate(everything):
+        arrays |= _arrays(one, f"{number}.")
     cache.put(key, arrays)
+
+
+def _arrays(one: Encoded, prefix: str) -> dict[str, np.ndarray]:
+    numbers = [one.pose.scale, one.residual, one.explained, one.steps, one.confidence]
+    arrays = {
+        "code": one.code,
+        "deviations": one.deviations,
+        "rotation": one.pose.rotation,
+        "translation": one.pose.translation,
+        "numbers": np.array(numbers, dtype=np.float64),
+        "surface": one.surface,
+        "refinement": one.refinement,
+    }
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def _restored(arrays: Mapping[str, np.ndarray], prefix: str) -> Encoded:
+    scale, residual, explained, steps, confidence = arrays[f"{prefix}numbers"].tolist()
+    pose = Similarity(scale, arrays[f"{prefix}rotation"], arrays[f"{prefix}translation"])
+    code, deviations, surface, refinement = (
+        arrays[prefix + name] for name in ("code", "deviations", "surface", "refinement")
+    )
+    return Encoded(code, deviations, pose, residual, explained, int(steps), surface, refinement, confidence)

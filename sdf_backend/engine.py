@@ -10,26 +10,25 @@ Every task takes a batch and a `progress` callback, which hears of every step an
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from sdf_backend.answers import Quality, Question, explain
 from sdf_backend.content_cache import ContentCache, content_key
 from sdf_backend.devices import choose_device
 from sdf_backend.encoded import Encoded, recall, remember
 from sdf_backend.errors import InputError
 from sdf_backend.extract import EmptySurfaceError, Extraction, ExtractSettings, extract_surface
-from sdf_backend.fit import FitSettings, Stage, StageWatch, assess_surface, fit_codes, surface_deviation
+from sdf_backend.fit import StageWatch, assess_surface, surface_deviation
 from sdf_backend.model_store import Model, ModelCard, ModelStore, load_model, read_card
-from sdf_backend.observations import Observations, observe_surface_points, with_empty_space
-from sdf_backend.pose import Freedom, Similarity, axis_rotation
-from sdf_backend.pose_search import PoseSearchSettings, search_poses
+from sdf_backend.observations import Observations, observe_surface_points
+from sdf_backend.phases import Clock, Phase, Progress, part, parts, silent
+from sdf_backend.pose import Freedom, Similarity, axis_rotation, axis_vector
 from sdf_backend.refine import changed_places, check_refinement, corrected, refine
 from sdf_backend.sources import Observe, Source, observe_any, observe_solid, observe_surface, observed_share
 
@@ -43,59 +42,8 @@ NEARER = (1.0, 0.5, 0.25)
 PREVIEW_RESOLUTION = 48
 
 
-class Phase(StrEnum):
-    """What a task is doing."""
-
-    LOADING = "loading"
-    OBSERVING = "observing"
-    POSING = "posing"
-    FITTING = "fitting"
-    REFINING = "refining"
-    EXTRACTING = "extracting"
-
-
-Progress = Callable[[Phase, float], None]
-
-
 # Hears of a coarse mesh of one source: its number, vertices (n, 3) in the input's frame, and faces (m, 3).
 Preview = Callable[[int, np.ndarray, np.ndarray], None]
-
-
-def _silent(phase: Phase, fraction: float) -> None:
-    """Progress that nobody watches."""
-
-
-class Quality(StrEnum):
-    """How long a fit may take: `benchmarks/fit` says what each costs and gives."""
-
-    PREVIEW = "preview"
-    STANDARD = "standard"
-    FINE = "fine"
-
-
-# Chosen by comparison on 16 training families that a decoder was trained without; see training/tuning_families.txt.
-# Signed distances leave little open, so the prior hardly speaks in the end.
-SOLID_STAGES = {
-    Quality.PREVIEW: (Stage(8, 2_000, 1e-3), Stage(3, 4_000, 1e-5), Stage(4, 6_000, 1e-6, True)),
-    Quality.STANDARD: (Stage(10, 4_000, 1e-3), Stage(8, 8_000, 1e-5), Stage(8, 24_000, 1e-6, True)),
-    Quality.FINE: (Stage(10, 4_000, 1e-3), Stage(10, 16_000, 1e-5), Stage(8, 40_000, 1e-6, True)),
-}
-# Of part of a surface, what was not seen is left to the prior.
-SURFACE_STAGES = {
-    Quality.PREVIEW: (Stage(10, 2_000, 1e-4), Stage(6, 5_000, 1e-5)),
-    Quality.STANDARD: (Stage(10, 4_000, 1e-4), Stage(8, 8_000, 3e-5), Stage(4, 16_000, 1e-5)),
-    Quality.FINE: (Stage(10, 4_000, 1e-4), Stage(10, 16_000, 3e-5), Stage(8, 40_000, 1e-5)),
-}
-
-
-def solid_settings(quality: Quality, seed: int, dtype: torch.dtype = torch.bfloat16) -> FitSettings:
-    """How a code is fitted to signed distances."""
-    return FitSettings(SOLID_STAGES[quality], seed=seed, dtype=dtype)
-
-
-def surface_settings(quality: Quality, seed: int, dtype: torch.dtype = torch.bfloat16) -> FitSettings:
-    """How a code is fitted to part of a surface."""
-    return FitSettings(SURFACE_STAGES[quality], seed=seed, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -142,6 +90,7 @@ class Shape:
     deviation : (n,) float32, the standard deviation of each vertex along the normal, in the input's units, as far as
     the code is uncertain; None where nothing was fitted
     residual : mean absolute residual of the fit, canonical units; explained : share of the input within 0.02 of it
+    confidence : 1 where nothing else explains the input as well, to 0 where something that stands elsewhere does
     seconds : time of each phase
     """
 
@@ -155,6 +104,7 @@ class Shape:
     deviation: np.ndarray | None = None
     residual: float = 0.0
     explained: float = 0.0
+    confidence: float = 1.0
     steps: int = 0
     evaluations: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -187,7 +137,7 @@ class Engine:
         """Names of the models in memory, the least recently used first."""
         return [loaded.model.card.name for loaded in self._models.values()]
 
-    def model(self, name: str, progress: Progress = _silent) -> Model:
+    def model(self, name: str, progress: Progress = silent) -> Model:
         """A model by name, loaded once; raises `InputError` that lists the known ones."""
         return self._loaded(name, progress).model
 
@@ -196,7 +146,7 @@ class Engine:
         model: str,
         sources: Sequence[Source],
         settings: TaskSettings = TaskSettings(),
-        progress: Progress = _silent,
+        progress: Progress = silent,
         preview: Preview | None = None,
     ) -> list[Shape]:
         """Complete partial meshes or point clouds: whole, closed meshes in their own frames.
@@ -211,7 +161,7 @@ class Engine:
         model: str,
         sources: Sequence[Source],
         settings: TaskSettings = TaskSettings(),
-        progress: Progress = _silent,
+        progress: Progress = silent,
         preview: Preview | None = None,
     ) -> list[Shape]:
         """Explain whole meshes, inside and outside, by the model.
@@ -225,7 +175,7 @@ class Engine:
         model: str,
         sources: Sequence[Source],
         settings: TaskSettings = TaskSettings(),
-        progress: Progress = _silent,
+        progress: Progress = silent,
     ) -> list[Shape]:
         """The fit alone: code and pose of each source, without a mesh; `decode` makes that afterwards.
 
@@ -234,7 +184,7 @@ class Engine:
         """
         if not sources:
             return []
-        clock = _Clock()
+        clock = Clock()
         encoded = self._encode(model, sources, settings, observe_any, progress, None, clock)
         name, shared = self.model(model).card.name, clock.shared(len(sources))
         return [_without_mesh(name, one, settings, shared) for one in encoded]
@@ -245,7 +195,7 @@ class Engine:
         sources: Sequence[Source],
         steps: int,
         settings: TaskSettings = TaskSettings(),
-        progress: Progress = _silent,
+        progress: Progress = silent,
     ) -> list[Shape]:
         """Shapes on the straight lines between the codes of two or more inputs, the ends included; poses go along.
 
@@ -263,7 +213,7 @@ class Engine:
         poses: Sequence[Similarity],
         steps: int,
         settings: TaskSettings = TaskSettings(),
-        progress: Progress = _silent,
+        progress: Progress = silent,
     ) -> list[Shape]:
         """Shapes on the straight lines between codes, (k, code_length), that stand at k poses; see `interpolate`."""
         _check_steps(len(codes), steps)
@@ -279,7 +229,7 @@ class Engine:
         model: str,
         count: int,
         settings: TaskSettings = TaskSettings(),
-        progress: Progress = _silent,
+        progress: Progress = silent,
         pose: Similarity | None = None,
     ) -> list[Shape]:
         """New shapes, in the canonical frame or at `pose`, from the normal distribution of the training codes.
@@ -298,7 +248,7 @@ class Engine:
         count: int,
         spread: float,
         settings: TaskSettings = TaskSettings(),
-        progress: Progress = _silent,
+        progress: Progress = silent,
     ) -> list[Shape]:
         """New shapes near the code, (code_length,), that stand at `pose`.
 
@@ -313,7 +263,7 @@ class Engine:
         return self.decode(model, _array(codes), [pose] * count, settings, progress)
 
     def moved_codes(
-        self, model: str, weights: np.ndarray, codes: np.ndarray | None = None, progress: Progress = _silent
+        self, model: str, weights: np.ndarray, codes: np.ndarray | None = None, progress: Progress = silent
     ) -> np.ndarray:
         """Codes, (n, code_length) float32, after moves along the model's main directions of variation.
 
@@ -336,7 +286,7 @@ class Engine:
         codes: np.ndarray,
         poses: Sequence[Similarity],
         settings: TaskSettings = TaskSettings(),
-        progress: Progress = _silent,
+        progress: Progress = silent,
         refinement: np.ndarray | None = None,
     ) -> list[Shape]:
         """The shapes of codes, (k, code_length), that stand at k poses; one code may have its refinement with it."""
@@ -345,7 +295,7 @@ class Engine:
         if refinement is not None and len(codes) != 1:
             raise InputError(f"a refinement belongs to one code; {len(codes)} were given")
         return [
-            self.shape_of(model, code, pose, settings, _slice(progress, index, len(codes)), refinement)
+            self.shape_of(model, code, pose, settings, part(progress, index, len(codes)), refinement)
             for index, (code, pose) in enumerate(zip(codes, poses, strict=True))
         ]
 
@@ -355,14 +305,14 @@ class Engine:
         code: np.ndarray,
         pose: Similarity,
         settings: TaskSettings = TaskSettings(),
-        progress: Progress = _silent,
+        progress: Progress = silent,
         refinement: np.ndarray | None = None,
     ) -> Shape:
         """The shape of a code, (code_length,), that stands at `pose`, corrected by a refinement, (m, 2), of its fit."""
         if refinement is not None:
             check_refinement(refinement)
         loaded = self._loaded(model, progress)
-        clock = _Clock()
+        clock = Clock()
         latent = _latents(loaded.model, np.asarray(code)[None])
         mesh = self._mesh_of(
             loaded, latent, settings.resolution, lambda share: progress(Phase.EXTRACTING, share), refinement
@@ -390,14 +340,14 @@ class Engine:
     ) -> list[Shape]:
         if not sources:
             return []
-        clock = _Clock()
+        clock = Clock()
         encoded = self._encode(model, sources, settings, observe, progress, preview, clock)
         everything = [other for one in encoded for other in self._candidates(model, one, settings)]
         shared = clock.shared(len(everything))
         shapes = []
-        for number, (one, part) in enumerate(zip(everything, _slices(progress, len(everything)), strict=True)):
+        for number, (one, share) in enumerate(zip(everything, parts(progress, len(everything)), strict=True)):
             best = everything[number - number % settings.candidates]
-            shape, found = self._nearest_shape(model, one, best, settings, part)
+            shape, found = self._nearest_shape(model, one, best, settings, share)
             shapes.append(self._described(shape, found, shared))
         return shapes
 
@@ -428,6 +378,7 @@ class Engine:
             deviation=_array(surface_deviation(model, code, deviations, canonical) * scale),
             residual=encoded.residual,
             explained=encoded.explained,
+            confidence=encoded.confidence,
             steps=encoded.steps,
             seconds=shared | shape.seconds,
         )
@@ -440,11 +391,12 @@ class Engine:
         return replace(best, code=code, residual=found[0], explained=found[1], refinement=refinement)
 
     def _candidates(self, model: str, best: Encoded, settings: TaskSettings) -> list[Encoded]:
-        """The fit, and other codes drawn from the posterior about it; the pose is that of the fit."""
+        """The fit, its rivals that stand elsewhere, and codes drawn from the posterior about it, where it stands."""
+        found = [best, *best.rivals][: settings.candidates]
         generator = torch.Generator().manual_seed(settings.seed)
-        noise = torch.randn(settings.candidates - 1, len(best.code), generator=generator).numpy()
+        noise = torch.randn(settings.candidates - len(found), len(best.code), generator=generator).numpy()
         codes = best.code + noise @ best.deviations.T
-        return [best, *(self._moved_to(model, best, code) for code in codes)]
+        return [*found, *(self._moved_to(model, best, code) for code in codes)]
 
     def _encode(
         self,
@@ -454,7 +406,7 @@ class Engine:
         observe: Observe,
         progress: Progress,
         preview: Preview | None,
-        clock: "_Clock",
+        clock: Clock,
     ) -> list[Encoded]:
         """Fit all sources that the cache does not know: solids as one batch, surfaces as another."""
         loaded = self._loaded(name, progress)
@@ -465,47 +417,14 @@ class Engine:
             observed = _observe_all([sources[index] for index in missing], settings, observe, progress)
             clock.lap(Phase.OBSERVING)
             alike = _alike(missing, observed)
-            for (numbers, batch), part in zip(alike, _slices(progress, len(alike)), strict=True):
+            question = _question(loaded.model, settings)
+            for (numbers, batch), share in zip(alike, parts(progress, len(alike)), strict=True):
                 coarse = None if preview is None else self._coarse_preview(loaded, numbers, preview)
-                fits = self._fit(loaded.model, batch, settings, part, coarse, clock)
+                fits = explain(loaded.model, batch, question, share, clock, coarse)
                 for index, one in zip(numbers, fits, strict=True):
                     remember(self.cache, keys[index], one)
                     found[index] = one
         return [one for one in found if one is not None]
-
-    def _fit(
-        self,
-        model: Model,
-        observed: list[Observations],
-        settings: TaskSettings,
-        progress: Progress,
-        coarse: StageWatch | None,
-        clock: "_Clock",
-    ) -> list[Encoded]:
-        """Codes and poses of a batch, all solids or all surfaces; unknown poses are searched for one by one first."""
-        choose = solid_settings if observed[0].solid else surface_settings
-        fitting = choose(settings.quality, settings.seed)
-        poses = [Similarity.identity()] * len(observed)
-        if settings.pose is not Freedom.NONE:
-            turn = axis_rotation(settings.up, settings.front, model.card.front)
-            search = PoseSearchSettings(seed=settings.seed)
-            poses = [
-                search_poses(model, seen, settings.pose, turn, search, _phase(part, Phase.POSING))[0]
-                for seen, part in zip(observed, _slices(progress, len(observed)), strict=True)
-            ]
-            clock.lap(Phase.POSING)
-        observed = [
-            seen if seen.solid else with_empty_space(seen, pose, model.decoder.settings.mirror_axis, settings.seed)
-            for seen, pose in zip(observed, poses, strict=True)
-        ]
-        fits = fit_codes(model, observed, fitting, poses, settings.pose, _phase(progress, Phase.FITTING), coarse)
-        clock.lap(Phase.FITTING)
-        found = []
-        for fit, seen in zip(fits, observed, strict=True):
-            progress(Phase.REFINING, len(found) / len(fits))
-            found.append(Encoded.of(fit, seen, refine(model, fit.code, seen, fit.pose)))
-        clock.lap(Phase.REFINING)
-        return found
 
     def _coarse_preview(self, loaded: "_Loaded", numbers: list[int], preview: Preview) -> StageWatch:
         """What to do after the first stage of a fit: show what there is so far of the sources `numbers`."""
@@ -569,7 +488,7 @@ class Engine:
             return ""
         geometry = source.geometry
         return content_key(
-            "fit with refinement",
+            "answers",
             loaded.digest,
             str(self.device.type),
             observe.__name__,
@@ -590,23 +509,6 @@ class _Loaded:
     written: int
 
 
-class _Clock:
-    """Seconds of each phase."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, phase: Phase) -> None:
-        now = time.perf_counter()
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
-        self._last = now
-
-    def shared(self, count: int) -> dict[str, float]:
-        """Seconds of each phase for one of `count` sources that were done together."""
-        return {phase: seconds / count for phase, seconds in self.seconds.items()}
-
-
 def _refinement(encoded: Encoded, settings: TaskSettings) -> np.ndarray | None:
     """The corrections of a fit, as strong as the settings say."""
     return encoded.refinement * np.array([1, settings.refine], dtype=np.float32) if settings.refine else None
@@ -623,6 +525,7 @@ def _without_mesh(model: str, encoded: Encoded, settings: TaskSettings, shared: 
         refinement=_refinement(encoded, settings),
         residual=encoded.residual,
         explained=encoded.explained,
+        confidence=encoded.confidence,
         steps=encoded.steps,
         seconds=shared,
     )
@@ -666,8 +569,21 @@ def _observe_all(
     observed = []
     for index, source in enumerate(sources):
         progress(Phase.OBSERVING, index / len(sources))
-        observed.append(observe(source, settings.seed))
+        observed.append(observe(source, settings.seed, _up(settings)))
     return observed
+
+
+def _up(settings: TaskSettings) -> np.ndarray | None:
+    """The inputs' axis that points up, (3,), where it is known; canonical frames are y up."""
+    if settings.pose is Freedom.FREE:
+        return None
+    return axis_vector("+y" if settings.pose is Freedom.NONE else settings.up)
+
+
+def _question(model: Model, settings: TaskSettings) -> Question:
+    known = settings.pose is Freedom.NONE
+    axes = np.eye(3) if known else axis_rotation(settings.up, settings.front, model.card.front)
+    return Question(settings.pose, axes, settings.quality, settings.seed)
 
 
 def _alike(numbers: Sequence[int], observed: Sequence[Observations]) -> list[tuple[list[int], list[Observations]]]:
@@ -678,19 +594,6 @@ def _alike(numbers: Sequence[int], observed: Sequence[Observations]) -> list[tup
     pairs = list(zip(numbers, observed, strict=True))
     groups = [[pair for pair in pairs if pair[1].solid is solid] for solid in (True, False)]
     return [([number for number, _ in group], [seen for _, seen in group]) for group in groups if group]
-
-
-def _slice(progress: Progress, index: int, count: int) -> Progress:
-    """The progress of one of `count` equal parts."""
-    return lambda phase, fraction: progress(phase, (index + fraction) / count)
-
-
-def _slices(progress: Progress, count: int) -> list[Progress]:
-    return [_slice(progress, index, count) for index in range(count)]
-
-
-def _phase(progress: Progress, phase: Phase) -> Callable[[float], None]:
-    return lambda fraction: progress(phase, fraction)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -62,10 +62,13 @@ class FitSettings:
     """residuals below this are weighted as in least squares, canonical units"""
     damping: float = 1.0
     """first Levenberg-Marquardt damping, as a share of the diagonal; smaller ones leap to codes unlike any shape"""
-    scale_sigma: float = 0.12
+    scale_sigma: float = 0.08
     """standard deviation of the log of the scale about its first estimate, where the scale is solved for"""
-    shift_sigma: float = 0.25
+    shift_sigma: float = 0.1
     """standard deviation of the position about its first estimate, canonical units"""
+    pose_prior: float = 2e-3
+    """weight of the pose's squared deviations from its first estimate, in standard deviations; the same in all stages,
+    since what is seen of an object's part says less of its size than of its shape"""
     dtype: torch.dtype = torch.bfloat16
     """precision of the decoder's matrix products"""
     seed: int = 0
@@ -150,6 +153,7 @@ def fit_codes(
     freedom: Freedom = Freedom.NONE,
     progress: Progress = _silent,
     staged: StageWatch | None = None,
+    expected: list[Similarity] | None = None,
 ) -> list[Fit]:
     """Fit one code, and the pose as far as `freedom` says, to each element of `observations`.
 
@@ -159,6 +163,8 @@ def fit_codes(
     poses : first estimate of canonical -> observed frame, one a fit; identity where None
     progress : called at every step with the share done; may raise to cancel
     staged : called at the end of every stage with what there is so far
+    expected : where each pose's prior has its middle; the first estimates where None. A fit that goes on with what
+        another has found should not take that for what was expected, or the scale drifts a little with each.
 
     Raises
     ------
@@ -166,7 +172,8 @@ def fit_codes(
     """
     start = time.perf_counter()
     poses = poses or [Similarity.identity()] * len(observations)
-    solver = _Solver(model, _batched(observations, poses, model.device), settings, freedom)
+    found = [middle.inverse().compose(pose) for middle, pose in zip(expected or poses, poses, strict=True)]
+    solver = _Solver(model, _batched(observations, poses, model.device), settings, freedom, found)
     total, done = sum(stage.steps for stage in settings.stages), 0
     with torch.inference_mode():
         for number, stage in enumerate(settings.stages):
@@ -194,7 +201,15 @@ def fit_codes(
 class _Solver:
     """Levenberg-Marquardt over whitened codes u and pose changes p, a row a fit."""
 
-    def __init__(self, model: Model, everything: _Batch, settings: FitSettings, freedom: Freedom) -> None:
+    def __init__(
+        self,
+        model: Model,
+        everything: _Batch,
+        settings: FitSettings,
+        freedom: Freedom,
+        moved: list[Similarity] | None = None,
+    ) -> None:
+        """`moved` : how far each first pose is from what was expected already."""
         self.settings, self.freedom, self.all = settings, freedom, everything
         self.clamp = model.card.clamp
         # z = mean + L u is folded into the decoder, so that its derivative by u costs nothing extra.
@@ -204,6 +219,7 @@ class _Solver:
         count, length = len(everything.points), len(self.mean)
         self.u = torch.zeros(count, length, device=model.device)
         self.moves = [Similarity.identity()] * count
+        self.moved = torch.stack([_deviation(one) for one in moved or self.moves]).to(model.device)
         self.damping = torch.full((count,), settings.damping, device=model.device)
         self.free = freedom.columns().to(model.device)
         sigma = torch.tensor(
@@ -306,14 +322,20 @@ class _Solver:
         offsets = u
         weights = torch.full((length,), prior, device=u.device)
         if self.free.any():
-            away = torch.from_numpy(np.stack([move.parameters() for move in moves])).float().to(u.device)[:, self.free]
-            offsets = torch.cat([u, away], 1)
-            weights = torch.cat([weights, prior * self.pose_prior])
+            away = self.moved + torch.from_numpy(np.stack([move.parameters() for move in moves])).float().to(u.device)
+            offsets = torch.cat([u, away[:, self.free]], 1)
+            weights = torch.cat([weights, self.settings.pose_prior * self.pose_prior])
         return (
             gradient / count + weights * offsets,
             normal / count[..., None] + torch.diag(weights),
             cost / count[:, 0] + 0.5 * (weights * offsets.square()).sum(1),
         )
+
+
+def _deviation(moved: Similarity) -> Tensor:
+    """Log of the scale and shift, in the axes of the moved, of a similarity, (7,); turns are not held to anything."""
+    shift = moved.rotation.T @ moved.translation / moved.scale
+    return torch.tensor([np.log(moved.scale), *shift, 0.0, 0.0, 0.0], dtype=torch.float32)
 
 
 # Rows of the decoder evaluated at once, over all fits: their activations stay in the processor's cache.

@@ -6,13 +6,14 @@ beyond the clamp, however far. One rule then serves all of
 them: the residual is how far the decoder's value lies outside of the interval.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.spatial import KDTree
 
 from sdf_backend.errors import InputError
 from sdf_backend.mesh_files import MINIMUM_POINTS, check_vertices
+from sdf_backend.outliers import floor_points
 from sdf_backend.pose import Similarity
 from sdf_backend.signed_distance import (
     Signs,
@@ -39,6 +40,7 @@ class Observations:
     surface : (m, 3) float64, points that lie on the surface
     solid : the distances are known on both sides of all of the surface
     guessed : how many of the points, the last ones, are guesses, by which a fit is not judged
+    suspects : (k, 3) float64, points that were seen and may belong to a floor; not among the others
     """
 
     points: np.ndarray
@@ -47,17 +49,26 @@ class Observations:
     surface: np.ndarray
     solid: bool = False
     guessed: int = 0
+    suspects: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+
+    def trusting(self) -> "Observations":
+        """The same, with the suspects as points on the surface."""
+        zero, known = np.zeros(len(self.suspects)), len(self.points) - self.guessed
+        return replace(
+            self,
+            points=np.insert(self.points, known, self.suspects, axis=0),
+            low=np.insert(self.low, known, zero),
+            high=np.insert(self.high, known, zero),
+            surface=np.concatenate([self.surface, self.suspects]),
+            suspects=self.suspects[:0],
+        )
 
     def transformed(self, scale: float, rotation: np.ndarray, translation: np.ndarray) -> "Observations":
         """The same under x -> scale * rotation @ x + translation; distances scale along."""
-        return Observations(
-            scale * self.points @ rotation.T + translation,
-            self.low * scale,
-            self.high * scale,
-            scale * self.surface @ rotation.T + translation,
-            self.solid,
-            self.guessed,
+        points, surface, suspects = (
+            scale * places @ rotation.T + translation for places in (self.points, self.surface, self.suspects)
         )
+        return Observations(points, self.low * scale, self.high * scale, surface, self.solid, self.guessed, suspects)
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,7 @@ def observe_points(
     sensor: np.ndarray | None = None,
     settings: ObservationSettings = ObservationSettings(),
     seed: int = 0,
+    up: np.ndarray | None = None,
 ) -> Observations:
     """Observe part of a surface.
 
@@ -106,11 +118,14 @@ def observe_points(
         section 4.3)
     sensor : (3,), from where the points were seen; the space between is not inside
     seed : the same seed keeps the same points
+    up : (3,), unit vector, where it is known; what may be a floor under the object is then held apart
     """
     check_cloud(points)
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(points))[: settings.surface_points]
     surface = np.asarray(points, dtype=np.float64)[chosen]
+    floor = np.zeros(len(surface), dtype=bool) if up is None else floor_points(surface, up)
+    suspects, surface, chosen = surface[floor], surface[~floor], chosen[~floor]
     extent = float(np.ptp(surface, axis=0).max())
     parts = [(surface, np.zeros(len(surface)), np.zeros(len(surface)))]
     if normals is not None:
@@ -118,7 +133,7 @@ def observe_points(
     if sensor is not None:
         parts.append(_free_space(surface, np.asarray(sensor, dtype=np.float64), extent, settings.free_points, rng))
     placed, low, high = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Observations(placed, low, high, surface)
+    return Observations(placed, low, high, surface, suspects=suspects)
 
 
 def observe_whole_mesh(

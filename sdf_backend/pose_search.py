@@ -1,38 +1,86 @@
-"""Where an input stands: many starts in one batch, fitted coarsely with their codes, ranked, best first.
+"""Where an input stands: many starts in one batch, fitted coarsely with their codes, ranked from both sides.
 
-What makes it work (measured): residuals in the input's units, so that a small model cannot buy a small residual; a real
-prior on the scale; starts that face front and back both.
+What makes it work (measured): residuals in the input's units, so that a small model cannot buy a small residual; a
+first estimate of the scale from how far what was seen reaches, and a real prior about it; starts that face front and
+back both. The few best answers that differ are fitted once more and ranked by how well they explain the input, and by
+how much surface they show where the input has none.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from sdf_backend.errors import InputError
-from sdf_backend.extract import ExtractSettings, extract_surface
-from sdf_backend.fit import FitSettings, Stage, fit_codes
+from sdf_backend.extract import EmptySurfaceError, ExtractSettings, extract_surface
+from sdf_backend.fit import FitSettings, Stage, assess_surface, fit_codes
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations
 from sdf_backend.pose import Freedom, Similarity, axis_vector
 
+GLANCE, COARSE, CLOSER = Stage(6, 400, 1e-4), Stage(14, 1_000, 1e-4), Stage(6, 3_000, 1e-4)
+
 
 @dataclass(frozen=True)
 class PoseSearchSettings:
-    """How a pose is searched for."""
+    """How a pose is searched for; chosen on the 16 tuning families, see training/tuning_families.txt."""
 
     turns: int = 12
     """starts about the up axis, where the turn about it is not known"""
-    tilts: int = 60
+    tilts: int = 120
     """starts over all rotations, where nothing is known"""
-    points: int = 1_000
-    """observations of a coarse fit"""
-    steps: int = 14
-    """Levenberg-Marquardt steps of a coarse fit"""
+    glance: Stage = GLANCE
+    """what all of so many starts get, to find the `turns` best"""
+    coarse: Stage = COARSE
+    """what each start gets"""
+    closer: Stage = CLOSER
+    """what the best few that differ get"""
+    rivals: int = 3
+    """the best few"""
+    looked_at: int = 6
+    """of how many of the best it is looked whether they differ"""
     seed: int = 0
     """which observations are drawn"""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """An answer: where the model would stand, canonical -> observed frame, and how much speaks against it.
+
+    score : canonical units, smaller is better: the mean distance of the input from the model, and a share of that of
+    the model from the input
+    """
+
+    pose: Similarity
+    score: float
+    expected: Similarity
+    """what the scale and the middle of the input had led to expect, about which a fit has its prior"""
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A pose on its way, what it was expected to be, and the code that goes with it."""
+
+    pose: Similarity
+    expected: Similarity
+    code: torch.Tensor
+
+
+# The radius of the whole, of that of what was seen; measured on scans from one side.
+UNSEEN_SHARE = 1.02
+# Left out at either end where an extent is measured, percent: a few points that do not belong to the object.
+STRAY_PERCENT = 0.05
+# Training shapes that say how far a model's shapes reach.
+MEASURED = 8
+_RADII: WeakKeyDictionary[Model, float] = WeakKeyDictionary()
+# Cells an axis of the meshes that are compared; how far apart two answers are that differ, canonical units.
+CELLS, APART = 32, 0.04
+# How much the model's surface where nothing was seen counts, next to the input's distance; and up to which distance.
+UNSEEN_WEIGHT, FARTHEST = 0.02, 0.2
 
 
 def search_poses(
@@ -42,47 +90,70 @@ def search_poses(
     axes: np.ndarray,
     settings: PoseSearchSettings = PoseSearchSettings(),
     progress: Callable[[float], None] = lambda fraction: None,
-) -> list[Similarity]:
-    """Poses, canonical -> observed frame, best first.
+) -> list[Placement]:
+    """Placements that differ, best first, at most `settings.rivals`.
 
     `axes`, (3, 3), turns the input's up (and front, where that is given) to the canonical ones. Raises `InputError`
     where the pose is known, since then there is nothing to search.
     """
     if freedom is Freedom.NONE:
         raise InputError("the pose is known; there is nothing to search for")
-    low, high = mean_extent(model)
-    starts = [_first_estimate(observed, (turn @ axes).T, low, high) for turn in _turns(freedom, settings)]
-    fits = fit_codes(
-        model,
-        [observed] * len(starts),
-        FitSettings((Stage(settings.steps, settings.points, 1e-4),), seed=settings.seed),
-        starts,
-        freedom,
-        progress,
-    )
-    # Costs are in units of each start's own scale; all starts of a search see the same object.
-    ranked = sorted(range(len(fits)), key=lambda index: fits[index].cost * starts[index].scale)
-    return [fits[index].pose for index in ranked]
+    radius = model_radius(model)
+    estimates = [_first_estimate(observed, (turn @ axes).T, radius) for turn in _turns(freedom, settings)]
+    starts = [_Start(estimate, estimate, model.mean) for estimate in estimates]
+
+    def fitted(starts: list[_Start], stage: Stage, done: float, share: float) -> list[_Start]:
+        fits = fit_codes(
+            model,
+            [observed] * len(starts),
+            FitSettings((stage,), seed=settings.seed),
+            [start.pose for start in starts],
+            freedom,
+            lambda part: progress(done + share * part),
+            expected=[start.expected for start in starts],
+        )
+        # Costs are in units of each start's own scale; all starts of a search see the same object.
+        order = np.argsort(
+            [fit.cost * start.pose.scale for fit, start in zip(fits, starts, strict=True)], kind="stable"
+        )
+        return [_Start(fits[index].pose, starts[index].expected, fits[index].code) for index in order]
+
+    if len(starts) > settings.turns:
+        starts = fitted(starts, settings.glance, 0.0, 0.3)[: settings.turns]
+    coarse = fitted(starts, settings.coarse, 0.3, 0.5)
+    closer = fitted(_different(model, coarse[: settings.looked_at], settings.rivals), settings.closer, 0.8, 0.2)
+    unit = closer[0].expected.scale
+    found = [
+        Placement(start.pose, score(model, start.code, start.pose, observed, unit), start.expected) for start in closer
+    ]
+    return sorted(found, key=lambda one: one.score)
 
 
-def mean_extent(model: Model) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of the box around the mean code's surface, (3,) each, canonical."""
-    decoder = model.folded(torch.float32)
-    mesh = extract_surface(
-        lambda points: decoder.distances(model.mean[None], points[None])[0],
-        ExtractSettings(resolution=48, clamp=model.card.clamp),
-        model.device,
-    )
-    return mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+def model_radius(model: Model) -> float:
+    """How far a model's shapes reach from the middles of their boxes, canonical: the median of a few training shapes.
+
+    About 0.97 where they were normalised to the unit sphere, as prepared ones are. Found once a model.
+    """
+    if model not in _RADII:
+        rows = np.linspace(0, len(model.codes) - 1, min(len(model.codes), MEASURED)).round().astype(int)
+        surfaces = [_coarse_surface(model, code) for code in model.codes[rows]]
+        _RADII[model] = float(np.median([_extent(surface)[1] for surface in surfaces])) or 1.0
+    return _RADII[model]
 
 
-def _first_estimate(observed: Observations, turn: np.ndarray, low: np.ndarray, high: np.ndarray) -> Similarity:
-    """The pose, with `turn` canonical -> observed, that lays the mean shape's box over the observed points' box."""
-    local = observed.surface @ turn
-    seen_low, seen_high = np.percentile(local, 0.5, axis=0), np.percentile(local, 99.5, axis=0)
-    scale = float(np.linalg.norm(seen_high - seen_low) / np.linalg.norm(high - low))
-    shift = (seen_low + seen_high) / 2 - scale * (low + high) / 2
-    return Similarity(scale, turn, turn @ shift)
+def _extent(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """The middle of the box about points, (n, 3), and the farthest one's distance from it; strays left out."""
+    centre = np.percentile(points, [STRAY_PERCENT, 100 - STRAY_PERCENT], axis=0).mean(axis=0)
+    return centre, float(np.percentile(np.linalg.norm(points - centre, axis=1), 100 - STRAY_PERCENT))
+
+
+def _first_estimate(observed: Observations, turn: np.ndarray, radius: float) -> Similarity:
+    """The pose, with `turn` canonical -> observed, in which a model of that radius reaches as far as what was seen.
+
+    Canonical shapes have the middle of their box at the origin.
+    """
+    centre, seen = _extent(observed.surface @ turn)
+    return Similarity(seen / radius * UNSEEN_SHARE, turn, turn @ centre)
 
 
 def _turns(freedom: Freedom, settings: PoseSearchSettings) -> list[np.ndarray]:
@@ -95,3 +166,50 @@ def _turns(freedom: Freedom, settings: PoseSearchSettings) -> list[np.ndarray]:
         return [Rotation.from_rotvec(angle * up).as_matrix() for angle in angles]
     rotations = Rotation.random(settings.tilts, rng=np.random.default_rng(settings.seed))
     return list(rotations.as_matrix())
+
+
+def _different(model: Model, fits: list[_Start], most: int) -> list[_Start]:
+    """The first of the fits, and those after it whose shapes stand elsewhere than all before; at most `most`.
+
+    Turning a round table gives another pose and the same answer.
+    """
+    chosen, trees = [], []
+    for fit in fits:
+        mesh = fit.pose.apply(_coarse_surface(model, fit.code))
+        if len(chosen) < most and all(_distance(mesh, tree) > APART * fit.pose.scale for tree in trees):
+            chosen.append(fit)
+            trees.append(KDTree(mesh))
+    return chosen or fits[:1]
+
+
+def _coarse_surface(model: Model, code: torch.Tensor) -> np.ndarray:
+    """Points on a code's surface, (n, 3), canonical; the origin alone where it has none."""
+    decoder = model.folded(torch.bfloat16)
+    try:
+        mesh = extract_surface(
+            lambda points: decoder.distances(code[None], points[None])[0],
+            ExtractSettings(resolution=CELLS, clamp=model.card.clamp),
+            model.device,
+        )
+    except EmptySurfaceError:
+        return np.zeros((1, 3))
+    return mesh.vertices
+
+
+def _distance(points: np.ndarray, tree: KDTree) -> float:
+    return float(np.mean(tree.query(points)[0]))
+
+
+def score(model: Model, code: torch.Tensor, pose: Similarity, observed: Observations, unit: float) -> float:
+    """How much speaks against a fit, from the input's side and from the model's; see `Placement`.
+
+    unit : the scale that counts as one, the same for all fits that are compared
+    """
+    unexplained, _ = assess_surface(model, code, observed.surface, pose, torch.bfloat16)
+    seen = pose.inverse().apply(observed.surface)
+    axis = model.decoder.settings.mirror_axis
+    if axis is not None:
+        seen = np.concatenate([seen, seen * np.where(np.arange(3) == axis, -1, 1)])
+    shown = _coarse_surface(model, code)
+    unseen = np.minimum(KDTree(seen).query(shown)[0], FARTHEST).mean()
+    return (unexplained + UNSEEN_WEIGHT * float(unseen)) * pose.scale / unit

@@ -24,6 +24,7 @@ from sdf_backend.errors import InputError
 from sdf_backend.fit import EXPLAINED, decoded_distances
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations
+from sdf_backend.outliers import stray_points
 from sdf_backend.pose import Similarity
 
 # Nodes an axis of the lattice over [-1, 1]^3; a power of two and one, so that 0 is a node.
@@ -72,9 +73,15 @@ def refine(model: Model, code: Tensor, observed: Observations, pose: Similarity)
     )
     distance = decoded_distances(model, code, points, torch.float32)
     missing = _missing(distance, low, high, model.card.clamp)
-    missing -= torch.where((low == 0) & (high == 0) & (distance.abs() > EXPLAINED), settings.sheet, 0)
+    # What lies about near the object is no part of it.
+    on_surface = (low == 0) & (high == 0)
+    stray = torch.zeros_like(on_surface)
+    stray[on_surface] = torch.from_numpy(
+        stray_points(points[on_surface].cpu().numpy(), distance[on_surface].abs().cpu().numpy())
+    ).to(model.device)
+    missing -= torch.where(on_surface & (distance.abs() > EXPLAINED), settings.sheet, 0)
     # An interval that is kept to asks for nothing, not even that all stay as it is.
-    telling = ((missing != 0) | (low == high)) & (points.abs() < 1).all(dim=1)
+    telling = ((missing != 0) | (low == high)) & ~stray & (points.abs() < 1).all(dim=1)
     points, missing = points[telling], missing[telling]
     axis = model.decoder.settings.mirror_axis
     if axis is not None:

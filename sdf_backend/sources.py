@@ -29,36 +29,36 @@ class Source:
     sensor: np.ndarray | None = None
 
 
-# Observes a source; the number decides what is drawn of it.
-Observe = Callable[[Source, int], Observations]
+# Observes a source; the number decides what is drawn of it, the unit vector says where up is, where that is known.
+Observe = Callable[[Source, int, np.ndarray | None], Observations]
 
 
-def observe_surface(source: Source, seed: int) -> Observations:
+def observe_surface(source: Source, seed: int, up: np.ndarray | None) -> Observations:
     """Points on the surface: the cloud's own, or drawn from the mesh, whose normals are not to be trusted."""
     geometry = source.geometry
     if len(geometry.faces) == 0:
-        return observe_points(geometry.vertices, geometry.normals, source.sensor, seed=seed)
+        return observe_points(geometry.vertices, geometry.normals, source.sensor, seed=seed, up=up)
     check_cloud(geometry.vertices)
     rng = np.random.default_rng(seed)
     points, _ = surface_points(geometry.vertices[geometry.faces], ObservationSettings().surface_points, rng)
-    return observe_points(points, None, source.sensor, seed=seed)
+    return observe_points(points, None, source.sensor, seed=seed, up=up)
 
 
-def observe_solid(source: Source, seed: int) -> Observations:
+def observe_solid(source: Source, seed: int, up: np.ndarray | None) -> Observations:
     """Signed distances about a whole mesh; raises `InputError` for one that encloses nothing."""
     if len(source.geometry.faces) == 0:
         raise InputError("a point cloud has no inside; use complete, which needs surfaces only")
     return observe_whole_mesh(source.geometry.vertices, source.geometry.faces, seed=seed)
 
 
-def observe_any(source: Source, seed: int) -> Observations:
+def observe_any(source: Source, seed: int, up: np.ndarray | None) -> Observations:
     """A solid where it encloses something, a surface otherwise."""
     if len(source.geometry.faces):
         try:
-            return observe_solid(source, seed)
+            return observe_solid(source, seed, up)
         except InputError:
             pass
-    return observe_surface(source, seed)
+    return observe_surface(source, seed, up)
 
 
 def observed_share(vertices: np.ndarray, surface: np.ndarray, scale: float) -> np.ndarray:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings, solid_settings
+from sdf_backend.answers import solid_settings
+from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
 from sdf_backend.fit import fit_codes

@@ -135,6 +135,7 @@ class Shape:
     deviation: Scalars | None = None
     residual: float = 0.0
     explained: float = 0.0
+    confidence: float = 1.0
     steps: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -61,13 +61,21 @@ def test_shapes_come_back() -> None:
     pose = Similarity(2.0, Rotation.from_rotvec([0, 1, 0]).as_matrix(), np.array([1.0, 2, 3]))
     code, observed = np.arange(4, dtype=np.float32), np.array([0, 0.5, 1], dtype=np.float32)
     refinement, deviation = np.array([[7, 0.01], [9, -0.02]], dtype=np.float32), observed / 10
-    shape = Shape("chairs", *TRIANGLE, code, pose, observed, refinement, deviation, 0.1, 0.9, 22, 5, {"fitting": 1.5})
+    shape = Shape(
+        "chairs", *TRIANGLE, code, pose, observed, refinement, deviation, 0.1, 0.9, 0.3, 22, 5, {"fitting": 1.5}
+    )
     back = shape_from_wire(shape_to_wire(shape, np.dtype(np.float64)), "chairs")
     for name in ("vertices", "faces", "code", "observed", "refinement", "deviation"):
         np.testing.assert_array_equal(getattr(back, name), getattr(shape, name))
         assert getattr(back, name).dtype == getattr(shape, name).dtype
     np.testing.assert_allclose(matrix_of(back.pose), matrix_of(pose), atol=1e-12)
-    assert (back.residual, back.explained, back.steps, back.seconds) == (0.1, 0.9, 22, {"fitting": 1.5})
+    assert (back.residual, back.explained, back.confidence, back.steps, back.seconds) == (
+        0.1,
+        0.9,
+        0.3,
+        22,
+        {"fitting": 1.5},
+    )
 
 
 @given(

@@ -113,15 +113,19 @@ def test_refinement_follows_what_no_code_explains_as_far_as_asked(engine: Engine
     assert abs(heights[2] - truth) < 0.3 * abs(heights[0] - truth)
 
 
-def test_a_part_that_the_category_lacks_appears_where_it_was_seen(engine: Engine) -> None:
+@pytest.mark.parametrize(("gap", "there"), [(0.0, True), (0.2, False)])
+def test_a_part_that_the_category_lacks_appears_where_it_hangs_on_the_rest(
+    engine: Engine, gap: float, there: bool
+) -> None:
     rng = np.random.default_rng(0)
-    plate = np.stack([rng.uniform(-0.1, 0.1, 4_000), rng.uniform(-0.1, 0.1, 4_000), np.full(4_000, 0.8)], axis=1)
+    fin = np.stack([np.zeros(8_000), rng.uniform(-0.1, 0.1, 8_000), rng.uniform(0.45 + gap, 0.85, 8_000)], axis=1)
+    both = Source(Geometry(np.concatenate([cap().geometry.vertices, fin]), NO_FACES))
     settings = replace(KNOWN, resolution=96)
-    both = Source(Geometry(np.concatenate([cap().geometry.vertices, plate]), NO_FACES))
-    for refine, there in ((1.0, True), (0.0, False)):
-        [shape] = engine.complete("spheres", [both], replace(settings, refine=refine))
-        assert closed(shape)
-        assert bool((shape.vertices[:, 2] > 0.75).any()) is there
+    [plain] = engine.complete("spheres", [both], replace(settings, refine=0.0))
+    [refined] = engine.complete("spheres", [both], settings)
+    assert closed(plain) and closed(refined)
+    assert plain.vertices[:, 2].max() < 0.7
+    assert bool(refined.vertices[:, 2].max() > 0.8) is there
 
 
 def test_deviations_are_in_the_units_of_the_input(engine: Engine) -> None:

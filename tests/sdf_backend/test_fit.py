@@ -103,7 +103,7 @@ def test_scale_and_position_are_solved_for_in_any_unit(spheres: Model, scale: fl
 
 def test_the_solver_gradient_is_that_of_its_cost(spheres: Model) -> None:
     observed = observe_points(directions(160) * 0.5)
-    free = FitSettings((Stage(1, 1_000, 0.0),), floor=1e9, dtype=torch.float32)
+    free = FitSettings((Stage(1, 1_000, 0.0),), floor=1e9, pose_prior=0.0, dtype=torch.float32)
     solver = _Solver(spheres, _batched([observed], [Similarity.identity()], spheres.device), free, Freedom.FREE)
     solver.clamp = 9.0
     solver.begin(free.stages[0], seed=0)

@@ -1,0 +1,175 @@
+"""From observations to answers: where the object may stand, whether its floor is its own, which code explains it best.
+
+Whatever is in doubt is fitted each way, all in one batch, and what the input and the model say of each other decides.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+import torch
+
+from sdf_backend.encoded import Encoded
+from sdf_backend.fit import FitSettings, Stage, StageWatch, assess_surface, fit_codes
+from sdf_backend.model_store import Model
+from sdf_backend.observations import Observations, with_empty_space
+from sdf_backend.phases import Clock, Phase, Progress, only, parts
+from sdf_backend.pose import Freedom, Similarity
+from sdf_backend.pose_search import PoseSearchSettings, score, search_poses
+from sdf_backend.refine import refine
+
+# Another place for the object is fitted too where it seems this nearly as good, and is a rival where it is in the end.
+NEARLY_AS_GOOD = 0.8
+# What may be a floor is the object's own where a model that was fitted to it too explains this share of it.
+FLOOR_EXPLAINED = 0.6
+
+
+class Quality(StrEnum):
+    """How long a fit may take: `benchmarks/fit` says what each costs and gives."""
+
+    PREVIEW = "preview"
+    STANDARD = "standard"
+    FINE = "fine"
+
+
+# Chosen by comparison on 16 training families that a decoder was trained without; see training/tuning_families.txt.
+# Signed distances leave little open, so the prior hardly speaks in the end.
+SOLID_STAGES = {
+    Quality.PREVIEW: (Stage(8, 2_000, 1e-3), Stage(3, 4_000, 1e-5), Stage(4, 6_000, 1e-6, True)),
+    Quality.STANDARD: (Stage(10, 4_000, 1e-3), Stage(8, 8_000, 1e-5), Stage(8, 24_000, 1e-6, True)),
+    Quality.FINE: (Stage(10, 4_000, 1e-3), Stage(10, 16_000, 1e-5), Stage(8, 40_000, 1e-6, True)),
+}
+# Of part of a surface, what was not seen is left to the prior.
+SURFACE_STAGES = {
+    Quality.PREVIEW: (Stage(10, 2_000, 1e-4), Stage(6, 5_000, 1e-5)),
+    Quality.STANDARD: (Stage(10, 4_000, 1e-4), Stage(8, 8_000, 3e-5), Stage(4, 16_000, 1e-5)),
+    Quality.FINE: (Stage(10, 4_000, 1e-4), Stage(10, 16_000, 3e-5), Stage(8, 40_000, 1e-5)),
+}
+
+
+def solid_settings(quality: Quality, seed: int, dtype: torch.dtype = torch.bfloat16) -> FitSettings:
+    """How a code is fitted to signed distances."""
+    return FitSettings(SOLID_STAGES[quality], seed=seed, dtype=dtype)
+
+
+def surface_settings(quality: Quality, seed: int, dtype: torch.dtype = torch.bfloat16) -> FitSettings:
+    """How a code is fitted to part of a surface."""
+    return FitSettings(SURFACE_STAGES[quality], seed=seed, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is known of where objects stand, and how long it may take to find the rest.
+
+    axes : (3, 3), turns the inputs' up and front to the canonical ones
+    """
+
+    pose: Freedom
+    axes: np.ndarray
+    quality: Quality
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One way to understand one of the inputs."""
+
+    number: int
+    """of the input"""
+    observed: Observations
+    pose: Similarity
+    expected: Similarity
+    trusting: bool = False
+    """what may be a floor counts as the object's own"""
+
+
+def explain(
+    model: Model,
+    observed: list[Observations],
+    question: Question,
+    progress: Progress,
+    clock: Clock,
+    staged: StageWatch | None = None,
+) -> list[Encoded]:
+    """The best answer for each of a batch, all solids or all surfaces, with its rivals.
+
+    `staged` hears of the first attempt at each input; see `fit_codes`.
+    """
+    attempts = [
+        attempt
+        for number, (seen, share) in enumerate(zip(observed, parts(progress, len(observed)), strict=True))
+        for attempt in _attempts(model, number, seen, question, share)
+    ]
+    clock.lap(Phase.POSING)
+    choose = solid_settings if observed[0].solid else surface_settings
+    fits = fit_codes(
+        model,
+        [attempt.observed for attempt in attempts],
+        choose(question.quality, question.seed),
+        [attempt.pose for attempt in attempts],
+        question.pose,
+        only(progress, Phase.FITTING),
+        None if staged is None else _first_of_each(attempts, staged),
+        [attempt.expected for attempt in attempts],
+    )
+    clock.lap(Phase.FITTING)
+    answers: list[list[tuple[_Attempt, Encoded]]] = [[] for _ in observed]
+    for attempt, fit in zip(attempts, fits, strict=True):
+        progress(Phase.REFINING, attempt.number / len(observed))
+        refinement = refine(model, fit.code, attempt.observed, fit.pose)
+        answers[attempt.number].append((attempt, Encoded.of(fit, attempt.observed, refinement)))
+    best = [_best(model, observed[number], found) for number, found in enumerate(answers)]
+    clock.lap(Phase.REFINING)
+    return best
+
+
+def _attempts(model: Model, number: int, seen: Observations, question: Question, progress: Progress) -> list[_Attempt]:
+    """All ways in which an input may be understood, the likeliest first."""
+    places = [(Similarity.identity(), Similarity.identity())]
+    if question.pose is not Freedom.NONE:
+        found = search_poses(
+            model,
+            seen,
+            question.pose,
+            question.axes,
+            PoseSearchSettings(seed=question.seed),
+            only(progress, Phase.POSING),
+        )
+        good = [place for place in found if place.score * NEARLY_AS_GOOD <= found[0].score]
+        places = [(place.pose, place.expected) for place in good]
+    attempts = []
+    for pose, expected in places:
+        for trusting in (False, True) if len(seen.suspects) else (False,):
+            one = seen.trusting() if trusting else seen
+            if not one.solid:
+                one = with_empty_space(one, pose, model.decoder.settings.mirror_axis, question.seed)
+            attempts.append(_Attempt(number, one, pose, expected, trusting))
+    return attempts
+
+
+def _first_of_each(attempts: list[_Attempt], staged: StageWatch) -> StageWatch:
+    numbers = [attempt.number for attempt in attempts]
+    rows = [numbers.index(number) for number in sorted(set(numbers))]
+    return lambda stage, codes, poses: staged(stage, codes[rows], [poses[row] for row in rows])
+
+
+def _best(model: Model, seen: Observations, found: list[tuple[_Attempt, Encoded]]) -> Encoded:
+    """The best of the answers for one input, with those that are nearly as good as its rivals."""
+    own = [pair for pair in found if pair[0].trusting and _explains(model, pair[1], seen.suspects)]
+    found = own or [pair for pair in found if not pair[0].trusting]
+    if len(found) == 1:
+        return found[0][1]
+    unit = found[0][1].pose.scale
+    scored = sorted(((_score(model, one, attempt, unit), one) for attempt, one in found), key=lambda scored: scored[0])
+    least, best = scored[0]
+    rivals = tuple(one for points, one in scored[1:] if points * NEARLY_AS_GOOD <= least)
+    return replace(best, confidence=1 - least / scored[1][0], rivals=rivals)
+
+
+def _explains(model: Model, one: Encoded, suspects: np.ndarray) -> bool:
+    code = torch.from_numpy(one.code).to(model.device)
+    return assess_surface(model, code, suspects, one.pose, torch.bfloat16)[1] >= FLOOR_EXPLAINED
+
+
+def _score(model: Model, one: Encoded, attempt: _Attempt, unit: float) -> float:
+    return score(model, torch.from_numpy(one.code).to(model.device), one.pose, attempt.observed, unit)

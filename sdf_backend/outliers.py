@@ -1,0 +1,74 @@
+"""Points that do not belong to the object: the floor under it, and what lies about near it."""
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
+
+# The floor's points lie in a slab this thick, as a share of the object's height or width, whichever is larger,
+FLOOR_THICKNESS = 0.012
+# hold at least this share of all points, are so many times denser than those in the slabs above,
+FLOOR_SHARE, FLOOR_PEAK = 0.03, 3.0
+# and fill at least this share of the cells of a grid over the object's ground plan;
+FLOOR_CELLS, FLOOR_FILLED = 16, 0.2
+# while a body's own underside has walls over at least this share of its outline.
+WALLS = 0.5
+# A stray point is farther than this from the model, and no chain of points with gaps as long as this leads from it to
+# one that the model explains; canonical units.
+STRAY_DISTANCE, STRAY_GAP = 0.04, 0.04
+
+
+def floor_points(points: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """Which of the points, (n, 3), may lie on a floor that the rest stands on: (n,) bool; `up`, (3,), is a unit vector.
+
+    A flat underside that has walls along its outline is the object's own, and so are feet, which fill no plan. A
+    stool's round base looks like a piece of floor; only a model that knows such stools can tell.
+    """
+    none = np.zeros(len(points), dtype=bool)
+    height = points @ up
+    flat = points - height[:, None] * up
+    extent = max(np.ptp(np.percentile(height, [1, 99])), np.ptp(np.percentile(flat, [1, 99], axis=0), axis=0).max())
+    thickness = FLOOR_THICKNESS * extent
+    above = (height - np.percentile(height, 0.5)) / thickness
+    lowest = above < 1.5
+    next_slabs = ((above >= 1.5) & (above < 6)).sum() / 4.5
+    if lowest.mean() < FLOOR_SHARE or lowest.sum() / 1.5 < FLOOR_PEAK * next_slabs:
+        return none
+    floor, walls = _plan(flat, lowest, up), _plan(flat, (above >= 1.5) & (above < 12), up)
+    inner = floor.copy()
+    for axis in (0, 1):
+        for step in (-1, 1):
+            inner &= np.roll(np.pad(floor, 1), step, axis)[1:-1, 1:-1]
+    outline = floor & ~inner
+    if floor.mean() < FLOOR_FILLED or walls[outline].mean() >= WALLS:
+        return none
+    return lowest
+
+
+def _plan(flat: np.ndarray, chosen: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """Which cells of a grid over the ground plan of (n, 3) points hold some of the chosen ones; square, bool."""
+    axes = np.linalg.svd(up[None])[2][1:]
+    place = flat @ axes.T
+    low, high = np.percentile(place, [0.5, 99.5], axis=0)
+    cells = np.floor((place[chosen] - low) / np.maximum(high - low, 1e-12) * FLOOR_CELLS).astype(int)
+    # What lies just beyond, as walls do, counts for the cell at the edge.
+    cells = np.clip(cells[((cells >= -2) & (cells < FLOOR_CELLS + 2)).all(axis=1)], 0, FLOOR_CELLS - 1)
+    plan = np.zeros((FLOOR_CELLS, FLOOR_CELLS), dtype=bool)
+    plan[tuple(cells.T)] = True
+    return plan
+
+
+def stray_points(points: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Which of the canonical points, (n, 3), are neither near the model nor connected to what is: (n,) bool.
+
+    distance : (n,), of the points from the model. A part that the category lacks hangs on parts that it has, and stays.
+    """
+    far = distance > STRAY_DISTANCE
+    if not far.any() or far.all():
+        return np.zeros(len(points), dtype=bool)
+    numbers = np.flatnonzero(far)
+    pairs = KDTree(points).sparse_distance_matrix(KDTree(points[far]), STRAY_GAP, output_type="coo_matrix")
+    links = coo_matrix((np.ones(pairs.nnz), (pairs.row, numbers[pairs.col])), shape=(len(points),) * 2)
+    _, label = connected_components(links, directed=False)
+    held = np.unique(label[~far])
+    return far & ~np.isin(label, held)

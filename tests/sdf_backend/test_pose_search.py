@@ -1,0 +1,58 @@
+"""Where balls stand, of which only size and place can be told."""
+
+import numpy as np
+import pytest
+
+from sdf_backend.errors import InputError
+from sdf_backend.model_store import Model
+from sdf_backend.observations import observe_points
+from sdf_backend.pose import Freedom, Similarity
+from sdf_backend.pose_search import model_radius, search_poses
+
+
+def half_ball(radius: float, centre: list[float]) -> np.ndarray:
+    normal = np.random.default_rng(0).normal(size=(4_000, 3))
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    return normal[normal[:, 0] > -0.2] * radius + centre
+
+
+@pytest.mark.parametrize("freedom", [Freedom.ALIGNED, Freedom.UPRIGHT, Freedom.FREE])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 400.0])
+def test_size_and_place_are_found_in_any_unit(spheres: Model, freedom: Freedom, scale: float) -> None:
+    centre = [3.0 * scale, -2.0 * scale, scale]
+    observed = observe_points(half_ball(0.5 * scale, centre))
+    best, *_ = found = search_poses(spheres, observed, freedom, np.eye(3))
+    assert [one.score for one in found] == sorted(one.score for one in found)
+    assert best.pose.scale == pytest.approx(scale, rel=0.15)
+    np.testing.assert_allclose(best.pose.translation, centre, atol=0.1 * scale)
+
+
+def test_answers_that_give_the_same_shape_are_one(spheres: Model) -> None:
+    observed = observe_points(half_ball(0.5, [0, 0, 0]))
+    assert len(search_poses(spheres, observed, Freedom.UPRIGHT, np.eye(3))) == 1
+
+
+def test_the_reach_of_a_model_is_that_of_its_shapes(spheres: Model) -> None:
+    assert model_radius(spheres) == pytest.approx(0.5, abs=0.08)
+
+
+def test_a_known_pose_is_not_searched_for(spheres: Model) -> None:
+    with pytest.raises(InputError, match="nothing to search"):
+        search_poses(spheres, observe_points(half_ball(0.5, [0, 0, 0])), Freedom.NONE, np.eye(3))
+
+
+def test_the_search_is_watched_and_may_be_ended(spheres: Model) -> None:
+    heard: list[float] = []
+    observed = observe_points(half_ball(0.5, [0, 0, 0]))
+    search_poses(spheres, observed, Freedom.FREE, np.eye(3), progress=heard.append)
+    assert heard == sorted(heard) and heard[-1] == pytest.approx(1.0)
+    with pytest.raises(ZeroDivisionError):
+        search_poses(spheres, observed, Freedom.UPRIGHT, np.eye(3), progress=lambda share: 1 / 0)
+
+
+def test_the_expected_pose_is_what_a_fit_is_held_to(spheres: Model) -> None:
+    observed = observe_points(half_ball(0.5, [1, 1, 1]))
+    [best] = search_poses(spheres, observed, Freedom.ALIGNED, np.eye(3))
+    assert isinstance(best.expected, Similarity)
+    # Seen from one side the box's middle is off by what was not seen.
+    np.testing.assert_allclose(best.expected.translation, [1.2, 1, 1], atol=0.03)
