@@ -100,7 +100,8 @@ def explain(
         for number, (seen, share) in enumerate(zip(observed, parts(progress, len(observed)), strict=True))
         for attempt in _attempts(model, number, seen, question, share)
     ]
-    clock.lap(Phase.POSING)
+    if question.pose is not Freedom.NONE:
+        clock.lap(Phase.POSING)
     choose = solid_settings if observed[0].solid else surface_settings
     fits = fit_codes(
         model,

@@ -29,7 +29,7 @@ from sdf_backend.model_store import Model, ModelCard, ModelStore, load_model, re
 from sdf_backend.observations import Observations, observe_surface_points
 from sdf_backend.phases import Clock, Phase, Progress, part, parts, silent
 from sdf_backend.pose import Freedom, Similarity, axis_rotation, axis_vector
-from sdf_backend.refine import changed_places, check_refinement, corrected, refine
+from sdf_backend.refine import changed_places, check_refinement, corrected, refine, scaled
 from sdf_backend.sources import Observe, Source, observe_any, observe_solid, observe_surface, observed_share
 
 RESOLUTIONS = (16, 1024)
@@ -348,7 +348,7 @@ class Engine:
         for number, (one, share) in enumerate(zip(everything, parts(progress, len(everything)), strict=True)):
             best = everything[number - number % settings.candidates]
             shape, found = self._nearest_shape(model, one, best, settings, share)
-            shapes.append(self._described(shape, found, shared))
+            shapes.append(self._described(self.model(model), shape, found, shared))
         return shapes
 
     def _nearest_shape(
@@ -363,11 +363,11 @@ class Engine:
 
     def _refined_shape(self, model: str, one: Encoded, settings: TaskSettings, progress: Progress) -> Shape:
         """The shape of a fit, as far refined as the settings say."""
-        return self.shape_of(model, one.code, one.pose, settings, progress, _refinement(one, settings))
+        return self.shape_of(model, one.code, one.pose, settings, progress, scaled(one.refinement, settings.refine))
 
-    def _described(self, shape: Shape, encoded: Encoded, shared: dict[str, float]) -> Shape:
+    def _described(self, model: Model, shape: Shape, encoded: Encoded, shared: dict[str, float]) -> Shape:
         """The shape with what its fit says, how near the input was to each vertex, and how sure each is."""
-        model, scale = self.model(shape.model), encoded.pose.scale
+        scale = encoded.pose.scale
         code, deviations, canonical = (
             torch.from_numpy(array).float().to(self.device)
             for array in (encoded.code, encoded.deviations, encoded.pose.inverse().apply(shape.vertices))
@@ -509,11 +509,6 @@ class _Loaded:
     written: int
 
 
-def _refinement(encoded: Encoded, settings: TaskSettings) -> np.ndarray | None:
-    """The corrections of a fit, as strong as the settings say."""
-    return encoded.refinement * np.array([1, settings.refine], dtype=np.float32) if settings.refine else None
-
-
 def _without_mesh(model: str, encoded: Encoded, settings: TaskSettings, shared: dict[str, float]) -> Shape:
     """What a fit found, as a shape without vertices and faces."""
     return Shape(
@@ -522,7 +517,7 @@ def _without_mesh(model: str, encoded: Encoded, settings: TaskSettings, shared: 
         np.zeros((0, 3), dtype=np.int64),
         encoded.code,
         encoded.pose,
-        refinement=_refinement(encoded, settings),
+        refinement=scaled(encoded.refinement, settings.refine),
         residual=encoded.residual,
         explained=encoded.explained,
         confidence=encoded.confidence,

@@ -29,8 +29,8 @@ from sdf_backend.pose import Similarity
 
 # Nodes an axis of the lattice over [-1, 1]^3; a power of two and one, so that 0 is a node.
 SIDE = 129
-# Corrections smaller than this are not kept: a tenth of what a scan's noise is.
-LEAST = 2e-4
+# Corrections smaller than this are not kept: a fraction of the noise of a scan.
+LEAST = 5e-4
 CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 
 
@@ -38,20 +38,18 @@ CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 class RefineSettings:
     """How corrections are taken from residuals; chosen on the 16 tuning families, see training/tuning_families.txt."""
 
-    width: float = 0.02
-    """standard deviation of k, canonical units"""
+    widths: tuple[float, ...] = (0.02, 0.02)
+    """standard deviation of k, canonical units, of each pass; each takes up what is left of the residuals"""
     shrink: float = 1.0
     """s, in units of k(0): so many observations in one place are half believed"""
-    passes: int = 2
-    """how often what is left of the residuals is taken up"""
-    sheet: float = 0.005
-    """what was seen where the decoder has no surface is taken for a sheet of half this thickness, canonical units; as a
-    surface of unknown sides it would be as often closed as not"""
+    sheet: float = 0.012
+    """half the thickness of a sheet, canonical units, for which that is taken which was seen where the decoder has no
+    surface; without any it would be full of holes"""
 
 
 SURFACE = RefineSettings()
 # Distances on both sides say more than a scan does, and say it without noise.
-SOLID = RefineSettings(width=0.011, shrink=0.3, passes=3, sheet=0.0)
+SOLID = RefineSettings((0.011, 0.011, 0.011), shrink=0.3, sheet=0.0)
 
 
 @torch.inference_mode()
@@ -79,7 +77,8 @@ def refine(model: Model, code: Tensor, observed: Observations, pose: Similarity)
     stray[on_surface] = torch.from_numpy(
         stray_points(points[on_surface].cpu().numpy(), distance[on_surface].abs().cpu().numpy())
     ).to(model.device)
-    missing -= torch.where(on_surface & (distance.abs() > EXPLAINED), settings.sheet, 0)
+    lacking = ((distance - EXPLAINED) / (model.card.clamp - EXPLAINED)).clamp(0, 1)
+    missing -= torch.where(on_surface, settings.sheet * lacking, 0)
     # An interval that is kept to asks for nothing, not even that all stay as it is.
     telling = ((missing != 0) | (low == high)) & ~stray & (points.abs() < 1).all(dim=1)
     points, missing = points[telling], missing[telling]
@@ -91,6 +90,11 @@ def refine(model: Model, code: Tensor, observed: Observations, pose: Similarity)
     lattice = _smoothed(points, missing, settings)
     nodes = torch.nonzero(lattice.reshape(-1).abs() >= LEAST)[:, 0]
     return torch.stack([nodes.float(), lattice.reshape(-1)[nodes]], dim=1).cpu().numpy()
+
+
+def scaled(refinement: np.ndarray, strength: float) -> np.ndarray | None:
+    """A refinement, (m, 2), as far followed as asked: all of it at 1, and none, None, at 0."""
+    return refinement * np.array([1, strength], dtype=np.float32) if strength else None
 
 
 def check_refinement(refinement: np.ndarray) -> None:
@@ -127,11 +131,11 @@ def _missing(distance: Tensor, low: Tensor, high: Tensor, clamp: float) -> Tenso
 
 def _smoothed(points: Tensor, missing: Tensor, settings: RefineSettings) -> Tensor:
     """g on the lattice, (SIDE, SIDE, SIDE)."""
-    steps = settings.width * (SIDE - 1) / 2
-    share = _blurred(_spread(points, torch.ones_like(missing)), steps)
-    share += settings.shrink * (2 * np.pi) ** -1.5 * steps**-3
-    total, left = torch.zeros_like(share), missing
-    for _ in range(settings.passes):
+    density = _spread(points, torch.ones_like(missing))
+    total, left = torch.zeros_like(density), missing
+    for width in settings.widths:
+        steps = width * (SIDE - 1) / 2
+        share = _blurred(density, steps) + settings.shrink * (2 * np.pi) ** -1.5 * steps**-3
         total += _blurred(_spread(points, left), steps) / share
         left = missing - _read(total[None, None], points)
     return total

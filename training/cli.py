@@ -29,7 +29,7 @@ from training.collect import collect as collect_members
 from training.sampling import Noise, SampleSettings
 
 if TYPE_CHECKING:  # torch takes a second to load; `--help` and wrong usage should not wait for it
-    from sdf_backend.engine import Engine
+    from sdf_backend.engine import Engine, Quality
     from training.dataset import Dataset
     from training.evaluate import EvaluateSettings, Report, Result
 
@@ -46,19 +46,25 @@ class ScoreColumn:
 
     def text(self, measures: dict[str, float]) -> str:
         """The measure's value; a Chamfer distance times 1000."""
-        factor = 1000 if self.measure.startswith(("chamfer", "scan")) else 1
+        factor = 1000 if self.measure.startswith(("chamfer", "scan", "nearest")) or self.measure == "reference" else 1
         return format(factor * measures[self.measure], self.form)
 
 
 COLUMNS = (
     ScoreColumn("Chamfer", "chamfer", ".3f"),
     ScoreColumn("scan", "scan", ".2f"),
+    ScoreColumn("reference", "reference", ".3f"),
+    ScoreColumn("nearest", "nearest", ".2f"),
     ScoreColumn("original", "chamfer_original", ".4g"),
     ScoreColumn("EMD", "emd", ".3f"),
     ScoreColumn("accuracy", "accuracy", ".4f"),
     ScoreColumn("completion", "completion", ".1%"),
     ScoreColumn("cosine", "cosine", ".3f"),
+    ScoreColumn("turn", "turn", ".1f"),
+    ScoreColumn("size", "size", ".2f"),
+    ScoreColumn("right", "right", ".0%"),
     ScoreColumn("s", "seconds", ".1f"),
+    ScoreColumn("ref. s", "reference_seconds", ".0f"),
 )
 
 
@@ -68,6 +74,10 @@ class TaskName(StrEnum):
     KNOWN = "known"
     UNKNOWN = "unknown"
     COMPLETE = "complete"
+    NOISE = "noise"
+    POSE = "pose"
+    OUTLIERS = "outliers"
+    INTERPOLATE = "interpolate"
 
 
 @app.command()
@@ -226,7 +236,11 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="a model's .safetensors file, or its name")],
     dataset: Annotated[Path, typer.Argument(help="folder that prepare wrote")],
     task: Annotated[
-        TaskName, typer.Option(help="known: training shapes; unknown: test shapes, whole; complete: scans of them")
+        TaskName,
+        typer.Option(
+            help="known: training shapes; unknown: test shapes, whole; complete: scans of them; noise, pose, outliers: "
+            "scans that are noisier, stand anywhere, or stand on a floor; interpolate: between pairs of test shapes"
+        ),
     ] = TaskName.COMPLETE,
     output: Annotated[Path | None, typer.Option("-o", help="folder for TASK.json and the pictures TASK.png")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
@@ -239,16 +253,27 @@ def evaluate(
     record: Annotated[bool, typer.Option("--record", help="keep the means and medians in the model's file")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     quality: Annotated[QualityName, typer.Option(help="how long a fit may take")] = QualityName.STANDARD,
+    refine: Annotated[float, typer.Option(min=0, max=1, help="how far results follow what was seen")] = 1.0,
+    seeds: Annotated[int, typer.Option(min=1, help="fits of each input, which differ in the seed alone")] = 1,
+    with_reference: Annotated[
+        bool, typer.Option("--reference", help="the released DeepSDF reconstruction beside; half a minute a shape")
+    ] = False,
 ) -> None:
     """Measure a model against the meshes that a dataset was made from."""
     from sdf_backend.engine import Engine, Quality
     from training.dataset import Dataset
-    from training.evaluate import ContactSheet, EvaluateSettings, Report, Task, record_accuracy
+    from training.evaluate import EvaluateSettings, Report, Task, record_accuracy
+    from training.evaluation_pictures import ContactSheet
 
     with explained():
         if output and output.exists() and not output.is_dir():
             raise InputError(f"cannot write into {output}: it is a file; name a folder")
-        settings = EvaluateSettings(Task(task.value), resolution, shapes, views, Quality(quality.value), seed)
+        if task is TaskName.INTERPOLATE:
+            _interpolations(model, dataset, output, as_json, resolution, device, Quality(quality.value), seed)
+            return
+        settings = EvaluateSettings(
+            Task(task.value), resolution, shapes, views, Quality(quality.value), seed, refine, seeds, with_reference
+        )
         engine, data = Engine(device=device), Dataset.open(dataset)
         sheet, outcomes = ContactSheet(settings.task), []
         for result in _watched(engine, model, data, settings):
@@ -269,13 +294,46 @@ def evaluate(
             record_accuracy(engine.store.find(model), report)
 
 
+def _interpolations(
+    model: str,
+    dataset: Path,
+    output: Path | None,
+    as_json: bool,
+    resolution: int,
+    device: str,
+    quality: "Quality",
+    seed: int,
+) -> None:
+    """The task `interpolate`: every pair of some test shapes."""
+    from sdf_backend.engine import Engine
+    from training.dataset import Dataset
+    from training.interpolations import evaluate_interpolations, pair_count, save_interpolations
+
+    engine, data = Engine(device=device), Dataset.open(dataset)
+    with _bar("interpolate") as bar:
+        row, pairs = bar.add_task("", total=pair_count(data)), []
+        for pair in evaluate_interpolations(engine, model, data, resolution, quality, seed):
+            pairs.append(pair)
+            bar.advance(row)
+    if output:
+        save_interpolations(output, model, dataset, pairs)
+    if as_json:
+        print_json([vars(pair) for pair in pairs])
+        return
+    table = Table("from", "to", "steps", "closed", "largest step", "median step", "ratio", box=SIMPLE_HEAD)
+    for pair in pairs:
+        numbers = (f"{pair.largest:.4f}", f"{pair.median:.4f}", f"{pair.ratio:.2f}")
+        table.add_row(pair.first, pair.last, str(pair.steps), str(pair.closed), *numbers)
+    stdout.print(table)
+
+
 def _watched(engine: "Engine", model: str, dataset: "Dataset", settings: "EvaluateSettings") -> "Iterator[Result]":
     """The results of an evaluation, with a progress bar on stderr."""
-    from training.evaluate import chosen_records, evaluate, view_count
+    from training.evaluate import chosen_records, evaluate, variants
 
     records = chosen_records(engine.model(model), dataset, settings)
     with _bar(settings.task.value, TextColumn("{task.description}")) as bar:
-        row = bar.add_task("", total=len(records) * view_count(settings))
+        row = bar.add_task("", total=len(records) * len(variants(settings)))
         for result in evaluate(
             engine, model, dataset, settings, lambda name, phase, _: bar.update(row, description=f"{name}: {phase}")
         ):
@@ -299,6 +357,11 @@ def _show_report(report: "Report") -> None:
     table.add_section()
     table.add_row("mean", *(column.text(summary.mean) for column in scores))
     table.add_row("median", *(column.text(summary.median) for column in scores))
+    for end, name in enumerate(("from", "to")):
+        bounds = {measure: interval[end] for measure, interval in summary.interval.items()}
+        table.add_row(f"95 % of means {name}", *(column.text(bounds) for column in scores))
+    for label, means in summary.variants.items():
+        table.add_row(label, *(column.text(means) for column in scores))
     # Into a file or a pipe nothing need be squeezed.
     (stdout if stdout.is_terminal else Console(width=160)).print(table)
     for outcome in report.outcomes:
@@ -308,6 +371,8 @@ def _show_report(report: "Report") -> None:
     text = f"{measured} of {summary.count} measured, {summary.failed} failed"
     if summary.nearer_than_scan is not None:
         text += f"; {summary.nearer_than_scan} of {measured} completions are nearer to the truth than their scans"
+    if summary.seed_deviation is not None:
+        text += f"; standard deviation of Chamfer over seeds {summary.seed_deviation:.1%}"
     stdout.print(f"{text}; Chamfer distances are times 1000, squared", highlight=False, soft_wrap=True)
 
 

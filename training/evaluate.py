@@ -4,9 +4,11 @@
     results = list(evaluate(engine, "airplanes", Dataset.open(folder), EvaluateSettings(Task.COMPLETE)))
     write_report(Path("report"), results, about)
 
-Three tasks, each harder than the one before: `known`, training shapes by their own codes; `unknown`, test shapes
-fitted to all of their signed distance samples; `complete`, test shapes from what one depth camera saw of them. The
-truth is the visible surface of the source mesh in the canonical frame. A shape that fails is a row with its reason.
+The tasks: `known`, training shapes by their own codes; `unknown`, test shapes fitted to all of their signed distance
+samples; `complete`, test shapes from what one depth camera saw of them; and three that make completing harder: `noise`
+on the depth, of several strengths; `pose`, a random turn, size and place that are not told; `outliers`, a piece of
+floor under the object. (`interpolate` is in `interpolations.py`.) The truth is the visible surface of the source mesh
+in the canonical frame. A shape that fails is a row with its reason.
 """
 
 import json
@@ -17,27 +19,28 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import KDTree
 
-from sdf_backend.answers import solid_settings
+from sdf_backend.answers import Question, explain
 from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
-from sdf_backend.fit import fit_codes
 from sdf_backend.mesh_files import Geometry
 from sdf_backend.model_store import Model, load_model, save_model
-from sdf_backend.observations import observe_samples
+from sdf_backend.observations import Observations, observe_samples
+from sdf_backend.phases import Clock
 from sdf_backend.pose import Freedom, Similarity
+from sdf_backend.refine import scaled
+from training.baselines import Baseline, NearestShapes, reference, reference_observations
+from training.challenges import floor_under, own_turns, random_placement
 from training.dataset import Dataset, ShapeRecord
 from training.metrics import CHAMFER_POINTS, Mesh, ShapeScores, chamfer, compare, sample_surface
-from training.pictures import BACKGROUND, Pixels, contact_sheet, render_mesh, render_points, shared_bounds
 from training.sampling import ShapeSamples
 from training.scanning import CameraSettings, scan, view_directions
 
 KNOWN_SHAPES = 16
-# Before empty margins are cut off.
-PICTURE_SIZE = (480, 360)
-# Chamfer distances are printed times this, as the papers do.
-CHAMFER_FACTOR = 1e3
+# What of the truth is so near to a scan was seen, canonical units.
+SEEN_DISTANCE = 0.02
 
 
 class Task(StrEnum):
@@ -46,6 +49,20 @@ class Task(StrEnum):
     KNOWN = "known"
     UNKNOWN = "unknown"
     COMPLETE = "complete"
+    NOISE = "noise"
+    POSE = "pose"
+    OUTLIERS = "outliers"
+
+    @property
+    def scans(self) -> bool:
+        """Whether shapes are seen from one side."""
+        return self not in (Task.KNOWN, Task.UNKNOWN)
+
+
+# Standard deviations of the depth, canonical units; the paper's curve.
+NOISES = (0.0, 0.01, 0.02, 0.03, 0.05)
+# A pose is right within these.
+RIGHT_TURN, RIGHT_SIZE = 10.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,22 @@ class EvaluateSettings:
     """how long a fit may take"""
     seed: int = 0
     """decides views, noise, fits and the points that are compared"""
+    refine: float = 1.0
+    """how far results follow what was seen"""
+    seeds: int = 1
+    """fits of each input, which differ in the seed alone"""
+    reference: bool = False
+    """try the released DeepSDF reconstruction beside; takes half a minute a shape on two cores"""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the results of a shape: from which view, of which noise, fitted with which seed."""
+
+    view: int = 0
+    noise: float = CameraSettings().noise
+    seed: int = 0
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,16 +107,27 @@ class Outcome:
     residual : of the fit, mean absolute, canonical units; explained : share of the input within 0.02 of the result;
     both None where nothing was fitted
     seconds : of each phase of the engine
+    turn : degrees, up to the object's own symmetry; size : found over true; right : both within bounds; for `pose`
+    seen : share of the true surface within 0.02 of the scan
+    reference, nearest : what else would have come of the same input
     """
 
     name: str
     view: int = 0
+    variant: str = ""
     scores: ShapeScores | None = None
     scan: float | None = None
     residual: float | None = None
     explained: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     reason: str = ""
+    turn: float | None = None
+    size: float | None = None
+    right: bool | None = None
+    confidence: float | None = None
+    seen: float | None = None
+    reference: Baseline | None = None
+    nearest: Baseline | None = None
 
     @property
     def nearer(self) -> bool:
@@ -93,14 +137,21 @@ class Outcome:
     @property
     def title(self) -> str:
         """Name and, but for the first, view."""
-        return f"{self.name}, view {self.view}" if self.view else self.name
+        parts = [self.name, f"view {self.view}" if self.view else "", self.variant]
+        return ", ".join(part for part in parts if part)
 
     def measures(self) -> dict[str, float]:
         """All numbers of which a mean makes sense, by name; those that the task does not have are left out."""
         scores = asdict(self.scores) if self.scores else {}
-        rest = {"scan": self.scan, "residual": self.residual, "explained": self.explained}
+        rest = {
+            name: getattr(self, name) for name in ("scan", "residual", "explained", "turn", "size", "right", "seen")
+        }
         rest["seconds"] = sum(self.seconds.values()) if self.scores else None
-        return scores | {name: value for name, value in rest.items() if value is not None}
+        if self.reference:
+            rest |= {"reference": self.reference.chamfer, "reference_seconds": self.reference.seconds}
+        if self.nearest:
+            rest["nearest"] = self.nearest.chamfer
+        return scores | {name: float(value) for name, value in rest.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -120,7 +171,10 @@ class Result:
 class Summary:
     """All rows in a few numbers. Failed ones are counted, and are in neither mean nor median.
 
-    nearer_than_scan : how many completions are nearer to the truth than their scans; None but for `complete`
+    nearer_than_scan : how many completions are nearer to the truth than their scans; None where there are none
+    interval : of each mean, 95 % of bootstrap resamples of the shapes
+    variants : the means of each variant by itself, where there are several
+    seed_deviation : standard deviation of the Chamfer distance over seeds, over its mean; the mean of that over shapes
     """
 
     count: int
@@ -128,6 +182,9 @@ class Summary:
     nearer_than_scan: int | None
     mean: dict[str, float]
     median: dict[str, float]
+    interval: dict[str, tuple[float, float]] = field(default_factory=dict)
+    variants: dict[str, dict[str, float]] = field(default_factory=dict)
+    seed_deviation: float | None = None
 
 
 Progress = Callable[[str, Phase, float], None]
@@ -146,14 +203,22 @@ class _Subject:
     settings: EvaluateSettings
     samples: ShapeSamples
     truth: Mesh
+    variant: Variant
+    nearest: NearestShapes
     rng: np.random.Generator
     progress: Callable[[Phase, float], None]
 
     @property
     def task_settings(self) -> TaskSettings:
-        """The engine's settings: the pose is known, since samples and scans are canonical already."""
-        settings = self.settings
-        return TaskSettings(settings.resolution, Freedom.NONE, quality=settings.quality, seed=settings.seed)
+        """The engine's settings: the pose is known but for `pose`, since samples and scans are canonical already."""
+        settings, seed = self.settings, self.settings.seed + self.variant.seed
+        known = TaskSettings(
+            settings.resolution, Freedom.NONE, quality=settings.quality, seed=seed, refine=settings.refine
+        )
+        if settings.task is not Task.POSE:
+            return known
+        front = self.engine.model(self.model).card.front
+        return replace(known, pose=Freedom.UPRIGHT, up="+y", front=front)
 
 
 def evaluate(
@@ -168,14 +233,21 @@ def evaluate(
     Raises `InputError` where model and dataset do not belong together, or source meshes are gone.
     """
     loaded = engine.model(model)
-    for record in chosen_records(loaded, dataset, settings):
-        for view in range(view_count(settings)):
-            yield _result(engine, model, dataset, record, view, settings, progress)
+    records, nearest = chosen_records(loaded, dataset, settings), NearestShapes(dataset)
+    for record in records:
+        for variant in variants(settings):
+            yield _result(engine, model, dataset, record, variant, nearest, settings, progress)
 
 
-def view_count(settings: EvaluateSettings) -> int:
-    """Results a shape."""
-    return settings.views if settings.task is Task.COMPLETE else 1
+def variants(settings: EvaluateSettings) -> list[Variant]:
+    """The results of one shape."""
+    if settings.task is Task.NOISE:
+        return [Variant(noise=noise, label=f"noise {noise:g}") for noise in NOISES]
+    return [
+        Variant(view, seed=seed, label=f"seed {seed}" if settings.seeds > 1 else "")
+        for view in range(settings.views if settings.task.scans else 1)
+        for seed in range(settings.seeds)
+    ]
 
 
 def chosen_records(model: Model, dataset: Dataset, settings: EvaluateSettings) -> list[ShapeRecord]:
@@ -225,24 +297,27 @@ def _result(
     model: str,
     dataset: Dataset,
     record: ShapeRecord,
-    view: int,
+    variant: Variant,
+    nearest: NearestShapes,
     settings: EvaluateSettings,
     progress: Progress,
 ) -> Result:
-    """One shape, from one view; whatever of it could not be done is in the outcome's reason."""
-    result = Result(Outcome(record.name, view))
+    """One shape, in one variant; whatever of it could not be done is in the outcome's reason."""
+    result = Result(Outcome(record.name, variant.view, variant.label))
     try:
         samples = dataset.load(record.name)
         truth = Mesh(*dataset.read_mesh(record, samples))
         result = replace(result, truth=truth)
         # By the name, so that a shape's scan does not depend on which others are evaluated.
-        rng = np.random.default_rng((settings.seed, zlib.crc32(record.name.encode()), view))
+        rng = np.random.default_rng((settings.seed, zlib.crc32(record.name.encode()), variant.view))
         subject = _Subject(
             engine,
             model,
             settings,
             samples,
             truth,
+            variant,
+            nearest,
             rng,
             lambda phase, fraction: progress(record.name, phase, fraction),
         )
@@ -251,7 +326,7 @@ def _result(
                 result = _known(subject, result)
             case Task.UNKNOWN:
                 result = _unknown(subject, result)
-            case Task.COMPLETE:
+            case _:
                 result = _observed(subject, result)
                 result = _completed(subject, result)
         return _scored(subject, result)
@@ -268,18 +343,20 @@ def _known(subject: _Subject, result: Result) -> Result:
 
 def _unknown(subject: _Subject, result: Result) -> Result:
     """Fit to all samples that were prepared, with what the engine would fit a whole mesh with."""
-    samples, settings = subject.samples, subject.settings
+    samples, settings = subject.samples, subject.task_settings
     result = replace(result, points=samples.points[samples.distances < 0])
-    [fit] = fit_codes(
-        subject.engine.model(subject.model),
-        [observe_samples(samples.points, samples.distances, samples.surface)],
-        solid_settings(settings.quality, settings.seed),
-        progress=lambda fraction: subject.progress(Phase.FITTING, fraction),
+    observed, clock = observe_samples(samples.points, samples.distances, samples.surface), Clock()
+    question = Question(Freedom.NONE, np.eye(3), settings.quality, settings.seed)
+    [found] = explain(subject.engine.model(subject.model), [observed], question, subject.progress, clock)
+    refinement = scaled(found.refinement, settings.refine)
+    shape = subject.engine.shape_of(subject.model, found.code, found.pose, settings, subject.progress, refinement)
+    outcome = replace(
+        result.outcome,
+        residual=found.residual,
+        explained=found.explained,
+        seconds=_seconds(clock.seconds | shape.seconds),
+        **_baselines(subject, observed, samples.surface.astype(np.float64), whole=True),
     )
-    code = fit.code.float().cpu().numpy()
-    shape = subject.engine.shape_of(subject.model, code, fit.pose, subject.task_settings, subject.progress)
-    seconds = _seconds({Phase.FITTING: fit.seconds} | shape.seconds)
-    outcome = replace(result.outcome, residual=fit.residual, explained=fit.explained, seconds=seconds)
     return replace(result, shape=shape, outcome=outcome)
 
 
@@ -287,23 +364,60 @@ def _observed(subject: _Subject, result: Result) -> Result:
     """Look at the truth from a random direction, and measure what a user who completes nothing has."""
     truth, rng = subject.truth, subject.rng
     [direction] = view_directions(1, rng)
-    points = scan(truth.vertices, truth.faces, direction, CameraSettings(), rng).points
+    camera = CameraSettings(noise=subject.variant.noise)
+    seen = scan(truth.vertices, truth.faces, direction, camera, rng)
     surface, _ = sample_surface(truth.vertices, truth.faces, CHAMFER_POINTS, rng)
-    return replace(result, points=points, outcome=replace(result.outcome, scan=chamfer(points, surface)))
+    outcome = replace(
+        result.outcome,
+        scan=chamfer(seen.points, surface),
+        seen=float((KDTree(seen.points).query(surface)[0] < SEEN_DISTANCE).mean()),
+        **_baselines(
+            subject,
+            reference_observations(seen.points, seen.sensor, subject.settings.seed),
+            seen.points,
+            whole=False,
+        ),
+    )
+    points = seen.points
+    if subject.settings.task is Task.OUTLIERS:
+        points = np.concatenate([points, floor_under(points, rng)])
+    return replace(result, points=points, outcome=outcome)
+
+
+def _baselines(subject: _Subject, observed: Observations, points: np.ndarray, whole: bool) -> dict[str, Baseline]:
+    """The nearest training shape to `points`, (n, 3), and where it is asked for the reference fitted to `observed`."""
+    truth, _ = sample_surface(subject.truth.vertices, subject.truth.faces, CHAMFER_POINTS, np.random.default_rng(0))
+    found = {"nearest": subject.nearest.find(points, truth, whole)}
+    if subject.settings.reference:
+        settings, rng = subject.task_settings, np.random.default_rng(1)
+        found["reference"] = reference(subject.engine, subject.model, observed, truth, settings, rng)
+    return found
 
 
 def _completed(subject: _Subject, result: Result) -> Result:
     """Complete the bare points: neither normals nor the sensor's place, which users seldom have."""
     assert result.points is not None
-    geometry = Geometry(result.points, np.zeros((0, 3), dtype=np.int64))
+    posed = subject.settings.task is Task.POSE
+    placed = random_placement(subject.rng) if posed else Similarity.identity()
+    geometry = Geometry(placed.apply(result.points), np.zeros((0, 3), dtype=np.int64))
     [shape] = subject.engine.complete(subject.model, [Source(geometry)], subject.task_settings, subject.progress)
     outcome = replace(
         result.outcome,
         residual=shape.residual,
         explained=shape.explained,
         seconds=_seconds(shape.seconds),
+        **(_pose_errors(placed, shape, subject.truth) if posed else {}),
     )
+    shape = replace(shape, vertices=placed.inverse().apply(shape.vertices))
     return replace(result, shape=shape, outcome=outcome)
+
+
+def _pose_errors(true: Similarity, shape: Shape, truth: Mesh) -> dict[str, float]:
+    moved = true.inverse().compose(shape.pose)
+    turn = float(np.degrees(np.arctan2(moved.rotation[0, 2], moved.rotation[0, 0])))
+    least = min(abs((turn - own + 180) % 360 - 180) for own in own_turns(truth))
+    right = least <= RIGHT_TURN and abs(moved.scale - 1) <= RIGHT_SIZE
+    return {"turn": least, "size": moved.scale, "right": right, "confidence": shape.confidence}
 
 
 def _scored(subject: _Subject, result: Result) -> Result:
@@ -324,13 +438,41 @@ def summarise(outcomes: Sequence[Outcome]) -> Summary:
         for name, value in outcome.measures().items():
             columns.setdefault(name, []).append(value)
     has_scans = any(outcome.scan is not None for outcome in scored)
+    labels = list(dict.fromkeys(outcome.variant for outcome in scored))
+    seeded = labels[0].startswith("seed") if labels else False
     return Summary(
         count=len(outcomes),
         failed=len(outcomes) - len(scored),
         nearer_than_scan=sum(outcome.nearer for outcome in scored) if has_scans else None,
         mean={name: float(np.mean(values)) for name, values in columns.items()},
         median={name: float(np.median(values)) for name, values in columns.items()},
+        interval={name: bootstrap(values) for name, values in columns.items()},
+        variants={label: _means(scored, label) for label in labels} if len(labels) > 1 and not seeded else {},
+        seed_deviation=_seed_deviation(scored) if seeded else None,
     )
+
+
+def _means(scored: Sequence[Outcome], label: str) -> dict[str, float]:
+    rows = [outcome for outcome in scored if outcome.variant == label]
+    names = rows[0].measures()
+    means = {name: float(np.mean([row.measures()[name] for row in rows])) for name in names}
+    return means | {"nearer": float(np.mean([row.nearer for row in rows]))}
+
+
+def _seed_deviation(scored: Sequence[Outcome]) -> float:
+    by_input: dict[tuple[str, int], list[float]] = {}
+    for outcome in scored:
+        if outcome.scores:
+            by_input.setdefault((outcome.name, outcome.view), []).append(outcome.scores.chamfer)
+    return float(np.mean([np.std(values) / np.mean(values) for values in by_input.values()]))
+
+
+def bootstrap(values: Sequence[float], resamples: int = 2_000) -> tuple[float, float]:
+    """The interval that holds 95 % of the means of resamples, with replacement, of the values."""
+    array = np.asarray(values, dtype=np.float64)
+    chosen = np.random.default_rng(0).integers(len(array), size=(resamples, len(array)))
+    low, high = np.percentile(array[chosen].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -372,91 +514,16 @@ def record_accuracy(path: Path, report: Report) -> None:
     # Read anew: the engine's copy may be on a GPU, and the file may have changed since.
     model = load_model(path, "cpu")
     settings, summary = report.settings, asdict(report.summary)
-    for measures in (summary["mean"], summary["median"]):
-        measures.pop("seconds", None)
+    for measures in (summary["mean"], summary["median"], summary["interval"], *summary["variants"].values()):
+        for name in ("seconds", "reference_seconds"):
+            measures.pop(name, None)
     entry = {
         "resolution": settings.resolution,
-        "views": view_count(settings),
+        "views": settings.views if settings.task.scans else 1,
+        "refine": settings.refine,
         "quality": str(settings.quality),
         "seed": settings.seed,
         **summary,
     }
     card = replace(model.card, accuracy={**model.card.accuracy, str(settings.task): entry})
     save_model(path, replace(model, card=card))
-
-
-@dataclass
-class ContactSheet:
-    """Input, result and truth of every shape, drawn as they come so that no mesh need be kept."""
-
-    task: Task
-    images: list[Pixels] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-
-    def add(self, result: Result) -> None:
-        """Draw one result; what it lacks is left blank."""
-        for label, image in pictures_of(result, self.task):
-            self.labels.append(label)
-            self.images.append(image)
-
-    def save(self, path: Path) -> None:
-        """Write the sheet, six pictures wide: two or three shapes a row."""
-        contact_sheet(self.images, self.labels, 6, path)
-
-
-def pictures_of(result: Result, task: Task) -> list[tuple[str, Pixels]]:
-    """Labelled pictures, all at one framing: what the shape was made from (but for `known`), the shape, the truth."""
-    outcome, truth, shape, points = result.outcome, result.truth, result.shape, result.points
-    clouds = [mesh.vertices for mesh in (shape, truth) if mesh is not None] + ([] if points is None else [points])
-    bounds = shared_bounds(*clouds) if clouds else None
-    pictures = []
-    if task is not Task.KNOWN:
-        picture = _blank() if points is None else render_points(points, PICTURE_SIZE, bounds=bounds)
-        pictures.append((f"{outcome.title}\n{_input_label(outcome, task)}", picture))
-    made = _blank() if shape is None else _render(shape.vertices, shape.faces, bounds, shape.observed)
-    pictures.append((_score_label(outcome, alone=task is Task.KNOWN), made))
-    pictures.append(("truth", _blank() if truth is None else _render(*_two_sided(truth), bounds, None)))
-    labels, images = zip(*pictures, strict=True)
-    return list(zip(labels, _cropped(images), strict=True))
-
-
-def _input_label(outcome: Outcome, task: Task) -> str:
-    if task is Task.UNKNOWN:
-        return "samples inside"
-    return "scan" if outcome.scan is None else f"scan, Chamfer {CHAMFER_FACTOR * outcome.scan:.2f}"
-
-
-def _score_label(outcome: Outcome, alone: bool) -> str:
-    title = f"{outcome.title}\n" if alone else ""
-    if outcome.scores is None:
-        return f"{title}failed: {outcome.reason}"
-    return f"{title}result, Chamfer {CHAMFER_FACTOR * outcome.scores.chamfer:.2f}"
-
-
-def _render(vertices: np.ndarray, faces: np.ndarray, bounds: np.ndarray | None, observed: np.ndarray | None) -> Pixels:
-    return render_mesh(vertices, faces, PICTURE_SIZE, bounds=bounds, vertex_colors=observed)
-
-
-def _two_sided(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
-    """The mesh for a picture: smooth, since corners in one place are made one, and nowhere seen from behind.
-
-    A source mesh holds sheets, as of a turning propeller, that are fine to look at from both sides.
-    """
-    vertices, corners = np.unique(mesh.vertices.round(6), axis=0, return_inverse=True)
-    faces = corners.reshape(-1)[mesh.faces]
-    # The second side has vertices of its own, or the normals of the two would cancel.
-    return np.concatenate([vertices, vertices]), np.concatenate([faces, faces[:, ::-1] + len(vertices)])
-
-
-def _cropped(images: Sequence[Pixels]) -> list[Pixels]:
-    """All images without the margins that all of them leave empty: a box seen from its corner leaves wide ones."""
-    drawn = np.any([(image != np.array(BACKGROUND)).any(axis=2) for image in images], axis=0)
-    if not drawn.any():
-        return list(images)
-    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
-    return [image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] for image in images]
-
-
-def _blank() -> Pixels:
-    width, height = PICTURE_SIZE
-    return np.tile(np.array(BACKGROUND, dtype=np.uint8), (height, width, 1))

@@ -18,18 +18,19 @@ from training import evaluate as module
 from training.cli import app
 from training.dataset import Dataset, ShapeRecord, save_samples
 from training.evaluate import (
-    ContactSheet,
+    NOISES,
     EvaluateSettings,
     Outcome,
     Report,
     Task,
+    bootstrap,
     chosen_records,
     evaluate,
-    pictures_of,
     record_accuracy,
     spread,
     summarise,
 )
+from training.evaluation_pictures import ContactSheet, pictures_of
 from training.metrics import ShapeScores
 from training.sampling import ShapeSamples, quantise
 
@@ -120,7 +121,7 @@ def test_unknown_shapes_are_fitted_to_their_samples(model: str, dataset: Dataset
         scale = radius / ORIGINAL_RADIUS
         assert outcome.scores.chamfer_original == pytest.approx(outcome.scores.chamfer / scale**2)
         assert outcome.residual is not None and outcome.residual < 0.02
-        assert set(outcome.seconds) == {"fitting", "extracting"}
+        assert set(outcome.seconds) == {"fitting", "refining", "extracting"}
         assert result.points is not None and np.linalg.norm(result.points, axis=1).max() < radius + 1e-4
 
 
@@ -290,3 +291,63 @@ def test_nothing_measured_is_a_failure_and_is_not_recorded(model: str, dataset: 
 @pytest.mark.parametrize("wrong", [["--task", "guess"], ["--resolution", "8"], ["--shapes", "0"], ["--seed", "-1"]])
 def test_wrong_usage(wrong: list[str]) -> None:
     assert runner.invoke(app, ["evaluate", "model", "dataset", *wrong]).exit_code == 2
+
+
+def test_the_nearest_training_shape_is_told_beside(model: str, dataset: Dataset) -> None:
+    for task in (Task.UNKNOWN, Task.COMPLETE):
+        [first, *_] = outcomes(model, dataset, replace(SETTINGS, task=task, shapes=1))
+        assert first.nearest and first.nearest.name in {record.name for record in dataset.split("train")}
+        assert first.nearest.chamfer > 0 and first.reference is None
+
+
+def test_the_reference_is_fitted_where_it_is_asked_for(model: str, dataset: Dataset) -> None:
+    for task in (Task.UNKNOWN, Task.COMPLETE):
+        [first, *_] = outcomes(model, dataset, replace(SETTINGS, task=task, shapes=1, reference=True))
+        assert first.reference and first.scores
+        # On spheres it comes near too, and takes its time.
+        assert 0 < first.reference.chamfer < 5e-3 and first.reference.seconds > sum(first.seconds.values())
+
+
+def test_noise_makes_it_worse_and_stays_nearer_than_the_points(model: str, dataset: Dataset) -> None:
+    found = outcomes(model, dataset, replace(SETTINGS, task=Task.NOISE, shapes=1))
+    assert [outcome.variant for outcome in found] == [f"noise {noise:g}" for noise in NOISES]
+    assert found[0].scores and found[-1].scores and found[0].scan and found[-1].scan
+    assert found[0].scores.chamfer < found[-1].scores.chamfer
+    assert all(outcome.nearer for outcome in found)
+    summary = summarise(found)
+    assert list(summary.variants) == [outcome.variant for outcome in found]
+    assert summary.variants["noise 0.05"]["chamfer"] == pytest.approx(found[-1].scores.chamfer)
+
+
+def test_a_floor_changes_little(model: str, dataset: Dataset) -> None:
+    [clean], [stood] = (
+        outcomes(model, dataset, replace(SETTINGS, task=task, shapes=1)) for task in (Task.COMPLETE, Task.OUTLIERS)
+    )
+    assert clean.scores and stood.scores and clean.scan == stood.scan
+    assert stood.scores.chamfer < 1.2 * clean.scores.chamfer + 1e-4
+
+
+def test_a_placement_is_found_and_measured(model: str, dataset: Dataset) -> None:
+    found = outcomes(model, dataset, replace(SETTINGS, task=Task.POSE))
+    for outcome in found:
+        # Any turn of a sphere is right; its size is what can be missed.
+        assert outcome.turn is not None and outcome.turn <= 8
+        assert outcome.size == pytest.approx(1, abs=0.2) and outcome.seen and 0.2 < outcome.seen < 1
+        assert outcome.scores and outcome.scores.chamfer < 0.05
+
+
+def test_seeds_are_tried_on_one_scan(model: str, dataset: Dataset) -> None:
+    found = outcomes(model, dataset, replace(SETTINGS, task=Task.COMPLETE, shapes=1, seeds=3))
+    assert [outcome.variant for outcome in found] == ["seed 0", "seed 1", "seed 2"]
+    assert len({outcome.scan for outcome in found}) == 1
+    deviation = summarise(found).seed_deviation
+    assert deviation is not None and 0 <= deviation < 0.5
+
+
+def test_the_bootstrap_interval_holds_the_mean_and_narrows_with_more() -> None:
+    rng = np.random.default_rng(0)
+    few, many = (bootstrap(rng.normal(5, 1, size=count).tolist()) for count in (10, 1_000))
+    for low, high in (few, many):
+        assert low < 5 < high
+    assert many[1] - many[0] < few[1] - few[0]
+    assert bootstrap([2.0]) == (2.0, 2.0)

@@ -1,0 +1,92 @@
+"""Is what lies between two shapes a shape, and does it change smoothly? Every pair of a few test shapes.
+
+Two shapes are encoded whole, and the straight line between their codes is walked in equal steps. Each mesh on the way
+must be closed, and no step may be a jump: its length is the Hausdorff distance of the meshes before and after it.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from scipy.spatial import KDTree
+
+from sdf_backend.engine import Engine, Quality, Shape, Source, TaskSettings
+from sdf_backend.files import replacing
+from sdf_backend.mesh_files import Geometry
+from sdf_backend.pose import Freedom
+from training.dataset import Dataset, ShapeRecord
+from training.evaluate import EvaluateSettings, Task, chosen_records, spread
+
+SHAPES, STEPS = 5, 64
+
+
+@dataclass(frozen=True)
+class PairOutcome:
+    """The way from one shape to another.
+
+    closed : how many of the meshes are closed, of `steps`; largest, median : Hausdorff distance of a step, canonical
+    """
+
+    first: str
+    last: str
+    steps: int
+    closed: int
+    largest: float
+    median: float
+
+    @property
+    def ratio(self) -> float:
+        """The largest step over the median one."""
+        return self.largest / self.median if self.median else float("inf")
+
+
+def pair_count(dataset: Dataset) -> int:
+    """How many pairs there will be."""
+    count = min(SHAPES, len(dataset.split("test")))
+    return count * (count - 1) // 2
+
+
+def evaluate_interpolations(
+    engine: Engine, model: str, dataset: Dataset, resolution: int, quality: Quality, seed: int
+) -> Iterator[PairOutcome]:
+    """Walk between all pairs of five test shapes; raises `InputError` as `evaluate` does."""
+    records = chosen_records(engine.model(model), dataset, EvaluateSettings(Task.UNKNOWN))
+    settings = TaskSettings(resolution, Freedom.NONE, quality=quality, seed=seed)
+    records = spread(records, SHAPES)
+    encoded = engine.encode(model, [_source(dataset, record) for record in records], settings)
+    for first, last in combinations(range(len(records)), 2):
+        codes = np.stack([encoded[first].code, encoded[last].code])
+        poses = [encoded[first].pose, encoded[last].pose]
+        shapes = engine.interpolate_codes(model, codes, poses, STEPS, settings)
+        steps = [hausdorff(one.vertices, other.vertices) for one, other in pairwise(shapes)]
+        closed = sum(map(_closed, shapes))
+        yield PairOutcome(
+            records[first].name, records[last].name, len(shapes), closed, max(steps), float(np.median(steps))
+        )
+
+
+def save_interpolations(folder: Path, model: str, dataset: Path, pairs: list[PairOutcome]) -> None:
+    """Write `interpolate.json` into `folder`, whole or not at all."""
+    content = {"model": model, "dataset": str(dataset), "pairs": [asdict(pair) for pair in pairs]}
+    with replacing(folder / "interpolate.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1))
+
+
+def hausdorff(first: np.ndarray, second: np.ndarray) -> float:
+    """The largest distance of a point of either set, (n, 3) and (m, 3), from the nearest of the other."""
+    there, back = KDTree(second).query(first)[0].max(), KDTree(first).query(second)[0].max()
+    return float(max(there, back))
+
+
+def _source(dataset: Dataset, record: ShapeRecord) -> Source:
+    vertices, faces = dataset.read_mesh(record, dataset.load(record.name))
+    return Source(Geometry(vertices, faces))
+
+
+def _closed(shape: Shape) -> bool:
+    mesh = trimesh.Trimesh(shape.vertices, shape.faces, process=False)
+    return bool(mesh.is_watertight and mesh.is_winding_consistent)
