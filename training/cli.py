@@ -242,7 +242,7 @@ def evaluate(
             "scans that are noisier, stand anywhere, or stand on a floor; interpolate: between pairs of test shapes"
         ),
     ] = TaskName.COMPLETE,
-    output: Annotated[Path | None, typer.Option("-o", help="folder for TASK.json and the pictures TASK.png")] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="folder for TASK.html, TASK.json and TASK.png")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
     seed: Annotated[int, typer.Option(min=0, help="decides views, noise and the points that are compared")] = 0,
     resolution: Annotated[int, typer.Option(min=16, max=1024, help="cells per axis of the generated meshes")] = 256,
@@ -264,6 +264,7 @@ def evaluate(
     from training.dataset import Dataset
     from training.evaluate import EvaluateSettings, Report, Task, record_accuracy
     from training.evaluation_pictures import ContactSheet
+    from training.report import write_html
 
     with explained():
         if output and output.exists() and not output.is_dir():
@@ -284,6 +285,7 @@ def evaluate(
         if output:
             report.save(output)
             sheet.save(output / f"{task}.png")
+            write_html(output / f"{task}.html", report, (output / f"{task}.png").read_bytes())
         if as_json:
             print_json(report.content())
         else:
