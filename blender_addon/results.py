@@ -8,6 +8,7 @@ import bpy
 import numpy as np
 
 from .geometry import Seen, new_mesh, observed_of, positions, transformed
+from .session import session
 from .shapes import (
     PREVIEW,
     Remembered,
@@ -25,6 +26,8 @@ from .wire.messages import Preview, Result, Shape
 
 SEEN = "sdf_seen"
 SUFFIXES = {"complete": "completed", "reconstruct": "reconstructed"}
+# Below this confidence the user is told that there is another answer.
+UNSURE = 0.15
 # How far other candidates stand before the one before them, as a share of its depth.
 BESIDE = 1.25
 # Cells an axis, from fine to coarse, in which it is looked up what was observed before.
@@ -67,6 +70,8 @@ class InPlace:
             beside[1, 3] -= number * BESIDE * depth
             self._shown(f"{self._name} {number + 1:02}", shape, beside)
         select([uid])
+        if best.confidence < UNSURE:
+            session.say(f"{self._name} could stand otherwise as well; with 2 candidates the other answer comes too")
         yield
 
     def fail(self) -> Iterator[None]:

@@ -73,6 +73,9 @@ Key = Annotated[Path | None, typer.Option(help="your key file, where the backend
 AsJson = Annotated[bool, typer.Option("--json", help="print for a script to read")]
 Format = Annotated[Suffix, typer.Option("--format", help="format of the meshes")]
 
+# Below this confidence a user is told that there is another answer.
+UNSURE = 0.15
+
 
 @app.command()
 def complete(
@@ -291,6 +294,7 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
             "faces": len(shape.faces),
             "residual": shape.residual,
             "explained": shape.explained,
+            "confidence": shape.confidence,
             "scale": shape.pose.scale,
             "rotation": shape.pose.rotation.tolist(),
             "translation": shape.pose.translation.tolist(),
@@ -307,3 +311,9 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
         stdout.print(
             f"{row['path']}: {row['vertices']} vertices, {row['faces']} faces{seen}; {seconds}", soft_wrap=True
         )
+        if shape.confidence < UNSURE:
+            stdout.print(
+                f"{row['path']}: the input can as well be understood otherwise (confidence {shape.confidence:.2f}); "
+                "--candidates 2 gives the other answer too",
+                soft_wrap=True,
+            )

@@ -1,5 +1,6 @@
 """The add-on in a real Blender without a window: what its operators do, with a scripted backend."""
 
+from dataclasses import replace
 from typing import Any
 
 import bpy
@@ -278,6 +279,18 @@ def test_all_that_it_does_is_in_a_menu_and_so_found_by_f3(addon: Any) -> None:
     internal = {"sdf.tell", "sdf.dismiss"}  # what the panel alone has a use for
     everything = {one.bl_idname for one in (*operators.CLASSES, *shape_operators.CLASSES)}
     assert set(shown) == everything - internal
+
+
+@pytest.mark.parametrize(("confidence", "told"), [(0.05, True), (0.6, False)])
+def test_an_answer_that_may_as_well_be_another_says_so(connected: Backend, confidence: float, told: bool) -> None:
+    def unsure(submit: Submit) -> list[Any]:
+        accepted, progress, found = exact(submit)
+        return [accepted, progress, replace(found, shapes=(replace(found.shapes[0], confidence=confidence),))]
+
+    connected.answer = unsure
+    cube()
+    bpy.ops.sdf.complete()
+    assert ("could stand otherwise as well" in session.notice) is told
 
 
 def test_other_candidates_stand_in_a_row_before_the_best(connected: Backend) -> None:

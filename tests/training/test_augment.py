@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial import KDTree
 
 from sdf_backend.pose import axis_vector
-from training.augment import AugmentSettings, deform
+from training.augment import AugmentSettings, Kind, deform
 
 SEEDS = st.integers(0, 2**32 - 1)
 STILL = AugmentSettings(*[0.0] * len(fields(AugmentSettings)))
@@ -79,3 +79,32 @@ def test_the_seed_decides_and_nothing_else() -> None:
     )
     assert np.array_equal(first, again)
     assert np.abs(first - other).max() > 0.01
+
+
+FURNITURE = Kind.FURNITURE.settings
+
+
+@given(seed=SEEDS, front=st.sampled_from(["+x", "-x", "+z", "-z"]))
+def test_furniture_stays_symmetric_too(seed: int, front: str) -> None:
+    side = 2 if front.endswith("x") else 0
+    deformed = deform(aeroplane(side), front, FURNITURE, np.random.default_rng(seed))
+    distance, _ = KDTree(deformed).query(deformed * np.where(np.arange(3) == side, -1, 1))
+    assert distance.max() < 1e-9
+
+
+@given(seed=SEEDS)
+def test_flat_tops_stay_flat_and_legs_change_their_share(seed: int) -> None:
+    rng = np.random.default_rng(0)
+    top = np.stack([rng.uniform(-1, 1, 200), np.full(200, 0.5), rng.uniform(-0.6, 0.6, 200)], axis=1)
+    legs = np.stack([np.full(50, 0.8), np.linspace(-1, 0.5, 50), np.full(50, 0.4)], axis=1)
+    deformed = deform(np.concatenate([top, legs]), "+z", FURNITURE, np.random.default_rng(seed))
+    assert np.ptp(deformed[:200, 1]) < 1e-9
+    heights = np.diff(deformed[200:, 1])
+    assert (heights > 0).all()  # no part is turned inside out
+    assert heights.max() / heights.min() > 1.05
+
+
+def test_half_of_the_copies_of_furniture_are_mirrored() -> None:
+    desk = np.array([[-1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0.9, 0.2, 0.3]])
+    sides = [np.sign(deform(desk, "+z", FURNITURE, np.random.default_rng(seed))[3, 0]) for seed in range(200)]
+    assert 70 < sides.count(-1.0) < 130

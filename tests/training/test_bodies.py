@@ -1,0 +1,89 @@
+"""Bodies, with a stand-in for the parametric model, which is large: a stick figure that says what it was asked for."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sdf_backend.errors import InputError
+from training import bodies
+from training.bodies import PAIRS, SINGLE, TEST_SHARE, write_bodies
+
+LABELS = ["gender", "age", "muscle", "weight"]
+
+
+class Figure:
+    """A tetrahedron whose corners are the phenotype, so that what was drawn can be read from the mesh."""
+
+    phenotype_labels = LABELS
+    faces = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+
+    def __init__(self) -> None:
+        self.poses: list[dict[str, torch.Tensor]] = []
+
+    def __call__(self, pose_parameters: dict[str, torch.Tensor], phenotype_kwargs: dict[str, torch.Tensor]) -> Any:
+        self.poses.append(pose_parameters)
+        values = torch.stack([phenotype_kwargs[label] for label in LABELS], dim=1)
+        corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+        return {"vertices": corners[None] * (1 + values[:, :, None])}
+
+
+@pytest.fixture
+def figure(monkeypatch: pytest.MonkeyPatch) -> Figure:
+    made = Figure()
+    monkeypatch.setattr(bodies, "_load", lambda: made)
+    return made
+
+
+def test_bodies_are_written_with_their_credits(figure: Figure, tmp_path: Path) -> None:
+    done: list[int] = []
+    write_bodies(tmp_path, 60, report=done.append)
+    assert done == list(range(1, 61))
+    sources = json.loads((tmp_path / "sources.json").read_text())
+    assert {path.stem for path in tmp_path.glob("*.obj")} == {source["name"] for source in sources}
+    assert [source["name"] for source in sources if source["split"] == "test"] == [
+        f"body-{number:04d}" for number in range(0, 60, TEST_SHARE)
+    ]
+    assert {source["licence"] for source in sources} == {"CC0-1.0"}
+
+
+def test_a_body_depends_on_the_seed_and_its_number_alone(figure: Figure, tmp_path: Path) -> None:
+    for folder, count, seed in (("a", 3, 0), ("b", 20, 0), ("c", 3, 1)):
+        write_bodies(tmp_path / folder, count, seed)
+    text = {folder: (tmp_path / folder / "body-0002.obj").read_text() for folder in "abc"}
+    assert text["a"] == text["b"] != text["c"]
+    assert (tmp_path / "a" / "body-0001.obj").read_text() != text["a"]
+
+
+def test_poses_turn_every_joint_within_its_bounds_and_nothing_else(figure: Figure, tmp_path: Path) -> None:
+    write_bodies(tmp_path, 16)
+    [pose] = figure.poses
+    pairs = {f"{joint.bone}.{side}" for joint in PAIRS for side in "LR"}
+    assert set(pose) == pairs | {joint.bone for joint in SINGLE}
+    for turns in pose.values():
+        matrices = turns.numpy()
+        assert matrices.shape == (16, 4, 4)
+        turned = matrices[:, :3, :3] @ matrices[:, :3, :3].transpose(0, 2, 1)
+        np.testing.assert_allclose(turned, np.broadcast_to(np.eye(3), (16, 3, 3)), atol=1e-6)
+    knee = np.degrees(np.arccos(pose["lowerleg01.L"].numpy()[:, 1, 1]))
+    assert knee.max() <= 20.1 and knee.std() > 1
+
+
+def test_right_limbs_mirror_left_ones() -> None:
+    fixed = SimpleNamespace(uniform=lambda low, high: high)
+    turns = bodies._pose(fixed)  # type: ignore[arg-type]
+    mirror = np.diag([-1.0, 1, 1, 1])
+    for joint in PAIRS:
+        left, right = turns[f"{joint.bone}.L"], turns[f"{joint.bone}.R"]
+        np.testing.assert_allclose(mirror @ left @ mirror, right, atol=1e-12)
+
+
+def test_without_the_package_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "anny", None)
+    with pytest.raises(InputError, match="pip install"):
+        write_bodies(tmp_path, 1)
