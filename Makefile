@@ -5,7 +5,8 @@ READY := .venv/ready
 BLENDER_EXT = .venv-bpy-5.0.1/bin/python \
 	.venv-bpy-5.0.1/lib/python3*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py
 
-.PHONY: demo test test-blender lint extension extension-repository bench starter-data starter-model tuning-model clean
+.PHONY: demo test test-blender lint extension extension-repository bench starter-data starter-models starter-airplanes starter-chairs starter-tables starter-humans \
+	tuning-model clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
@@ -46,20 +47,50 @@ bench: $(READY) .venv-bpy-4.5.15/ready
 	$(BIN)/python -m benchmarks.soak
 	.venv-bpy-4.5.15/bin/python -m benchmarks.blender
 
-# The exact commands that made the shipped aeroplane decoder. The data comes from a Debian package, so the first
-# step wants apt-get and dpkg; it installs nothing.
+# The exact commands that made the shipped decoders: `make starter-models` is all of them, one after another. Meshes come
+# from Debian packages, so the first steps want apt-get and dpkg, which install nothing; bodies from a Python package.
+starter-models: starter-airplanes starter-chairs starter-tables starter-humans
+
 starter-data: $(READY)
 	mkdir -p data/packages
-	cd data/packages && apt-get download flightgear-data-ai && dpkg -x flightgear-data-ai_*.deb .
+	cd data/packages && apt-get download flightgear-data-ai sweethome3d-furniture \
+		&& for package in *.deb; do dpkg -x $$package . || exit 1; done
 	$(BIN)/python -m training collect training/starter_catalog.csv data/packages -o data/meshes --category airplanes
+	$(BIN)/python -m training collect training/starter_catalog.csv data/packages -o data/meshes --category chairs
+	$(BIN)/python -m training collect training/starter_catalog.csv data/packages -o data/meshes --category tables
 	$(BIN)/python -m training prepare data/meshes/airplanes -o data/airplanes --front=-x --samples 150000 --copies 5
 
-starter-model: $(READY)
+starter-airplanes: starter-data
 	$(BIN)/python -m training train data/airplanes -o runs/airplanes \
 		--preset small --symmetric --epochs 1000 --halve-every 160
-	cp runs/airplanes/airplanes.safetensors sdf_backend/starter_models/
-	$(BIN)/python -m training evaluate airplanes data/airplanes --task unknown -o out/evaluation --record
-	$(BIN)/python -m training evaluate airplanes data/airplanes --task complete -o out/evaluation --record
+	$(call ship,airplanes)
+
+starter-chairs: starter-data
+	$(BIN)/python -m training prepare data/meshes/chairs -o data/chairs --front=+z \
+		--samples 80000 --copies 7 --deform furniture
+	$(BIN)/python -m training train data/chairs -o runs/chairs --preset small --symmetric --epochs 700 --halve-every 115
+	$(call ship,chairs)
+
+# Desks have their drawers on one side, so these are not symmetric.
+starter-tables: starter-data
+	$(BIN)/python -m training prepare data/meshes/tables -o data/tables --front=+z \
+		--samples 100000 --copies 11 --deform furniture
+	$(BIN)/python -m training train data/tables -o runs/tables --preset small --epochs 700 --halve-every 115
+	$(call ship,tables)
+
+# Nor are people, who stand on one leg and look about.
+starter-humans: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[humans]'
+	$(BIN)/python -m training humans -o data/meshes/humans
+	$(BIN)/python -m training prepare data/meshes/humans -o data/humans --up=+z --front=-y --samples 80000
+	$(BIN)/python -m training train data/humans -o runs/humans --preset small --epochs 700 --halve-every 115
+	$(call ship,humans)
+
+define ship
+cp runs/$(1)/$(1).safetensors sdf_backend/starter_models/
+$(foreach task,unknown complete,$(BIN)/python -m training evaluate $(1) data/$(1) --task $(task) \
+	-o out/evaluation/$(1) --record &&) true
+endef
 
 # The decoder with which settings of the fit were chosen: the test shapes have no part in it.
 tuning-model: $(READY)

@@ -71,7 +71,8 @@ class InPlace:
             self._shown(f"{self._name} {number + 1:02}", shape, beside)
         select([uid])
         if best.confidence < UNSURE:
-            session.say(f"{self._name} could stand otherwise as well; with 2 candidates the other answer comes too")
+            # For the panel alone: nothing went wrong, and a script finds the number on the object.
+            session.notice = f"{self._name} could stand otherwise as well; with 2 candidates the other answer comes too"
         yield
 
     def fail(self) -> Iterator[None]:
@@ -86,7 +87,7 @@ class InPlace:
         mesh = new_mesh(name, self._seen.local(shape.vertices), shape.faces, shape.observed, deviation)
         item, pose = self._added(name, mesh, matrix), self._seen.local_pose(shape.pose[0])
         kept = Remembered(self._model, shape.code, pose[None], shape.code[0], pose, refinement=packed(shape.refinement))
-        remember(item, kept, self._settings)
+        remember(item, kept, {**self._settings, "confidence": shape.confidence})
         return item.session_uid
 
     def _added(self, name: str, mesh: bpy.types.Mesh, matrix: np.ndarray) -> bpy.types.Object:

@@ -291,6 +291,7 @@ def test_an_answer_that_may_as_well_be_another_says_so(connected: Backend, confi
     cube()
     bpy.ops.sdf.complete()
     assert ("could stand otherwise as well" in session.notice) is told
+    assert result()["sdf_confidence"] == confidence
 
 
 def test_other_candidates_stand_in_a_row_before_the_best(connected: Backend) -> None:
