@@ -128,6 +128,19 @@ def test_a_part_that_the_category_lacks_appears_where_it_hangs_on_the_rest(
     assert bool(refined.vertices[:, 2].max() > 0.8) is there
 
 
+@pytest.mark.parametrize("pose", [Freedom.NONE, Freedom.UPRIGHT])
+def test_a_floor_under_the_object_is_no_part_of_it(engine: Engine, pose: Freedom) -> None:
+    settings = replace(KNOWN, pose=pose, up="+y", front="-z", resolution=64)
+    rng = np.random.default_rng(0)
+    ball_points = cap(0.5, lowest=-1.0).geometry.vertices
+    floor = rng.uniform(-0.7, 0.7, size=(900, 3)) * [1, 0, 1] - [0, 0.5, 0]
+    [alone] = engine.complete("spheres", [Source(Geometry(ball_points, NO_FACES))], settings)
+    [stood] = engine.complete("spheres", [Source(Geometry(np.concatenate([ball_points, floor]), NO_FACES))], settings)
+    assert closed(stood)
+    assert radius(stood) == pytest.approx(radius(alone), rel=0.01)
+    assert np.linalg.norm(stood.vertices, axis=1).max() < 0.56
+
+
 def test_deviations_are_in_the_units_of_the_input(engine: Engine) -> None:
     settings = replace(KNOWN, pose=Freedom.ALIGNED)
     small, large = (

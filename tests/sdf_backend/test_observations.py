@@ -124,3 +124,42 @@ def test_where_nothing_was_observed_is_taken_for_empty_but_not_near_it_nor_near_
         assert (np.abs(empty) < np.array([0.2, 0.01, 0.7]) + EMPTY_MARGIN + 0.01).all()
         for kept in (wing, mirrored):
             assert KDTree(kept).query(empty)[0].min() > EMPTY_DISTANCE - 1e-9
+
+
+def on_a_floor() -> tuple[np.ndarray, np.ndarray]:
+    """Points of a ball, and of the floor that it lies on."""
+    rng = np.random.default_rng(0)
+    ball = rng.normal(size=(4_000, 3))
+    ball *= 0.5 / np.linalg.norm(ball, axis=1, keepdims=True)
+    floor = rng.uniform(-0.6, 0.6, size=(500, 3)) * [1, 0, 1] - [0, 0.5, 0]
+    return ball, floor
+
+
+def test_a_floor_is_held_apart_where_up_is_known() -> None:
+    ball, floor = on_a_floor()
+    both = np.concatenate([ball, floor])
+    observed = observe_points(both, up=np.array([0.0, 1, 0]))
+    assert len(observed.suspects) == pytest.approx(500, abs=90)  # the ball near the floor too
+    assert len(observed.surface) + len(observed.suspects) == len(both)
+    assert len(observe_points(both).suspects) == 0
+    assert len(observe_points(ball, up=np.array([0.0, 1, 0])).suspects) == 0
+
+
+def test_suspects_that_are_trusted_are_surface_and_no_guesses() -> None:
+    ball, floor = on_a_floor()
+    observed = observe_points(np.concatenate([ball, floor]), up=np.array([0.0, 1, 0]))
+    guessing = with_empty_space(observed, Similarity.identity(), None)
+    trusting = guessing.trusting()
+    assert len(trusting.suspects) == 0 and trusting.guessed == guessing.guessed > 0
+    assert len(trusting.surface) == 4_500 and len(trusting.points) == len(guessing.points) + len(observed.suspects)
+    known = slice(len(trusting.points) - trusting.guessed)
+    assert (trusting.low[known] == 0).all() and (trusting.high[known] == 0).all()
+    np.testing.assert_array_equal(trusting.points[known][-len(observed.suspects) :], observed.suspects)
+    np.testing.assert_array_equal(trusting.points[known.stop :], guessing.points[-guessing.guessed :])
+
+
+def test_suspects_move_along() -> None:
+    ball, floor = on_a_floor()
+    observed = observe_points(np.concatenate([ball, floor]), up=np.array([0.0, 1, 0]))
+    moved = observed.transformed(3.0, np.eye(3), np.array([1.0, 2, 3]))
+    np.testing.assert_allclose(moved.suspects, 3 * observed.suspects + [1, 2, 3])
