@@ -1,9 +1,7 @@
 """Points that do not belong to the object: the floor under it, and what lies about near it."""
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
+from scipy import ndimage
 
 # The floor's points lie in a slab this thick, as a share of the object's height or width, whichever is larger,
 FLOOR_THICKNESS = 0.012
@@ -13,9 +11,9 @@ FLOOR_SHARE, FLOOR_PEAK = 0.03, 3.0
 FLOOR_CELLS, FLOOR_FILLED = 16, 0.2
 # while a body's own underside has walls over at least this share of its outline.
 WALLS = 0.5
-# A stray point is farther than this from the model, and no chain of points with gaps as long as this leads from it to
-# one that the model explains; canonical units.
-STRAY_DISTANCE, STRAY_GAP = 0.04, 0.04
+# A stray point is farther than this from the model, and no chain of cells of that size that hold points leads from it to
+# one that the model explains; canonical units. The cells fill a cube of that many, about the origin.
+STRAY_DISTANCE, STRAY_CELL, STRAY_CELLS = 0.04, 0.03, 80
 
 
 def floor_points(points: np.ndarray, up: np.ndarray) -> np.ndarray:
@@ -66,9 +64,10 @@ def stray_points(points: np.ndarray, distance: np.ndarray) -> np.ndarray:
     far = distance > STRAY_DISTANCE
     if not far.any() or far.all():
         return np.zeros(len(points), dtype=bool)
-    numbers = np.flatnonzero(far)
-    pairs = KDTree(points).sparse_distance_matrix(KDTree(points[far]), STRAY_GAP, output_type="coo_matrix")
-    links = coo_matrix((np.ones(pairs.nnz), (pairs.row, numbers[pairs.col])), shape=(len(points),) * 2)
-    _, label = connected_components(links, directed=False)
-    held = np.unique(label[~far])
-    return far & ~np.isin(label, held)
+    # Of all that is beyond the cube, and so of no object in the unit sphere, the cells at its border hold the rest.
+    cells = np.clip(np.floor(points / STRAY_CELL).astype(np.int64) + STRAY_CELLS // 2, 0, STRAY_CELLS - 1)
+    held = np.zeros((STRAY_CELLS,) * 3, dtype=bool)
+    held[tuple(cells.T)] = True
+    label, _ = ndimage.label(held, structure=np.ones((3, 3, 3)))
+    piece = label[tuple(cells.T)]
+    return far & ~np.isin(piece, np.unique(piece[~far]))

@@ -83,3 +83,10 @@ def test_without_a_model_that_explains_something_nothing_is_stray() -> None:
     points = ball(3, 200)
     assert not stray_points(points, np.full(200, 1.0)).any()
     assert not stray_points(points, np.zeros(200)).any()
+
+
+def test_a_cloud_in_one_place_takes_no_more_memory_than_any_other() -> None:
+    heap = np.random.default_rng(0).normal(size=(20_000, 3)) * 1e-3
+    distance = np.full(20_000, 0.5)
+    distance[0] = 0.0
+    assert not stray_points(heap, distance).any()
