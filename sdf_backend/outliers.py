@@ -11,9 +11,10 @@ FLOOR_SHARE, FLOOR_PEAK = 0.03, 3.0
 FLOOR_CELLS, FLOOR_FILLED = 16, 0.2
 # while a body's own underside has walls over at least this share of its outline.
 WALLS = 0.5
-# A stray point is farther than this from the model, and no chain of cells of that size that hold points leads from it to
-# one that the model explains; canonical units. The cells fill a cube of that many, about the origin.
-STRAY_DISTANCE, STRAY_CELL, STRAY_CELLS = 0.04, 0.03, 80
+# A stray point is farther than this from the model, no chain of cells of that size that hold points leads from it to
+# one that the model explains, and it is of a small piece: a larger share of all points is a part that the model does
+# not know. Canonical units; the cells fill a cube of that many, about the origin.
+STRAY_DISTANCE, STRAY_CELL, STRAY_CELLS, STRAY_SHARE = 0.04, 0.03, 80, 0.05
 
 
 def floor_points(points: np.ndarray, up: np.ndarray) -> np.ndarray:
@@ -70,4 +71,5 @@ def stray_points(points: np.ndarray, distance: np.ndarray) -> np.ndarray:
     held[tuple(cells.T)] = True
     label, _ = ndimage.label(held, structure=np.ones((3, 3, 3)))
     piece = label[tuple(cells.T)]
-    return far & ~np.isin(piece, np.unique(piece[~far]))
+    large = np.flatnonzero(np.bincount(piece) > STRAY_SHARE * len(points))
+    return far & ~np.isin(piece, np.union1d(piece[~far], large))
