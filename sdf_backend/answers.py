@@ -15,7 +15,7 @@ from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations, with_empty_space
 from sdf_backend.phases import Clock, Phase, Progress, only, parts
 from sdf_backend.pose import Freedom, Similarity
-from sdf_backend.pose_search import PoseSearchSettings, score, search_poses
+from sdf_backend.pose_search import PoseSearchSettings, different, score, search_poses
 from sdf_backend.refine import refine
 
 # Another place for the object is fitted too where it seems this nearly as good, and is a rival where it is in the end.
@@ -161,16 +161,21 @@ def _best(model: Model, seen: Observations, found: list[tuple[_Attempt, Encoded]
     if len(found) == 1:
         return found[0][1]
     unit = found[0][1].pose.scale
-    scored = sorted(((_score(model, one, attempt, unit), one) for attempt, one in found), key=lambda scored: scored[0])
-    least, best = scored[0]
-    rivals = tuple(one for points, one in scored[1:] if points * NEARLY_AS_GOOD <= least)
-    return replace(best, confidence=1 - least / scored[1][0], rivals=rivals)
+    ranked = sorted(((_score(model, one, attempt, unit), one) for attempt, one in found), key=lambda pair: pair[0])
+    # Two that started apart may have come to the same.
+    apart = different(model, [(_code(model, one), one.pose) for _, one in ranked], len(ranked))
+    (least, best), *others = (ranked[number] for number in apart)
+    rivals = tuple(one for points, one in others if points * NEARLY_AS_GOOD <= least)
+    return replace(best, confidence=1 - least / others[0][0] if others else 1.0, rivals=rivals)
+
+
+def _code(model: Model, one: Encoded) -> torch.Tensor:
+    return torch.from_numpy(one.code).to(model.device)
 
 
 def _explains(model: Model, one: Encoded, suspects: np.ndarray) -> bool:
-    code = torch.from_numpy(one.code).to(model.device)
-    return assess_surface(model, code, suspects, one.pose, torch.bfloat16)[1] >= FLOOR_EXPLAINED
+    return assess_surface(model, _code(model, one), suspects, one.pose, torch.bfloat16)[1] >= FLOOR_EXPLAINED
 
 
 def _score(model: Model, one: Encoded, attempt: _Attempt, unit: float) -> float:
-    return score(model, torch.from_numpy(one.code).to(model.device), one.pose, attempt.observed, unit)
+    return score(model, _code(model, one), one.pose, attempt.observed, unit)

@@ -6,7 +6,7 @@ back both. The few best answers that differ are fitted once more and ranked by h
 how much surface they show where the input has none.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -121,7 +121,9 @@ def search_poses(
     if len(starts) > settings.turns:
         starts = fitted(starts, settings.glance, 0.0, 0.3)[: settings.turns]
     coarse = fitted(starts, settings.coarse, 0.3, 0.5)
-    closer = fitted(_different(model, coarse[: settings.looked_at], settings.rivals), settings.closer, 0.8, 0.2)
+    likely = coarse[: settings.looked_at]
+    apart = different(model, [(start.code, start.pose) for start in likely], settings.rivals)
+    closer = fitted([likely[number] for number in apart], settings.closer, 0.8, 0.2)
     unit = closer[0].expected.scale
     found = [
         Placement(start.pose, score(model, start.code, start.pose, observed, unit), start.expected) for start in closer
@@ -168,18 +170,18 @@ def _turns(freedom: Freedom, settings: PoseSearchSettings) -> list[np.ndarray]:
     return list(rotations.as_matrix())
 
 
-def _different(model: Model, fits: list[_Start], most: int) -> list[_Start]:
-    """The first of the fits, and those after it whose shapes stand elsewhere than all before; at most `most`.
+def different(model: Model, answers: Sequence[tuple[torch.Tensor, Similarity]], most: int) -> list[int]:
+    """Numbers of the first of the answers, code and pose each, and of those whose shape lies apart from all before.
 
-    Turning a round table gives another pose and the same answer.
+    At most `most`. Turning a round table gives another pose and the same answer.
     """
     chosen, trees = [], []
-    for fit in fits:
-        mesh = fit.pose.apply(_coarse_surface(model, fit.code))
-        if len(chosen) < most and all(_distance(mesh, tree) > APART * fit.pose.scale for tree in trees):
-            chosen.append(fit)
-            trees.append(KDTree(mesh))
-    return chosen or fits[:1]
+    for number, (code, pose) in enumerate(answers):
+        surface = pose.apply(_coarse_surface(model, code))
+        if len(chosen) < most and all(_distance(surface, tree) > APART * pose.scale for tree in trees):
+            chosen.append(number)
+            trees.append(KDTree(surface))
+    return chosen
 
 
 def _coarse_surface(model: Model, code: torch.Tensor) -> np.ndarray:

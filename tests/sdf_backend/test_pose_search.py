@@ -7,7 +7,7 @@ from sdf_backend.errors import InputError
 from sdf_backend.model_store import Model
 from sdf_backend.observations import observe_points
 from sdf_backend.pose import Freedom, Similarity
-from sdf_backend.pose_search import model_radius, search_poses
+from sdf_backend.pose_search import different, model_radius, search_poses
 
 
 def half_ball(radius: float, centre: list[float]) -> np.ndarray:
@@ -56,3 +56,11 @@ def test_the_expected_pose_is_what_a_fit_is_held_to(spheres: Model) -> None:
     assert isinstance(best.expected, Similarity)
     # Seen from one side the box's middle is off by what was not seen.
     np.testing.assert_allclose(best.expected.translation, [1.2, 1, 1], atol=0.03)
+
+
+def test_answers_differ_where_their_shapes_lie_apart(spheres: Model) -> None:
+    here, turned = Similarity.identity(), Similarity(1.0, np.diag([-1.0, 1, -1]), np.zeros(3))
+    away, large = Similarity(1.0, np.eye(3), np.array([0.3, 0, 0])), Similarity(1.5, np.eye(3), np.zeros(3))
+    answers = [(spheres.mean, pose) for pose in (here, turned, away, here, large)]
+    assert different(spheres, answers, 5) == [0, 2, 4]
+    assert different(spheres, answers, 2) == [0, 2]
