@@ -69,7 +69,8 @@ def stray_points(points: np.ndarray, distance: np.ndarray) -> np.ndarray:
     cells = np.clip(np.floor(points / STRAY_CELL).astype(np.int64) + STRAY_CELLS // 2, 0, STRAY_CELLS - 1)
     held = np.zeros((STRAY_CELLS,) * 3, dtype=bool)
     held[tuple(cells.T)] = True
-    label, _ = ndimage.label(held, structure=np.ones((3, 3, 3)))
+    label = np.zeros(held.shape, dtype=np.int32)
+    ndimage.label(held, np.ones((3, 3, 3)), output=label)
     piece = label[tuple(cells.T)]
     large = np.flatnonzero(np.bincount(piece) > STRAY_SHARE * len(points))
     return far & ~np.isin(piece, np.union1d(piece[~far], large))
