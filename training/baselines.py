@@ -21,7 +21,7 @@ from training.metrics import CHAMFER_POINTS, chamfer, sample_surface
 # Points of a scan's neighbourhood that say which way its normal points.
 NEIGHBOURS = 12
 # Points of each training shape that are searched through.
-COMPARED_POINTS = 2_000
+COMPARED_POINTS = 500
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class NearestShapes:
         whole : the input is all of a surface, so that what of the shape lies away from it counts too
         """
         sparse = points[:: max(1, len(points) // COMPARED_POINTS)]
-        tree = KDTree(points)
+        tree = KDTree(sparse)
 
         def away(surface: np.ndarray) -> float:
             some = surface[:COMPARED_POINTS]
