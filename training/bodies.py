@@ -9,7 +9,9 @@ about as far as people do who stand and wait. Meshes are z up, front -y, in metr
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -76,9 +78,9 @@ def write_bodies(output: Path, count: int, seed: int = 0, report: Callable[[int]
         temporary.write_text(json.dumps(credits, indent=1))
 
 
-def _load():
-    try:
-        import anny
+def _load() -> Any:
+    try:  # by name: it is in no other set of dependencies, and has no types
+        anny = import_module("anny")
     except ImportError as error:
         raise InputError("the package anny is not installed; pip install 'sdf-shapes[humans]'") from error
     import torch
@@ -86,7 +88,7 @@ def _load():
     return anny.Anny().to(dtype=torch.float32)
 
 
-def _draw(model, generators: list[np.random.Generator]) -> np.ndarray:
+def _draw(model: Any, generators: list[np.random.Generator]) -> np.ndarray:
     """Vertices, (n, v, 3), of one body a generator."""
     import torch
 
