@@ -138,7 +138,7 @@ def _smoothed(points: Tensor, missing: Tensor, settings: RefineSettings) -> Tens
         steps = width * (SIDE - 1) / 2
         if width not in shares:
             shares[width] = _blurred(density, steps) + settings.shrink * (2 * np.pi) ** -1.5 * steps**-3
-        total += _blurred(_spread(points, left), steps) / shares[width]
+        total += _blurred(_spread(points, left), steps).div_(shares[width])
         left = missing - _read(total[None, None], points)
     return total
 
