@@ -242,8 +242,8 @@ def test_whatever_comes_the_server_lives_and_serves(backend: Backend) -> None:
     assert last.workers_lost == 0
     assert last.malformed > stranger.sent / 4
     assert bystander.served > 0
-    # The first third fills what is kept for later, buffers and caches, and has the worker start. While a job runs there is
-    # more, so what counts is the most of the first third, and the least of the last.
+    # The first third fills what is kept for later, buffers and caches, and has the worker start. While a job runs there
+    # is more, so what counts is the most of the first third, and the least of the last.
     third = len(history) // 3
     for early, late in zip(zip(*history[:third], strict=True), zip(*history[-third:], strict=True), strict=True):
         assert max(early) > 0
