@@ -412,7 +412,7 @@ def test_a_model_is_found_by_its_name_only_and_not_by_a_path(client: Listener, m
     for name in ("boats", str(models / "spheres.safetensors"), "../spheres"):
         code, message = refused(client, complete(model=name))
         assert code == "unknown_model"
-        assert "known models: airplanes, damaged, spheres" in message
+        assert "known models: airplanes, chairs, damaged, humans, spheres, tables" in message
 
 
 def test_a_model_that_is_added_later_is_found(backend: Backend, client: Listener, models: Path) -> None:
