@@ -31,6 +31,9 @@ from sdf_backend.pose import Similarity
 SIDE = 193
 # Corrections smaller than this are not kept: a fraction of the noise of a scan.
 LEAST = 5e-4
+# How near a surface must be, of the decoder or of what was observed, for an observation to say where it is; several
+# times the largest width, canonical units.
+NEAR = 0.08
 CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 
 
@@ -81,15 +84,21 @@ def refine(model: Model, code: Tensor, observed: Observations, pose: Similarity)
     missing -= torch.where(on_surface, settings.sheet * lacking, 0)
     # An interval that is kept to asks for nothing, not even that all stay as it is.
     telling = ((missing != 0) | (low == high)) & ~stray & (points.abs() < 1).all(dim=1)
+    # Where neither the decoder nor what was observed has a surface near, none is moved.
+    telling &= torch.minimum(distance.abs(), (distance + missing).abs()) < NEAR
     points, missing = points[telling], missing[telling]
     axis = model.decoder.settings.mirror_axis
     if axis is not None:
         flipped = points.clone()
         flipped[:, axis] *= -1
         points, missing = torch.cat([points, flipped]), missing.repeat(2)
+    if not len(points):
+        return np.zeros((0, 2), dtype=np.float32)
     lattice = _smoothed(points, missing, settings)
-    nodes = torch.nonzero(lattice.reshape(-1).abs() >= LEAST)[:, 0]
-    return torch.stack([nodes.float(), lattice.reshape(-1)[nodes]], dim=1).cpu().numpy()
+    found = torch.nonzero(lattice.values.abs() >= LEAST)
+    nodes, corrections = found + lattice.first, lattice.values[tuple(found.unbind(dim=1))]
+    within = ((nodes >= 0) & (nodes < SIDE)).all(dim=1)
+    return torch.stack([_numbers(nodes[within]).float(), corrections[within]], dim=1).cpu().numpy()
 
 
 def scaled(refinement: np.ndarray, strength: float) -> np.ndarray | None:
@@ -110,10 +119,17 @@ def corrected(
     field: Callable[[Tensor], Tensor], refinement: np.ndarray, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
     """The field, (n, 3) points -> (n,) distances, with the corrections of a refinement, (m, 2), added."""
-    lattice = torch.zeros(SIDE**3, device=device)
-    lattice[torch.from_numpy(refinement[:, 0]).long().to(device)] = torch.from_numpy(refinement[:, 1]).to(device)
-    lattice = lattice.reshape(1, 1, SIDE, SIDE, SIDE)
-    return lambda points: field(points) + _read(lattice, points)
+    if not len(refinement):
+        return field
+    rows = torch.from_numpy(refinement).to(device)
+    x, nodes = rows[:, 0].long(), []
+    for _ in range(3):
+        nodes.append(x % SIDE)
+        x = x // SIDE
+    at = torch.stack(nodes[::-1], dim=1)
+    lattice = _Lattice.around(at, 1)
+    lattice.values[tuple((at - lattice.first).unbind(dim=1))] = rows[:, 1]
+    return lambda points: field(points) + lattice.read(points)
 
 
 def changed_places(refinement: np.ndarray) -> np.ndarray:
@@ -129,48 +145,79 @@ def _missing(distance: Tensor, low: Tensor, high: Tensor, clamp: float) -> Tenso
     return distance.clamp(low, high) - distance
 
 
-def _smoothed(points: Tensor, missing: Tensor, settings: RefineSettings) -> Tensor:
-    """g on the lattice, (SIDE, SIDE, SIDE)."""
-    density = _spread(points, torch.ones_like(missing))
-    total, left = torch.zeros_like(density), missing
+@dataclass(frozen=True)
+class _Lattice:
+    """A box of nodes, and zero elsewhere. Shapes in the unit sphere never fill more than a fifth of the cube.
+
+    first : (3,) int64, the box's lowest node; values : (a, b, c), at least two nodes an axis
+    """
+
+    first: Tensor
+    values: Tensor
+
+    @classmethod
+    def around(cls, nodes: Tensor, reach: int) -> "_Lattice":
+        """Zeros at all nodes as near as `reach`, along each axis, to some, (n, 3) int64."""
+        first, last = nodes.amin(dim=0) - reach, nodes.amax(dim=0) + reach
+        return cls(first, torch.zeros(*(last - first + 1).tolist(), device=nodes.device))
+
+    def spread(self, points: Tensor, values: Tensor) -> Tensor:
+        """Values, (n,), shared among the eight nodes about their points: (a, b, c)."""
+        at = _places(points) - self.first
+        lower = at.floor()
+        upper_share, lower = at - lower, lower.long()
+        _, b, c = self.values.shape
+        lattice = torch.zeros_like(self.values)
+        for corner in CORNERS:
+            sides = torch.tensor(corner, device=points.device)
+            share = torch.where(sides > 0, upper_share, 1 - upper_share).prod(dim=1)
+            x, y, z = (lower + sides).unbind(dim=1)
+            lattice.view(-1).index_add_(0, (x * b + y) * c + z, share * values)
+        return lattice
+
+    def read(self, points: Tensor) -> Tensor:
+        """Values, (n,), between the nodes; zero outside of the box."""
+        size = torch.tensor(self.values.shape, device=points.device)
+        # grid_sample has the box from -1 to 1, and names the last axis first.
+        places = (2 * (_places(points) - self.first) / (size - 1) - 1).flip(-1)[None, None, None]
+        return functional.grid_sample(self.values[None, None], places, align_corners=True)[0, 0, 0, 0]
+
+
+def _smoothed(points: Tensor, missing: Tensor, settings: RefineSettings) -> _Lattice:
+    """g, wherever it is not zero."""
+    scale = (SIDE - 1) / 2
+    lattice = _Lattice.around(_places(points).floor().long(), int(np.ceil(3 * scale * max(settings.widths))) + 1)
+    density, left = lattice.spread(points, torch.ones_like(missing)), missing
     shares: dict[float, Tensor] = {}
     for width in settings.widths:
-        steps = width * (SIDE - 1) / 2
+        steps = width * scale
         if width not in shares:
-            shares[width] = _blurred(density, steps) + settings.shrink * (2 * np.pi) ** -1.5 * steps**-3
-        total += _blurred(_spread(points, left), steps).div_(shares[width])
-        left = missing - _read(total[None, None], points)
-    return total
+            shares[width] = _blurred(density, steps).add_(settings.shrink * (2 * np.pi) ** -1.5 * steps**-3)
+        lattice.values.add_(_blurred(lattice.spread(points, left), steps).div_(shares[width]))
+        left = missing - lattice.read(points)
+    return lattice
 
 
-def _spread(points: Tensor, values: Tensor) -> Tensor:
-    """Values, (n,), shared among the eight nodes about their points."""
-    at = ((points + 1) * ((SIDE - 1) / 2)).clamp(0, SIDE - 1 - 1e-3)
-    lower = at.floor()
-    upper_share, lower = at - lower, lower.long()
-    lattice = torch.zeros(SIDE**3, device=points.device)
-    for corner in CORNERS:
-        sides = torch.tensor(corner, device=points.device)
-        share = torch.where(sides > 0, upper_share, 1 - upper_share).prod(dim=1)
-        x, y, z = (lower + sides).unbind(dim=1)
-        lattice.index_add_(0, (x * SIDE + y) * SIDE + z, share * values)
-    return lattice.reshape(SIDE, SIDE, SIDE)
+def _places(points: Tensor) -> Tensor:
+    """Canonical points, (n, 3), in nodes."""
+    return (points + 1) * ((SIDE - 1) / 2)
+
+
+def _numbers(nodes: Tensor) -> Tensor:
+    """One number for each node, (n, 3), of the whole lattice."""
+    x, y, z = nodes.unbind(dim=1)
+    return (x * SIDE + y) * SIDE + z
 
 
 def _blurred(lattice: Tensor, steps: float) -> Tensor:
     """Convolved with a Gaussian of that standard deviation, in nodes, of sum 1; axis by axis."""
-    # As products with a band matrix, which takes a fifth of the time of a convolution.
-    apart = torch.arange(SIDE, device=lattice.device)[:, None] - torch.arange(SIDE, device=lattice.device)
-    band = torch.where(apart.abs() <= np.ceil(3 * steps), torch.exp(-0.5 * (apart / steps) ** 2), 0)
-    band /= band[SIDE // 2].sum()
+    reach = int(np.ceil(3 * steps))
+    total = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / steps) ** 2).sum()
     for _ in range(3):
+        a, b, c = lattice.shape
+        # As a product with a band matrix, which takes a fifth of the time of a convolution.
+        apart = torch.arange(c, device=lattice.device)[:, None] - torch.arange(c, device=lattice.device)
+        band = torch.where(apart.abs() <= reach, torch.exp(-0.5 * (apart / steps) ** 2), 0) / total
         # The axis that was last becomes the first: after three times all had their turn.
-        lattice = (lattice.reshape(-1, SIDE) @ band).reshape(SIDE, SIDE, SIDE).permute(2, 0, 1).contiguous()
+        lattice = (lattice.reshape(-1, c) @ band).reshape(a, b, c).permute(2, 0, 1).contiguous()
     return lattice
-
-
-def _read(lattice: Tensor, points: Tensor) -> Tensor:
-    """Values, (n,), of a lattice, (1, 1, SIDE, SIDE, SIDE), between its nodes."""
-    # grid_sample names the last axis first.
-    places = points.flip(-1)[None, None, None]
-    return functional.grid_sample(lattice, places, align_corners=True, padding_mode="border")[0, 0, 0, 0]

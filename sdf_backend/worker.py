@@ -255,6 +255,8 @@ def _work(assignment: Assignment, link: Link, tasks: "Tasks") -> int:
     link.vitals = lambda: Heartbeat(tasks.loaded, resident_bytes(), device_bytes(device))
     capacity = assignment.batch or BATCH[device.type]
     hello, look_at = WorkerHello(str(device), torch.cuda.device_count(), capacity, tasks.models()), time.monotonic()
+    # With its first sign of life, so that nobody sees a worker that holds no memory.
+    link.post(encode(link.vitals()))
     link.post(encode(hello))
     while True:
         requests = link.next_jobs(MODELS_SECONDS)
