@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sdf_backend.encoded import Encoded
-from sdf_backend.fit import FitSettings, Stage, StageWatch, assess_surface, fit_codes
+from sdf_backend.fit import Fit, FitSettings, Stage, StageWatch, assess_surface, fit_codes
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations, with_empty_space
 from sdf_backend.phases import Clock, Phase, Progress, only, parts
@@ -83,6 +83,10 @@ class _Attempt:
     """what may be a floor counts as the object's own"""
 
 
+# A way to understand an input, and the fit that came of it.
+_Answer = tuple[_Attempt, Fit]
+
+
 def explain(
     model: Model,
     observed: list[Observations],
@@ -114,14 +118,19 @@ def explain(
         [attempt.expected for attempt in attempts],
     )
     clock.lap(Phase.FITTING)
-    answers: list[list[tuple[_Attempt, Encoded]]] = [[] for _ in observed]
+    found: list[list[_Answer]] = [[] for _ in observed]
     for attempt, fit in zip(attempts, fits, strict=True):
-        progress(Phase.REFINING, attempt.number / len(observed))
-        refinement = refine(model, fit.code, attempt.observed, fit.pose)
-        answers[attempt.number].append((attempt, Encoded.of(fit, attempt.observed, refinement)))
-    best = [_best(model, observed[number], found) for number, found in enumerate(answers)]
+        found[attempt.number].append((attempt, fit))
+    encoded = []
+    for number, (seen, answers) in enumerate(zip(observed, found, strict=True)):
+        progress(Phase.REFINING, number / len(observed))
+        ranked, confidence = _ranked(model, seen, answers)
+        best, *rivals = (
+            Encoded.of(fit, one.observed, refine(model, fit.code, one.observed, fit.pose)) for one, fit in ranked
+        )
+        encoded.append(replace(best, confidence=confidence, rivals=tuple(rivals)))
     clock.lap(Phase.REFINING)
-    return best
+    return encoded
 
 
 def _attempts(model: Model, number: int, seen: Observations, question: Question, progress: Progress) -> list[_Attempt]:
@@ -154,28 +163,21 @@ def _first_of_each(attempts: list[_Attempt], staged: StageWatch) -> StageWatch:
     return lambda stage, codes, poses: staged(stage, codes[rows], [poses[row] for row in rows])
 
 
-def _best(model: Model, seen: Observations, found: list[tuple[_Attempt, Encoded]]) -> Encoded:
-    """The best of the answers for one input, with those that are nearly as good as its rivals."""
-    own = [pair for pair in found if pair[0].trusting and _explains(model, pair[1], seen.suspects)]
-    found = own or [pair for pair in found if not pair[0].trusting]
+def _ranked(model: Model, seen: Observations, found: list[_Answer]) -> tuple[list[_Answer], float]:
+    """The best of the answers for one input, those that are nearly as good, and how far the best is before others."""
+    own = [answer for answer in found if answer[0].trusting and _explains(model, answer[1], seen.suspects)]
+    found = own or [answer for answer in found if not answer[0].trusting]
     if len(found) == 1:
-        return found[0][1]
+        return found, 1.0
     unit = found[0][1].pose.scale
-    ranked = sorted(((_score(model, one, attempt, unit), one) for attempt, one in found), key=lambda pair: pair[0])
+    scores = [score(model, fit.code, fit.pose, attempt.observed, unit) for attempt, fit in found]
+    order = sorted(range(len(found)), key=lambda number: scores[number])
     # Two that started apart may have come to the same.
-    apart = different(model, [(_code(model, one), one.pose) for _, one in ranked], len(ranked))
-    (least, best), *others = (ranked[number] for number in apart)
-    rivals = tuple(one for points, one in others if points * NEARLY_AS_GOOD <= least)
-    return replace(best, confidence=1 - least / others[0][0] if others else 1.0, rivals=rivals)
+    apart = [order[at] for at in different(model, [(found[at][1].code, found[at][1].pose) for at in order], len(order))]
+    least = scores[apart[0]]
+    good = [found[number] for number in apart if scores[number] * NEARLY_AS_GOOD <= least]
+    return good, 1 - least / scores[apart[1]] if len(apart) > 1 else 1.0
 
 
-def _code(model: Model, one: Encoded) -> torch.Tensor:
-    return torch.from_numpy(one.code).to(model.device)
-
-
-def _explains(model: Model, one: Encoded, suspects: np.ndarray) -> bool:
-    return assess_surface(model, _code(model, one), suspects, one.pose, torch.bfloat16)[1] >= FLOOR_EXPLAINED
-
-
-def _score(model: Model, one: Encoded, attempt: _Attempt, unit: float) -> float:
-    return score(model, _code(model, one), one.pose, attempt.observed, unit)
+def _explains(model: Model, fit: Fit, suspects: np.ndarray) -> bool:
+    return assess_surface(model, fit.code, suspects, fit.pose, torch.bfloat16)[1] >= FLOOR_EXPLAINED

@@ -24,6 +24,7 @@ from sdf_backend.signed_distance import (
     unsigned_distance,
     visible_surface,
 )
+from sdf_backend.viewpoint import hidden
 
 FREE = np.inf
 # Points of empty space to one observed point, how far away from all of these they begin, and how far beyond the
@@ -41,6 +42,7 @@ class Observations:
     solid : the distances are known on both sides of all of the surface
     guessed : how many of the points, the last ones, are guesses, by which a fit is not judged
     suspects : (k, 3) float64, points that were seen and may belong to a floor; not among the others
+    sensor : (3,) float64, from where all was seen, where that is known or found out
     """
 
     points: np.ndarray
@@ -50,6 +52,7 @@ class Observations:
     solid: bool = False
     guessed: int = 0
     suspects: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    sensor: np.ndarray | None = None
 
     def trusting(self) -> "Observations":
         """The same, with the suspects as points on the surface."""
@@ -65,10 +68,19 @@ class Observations:
 
     def transformed(self, scale: float, rotation: np.ndarray, translation: np.ndarray) -> "Observations":
         """The same under x -> scale * rotation @ x + translation; distances scale along."""
-        points, surface, suspects = (
-            scale * places @ rotation.T + translation for places in (self.points, self.surface, self.suspects)
+
+        def moved(places: np.ndarray) -> np.ndarray:
+            return scale * places @ rotation.T + translation
+
+        return replace(
+            self,
+            points=moved(self.points),
+            low=self.low * scale,
+            high=self.high * scale,
+            surface=moved(self.surface),
+            suspects=moved(self.suspects),
+            sensor=None if self.sensor is None else moved(self.sensor),
         )
-        return Observations(points, self.low * scale, self.high * scale, surface, self.solid, self.guessed, suspects)
 
 
 @dataclass(frozen=True)
@@ -131,9 +143,10 @@ def observe_points(
     if normals is not None:
         parts += _beside(surface, np.asarray(normals, dtype=np.float64)[chosen], settings.normal_step * extent)
     if sensor is not None:
-        parts.append(_free_space(surface, np.asarray(sensor, dtype=np.float64), extent, settings.free_points, rng))
+        sensor = np.asarray(sensor, dtype=np.float64)
+        parts.append(_free_space(surface, sensor, extent, settings.free_points, rng))
     placed, low, high = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Observations(placed, low, high, surface, suspects=suspects)
+    return Observations(placed, low, high, surface, suspects=suspects, sensor=sensor)
 
 
 def observe_whole_mesh(
@@ -187,7 +200,8 @@ def with_empty_space(observed: Observations, pose: Similarity, mirror_axis: int 
     A code that is fitted to part of a surface is free to invent sheets wherever nothing was seen. So points that lie
     far from all that was observed, and from its mirror image where the category has one, are observed as being beyond
     the clamp. It is a guess and no knowledge: a part that the training shapes say must be there outweighs it. Outside
-    the box around the observed points nothing is guessed, since what is missing of a broken object may lie there.
+    the box around the observed points nothing is guessed, since what is missing of a broken object may lie there; nor
+    behind what was seen, where it is known from where: what is thick would be made hollow, and its back be lost.
 
     Parameters
     ----------
@@ -207,6 +221,8 @@ def with_empty_space(observed: Observations, pose: Similarity, mirror_axis: int 
     around = around[((around > low - EMPTY_MARGIN) & (around < high + EMPTY_MARGIN)).all(axis=1)][: 4 * count]
     away, _ = KDTree(seen).query(around, distance_upper_bound=EMPTY_DISTANCE)
     empty = pose.apply(around[np.isinf(away)][:count])
+    if observed.sensor is not None:
+        empty = empty[~hidden(empty, observed.surface, observed.sensor)]
     beyond = np.full(len(empty), np.inf)
     return replace(
         observed,

@@ -21,6 +21,7 @@ from sdf_backend.fit import FitSettings, Stage, assess_surface, fit_codes
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations
 from sdf_backend.pose import Freedom, Similarity, axis_vector
+from sdf_backend.viewpoint import hidden
 
 GLANCE, COARSE, CLOSER = Stage(6, 400, 1e-4), Stage(14, 1_000, 1e-4), Stage(6, 3_000, 1e-4)
 
@@ -34,9 +35,11 @@ class PoseSearchSettings:
     tilts: int = 120
     """starts over all rotations, where nothing is known"""
     glance: Stage = GLANCE
-    """what all of so many starts get, to find the `turns` best"""
+    """what each start gets, where there are more than one"""
+    promising: int = 8
+    """how many go on after that"""
     coarse: Stage = COARSE
-    """what each start gets"""
+    """what these get"""
     closer: Stage = CLOSER
     """what the best few that differ get"""
     rivals: int = 3
@@ -74,11 +77,11 @@ class _Start:
 UNSEEN_SHARE = 1.02
 # Left out at either end where an extent is measured, percent: a few points that do not belong to the object.
 STRAY_PERCENT = 0.05
-# Training shapes that say how far a model's shapes reach.
-MEASURED = 8
+# Training shapes that say how far a model's shapes reach, and cells an axis of their meshes.
+MEASURED, MEASURED_CELLS = 4, 48
 _RADII: WeakKeyDictionary[Model, float] = WeakKeyDictionary()
 # Cells an axis of the meshes that are compared; how far apart two answers are that differ, canonical units.
-CELLS, APART = 32, 0.04
+CELLS, APART = 24, 0.04
 # How much the model's surface where nothing was seen counts, next to the input's distance; and up to which distance.
 UNSEEN_WEIGHT, FARTHEST = 0.02, 0.2
 
@@ -118,8 +121,8 @@ def search_poses(
         )
         return [_Start(fits[index].pose, starts[index].expected, fits[index].code) for index in order]
 
-    if len(starts) > settings.turns:
-        starts = fitted(starts, settings.glance, 0.0, 0.3)[: settings.turns]
+    if len(starts) > settings.promising:
+        starts = fitted(starts, settings.glance, 0.0, 0.3)[: settings.promising]
     coarse = fitted(starts, settings.coarse, 0.3, 0.5)
     likely = coarse[: settings.looked_at]
     apart = different(model, [(start.code, start.pose) for start in likely], settings.rivals)
@@ -132,14 +135,15 @@ def search_poses(
 
 
 def model_radius(model: Model) -> float:
-    """How far a model's shapes reach from the middles of their boxes, canonical: the median of a few training shapes.
+    """How far a model's shapes reach from the middles of their boxes, canonical: the farthest of a few training shapes.
 
-    About 0.97 where they were normalised to the unit sphere, as prepared ones are. Found once a model.
+    About 0.97 where they were normalised to the unit sphere, as prepared ones are. Not the mean: coarse surfaces lack
+    thin tips, of wings say, and seem to reach less far. Found once a model.
     """
     if model not in _RADII:
         rows = np.linspace(0, len(model.codes) - 1, min(len(model.codes), MEASURED)).round().astype(int)
-        surfaces = [_coarse_surface(model, code) for code in model.codes[rows]]
-        _RADII[model] = float(np.median([_extent(surface)[1] for surface in surfaces])) or 1.0
+        surfaces = [_coarse_surface(model, code, MEASURED_CELLS) for code in model.codes[rows]]
+        _RADII[model] = max(_extent(surface)[1] for surface in surfaces) or 1.0
     return _RADII[model]
 
 
@@ -184,13 +188,13 @@ def different(model: Model, answers: Sequence[tuple[torch.Tensor, Similarity]], 
     return chosen
 
 
-def _coarse_surface(model: Model, code: torch.Tensor) -> np.ndarray:
+def _coarse_surface(model: Model, code: torch.Tensor, cells: int = CELLS) -> np.ndarray:
     """Points on a code's surface, (n, 3), canonical; the origin alone where it has none."""
     decoder = model.folded(torch.bfloat16)
     try:
         mesh = extract_surface(
             lambda points: decoder.distances(code[None], points[None])[0],
-            ExtractSettings(resolution=CELLS, clamp=model.card.clamp),
+            ExtractSettings(resolution=cells, clamp=model.card.clamp),
             model.device,
         )
     except EmptySurfaceError:
@@ -209,9 +213,12 @@ def score(model: Model, code: torch.Tensor, pose: Similarity, observed: Observat
     """
     unexplained, _ = assess_surface(model, code, observed.surface, pose, torch.bfloat16)
     seen = pose.inverse().apply(observed.surface)
+    shown = _coarse_surface(model, code)
+    if observed.sensor is not None:
+        # What lies behind could not be seen.
+        shown = shown[~hidden(shown, seen, pose.inverse().apply(observed.sensor[None])[0])]
     axis = model.decoder.settings.mirror_axis
     if axis is not None:
         seen = np.concatenate([seen, seen * np.where(np.arange(3) == axis, -1, 1)])
-    shown = _coarse_surface(model, code)
-    unseen = np.minimum(KDTree(seen).query(shown)[0], FARTHEST).mean()
-    return (unexplained + UNSEEN_WEIGHT * float(unseen)) * pose.scale / unit
+    unseen = float(np.minimum(KDTree(seen).query(shown)[0], FARTHEST).mean()) if len(shown) else 0.0
+    return (unexplained + UNSEEN_WEIGHT * unseen) * pose.scale / unit

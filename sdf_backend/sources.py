@@ -1,7 +1,7 @@
 """Inputs of the tasks, what is observed of them, and how far each vertex of a result was observed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -16,6 +16,7 @@ from sdf_backend.observations import (
     observe_whole_mesh,
 )
 from sdf_backend.signed_distance import surface_points
+from sdf_backend.viewpoint import viewpoint
 
 # A vertex counts as observed up to the first distance from the input, not at all from the second; canonical units.
 OBSERVED_NEAR, OBSERVED_FAR = 0.02, 0.05
@@ -34,14 +35,22 @@ Observe = Callable[[Source, int, np.ndarray | None], Observations]
 
 
 def observe_surface(source: Source, seed: int, up: np.ndarray | None) -> Observations:
-    """Points on the surface: the cloud's own, or drawn from the mesh, whose normals are not to be trusted."""
+    """Points on the surface: the cloud's own, or drawn from the mesh, whose normals are not to be trusted.
+
+    Where it is not said from where they were seen, that is found out if it can be; a camera's mesh has its vertices
+    where the camera had its rays.
+    """
     geometry = source.geometry
     if len(geometry.faces) == 0:
-        return observe_points(geometry.vertices, geometry.normals, source.sensor, seed=seed, up=up)
-    check_cloud(geometry.vertices)
-    rng = np.random.default_rng(seed)
-    points, _ = surface_points(geometry.vertices[geometry.faces], ObservationSettings().surface_points, rng)
-    return observe_points(points, None, source.sensor, seed=seed, up=up)
+        observed = observe_points(geometry.vertices, geometry.normals, source.sensor, seed=seed, up=up)
+        raw = observed.surface
+    else:
+        check_cloud(geometry.vertices)
+        rng = np.random.default_rng(seed)
+        points, _ = surface_points(geometry.vertices[geometry.faces], ObservationSettings().surface_points, rng)
+        observed = observe_points(points, None, source.sensor, seed=seed, up=up)
+        raw = geometry.vertices
+    return observed if source.sensor is not None else replace(observed, sensor=viewpoint(raw, seed))
 
 
 def observe_solid(source: Source, seed: int, up: np.ndarray | None) -> Observations:

@@ -164,7 +164,7 @@ QUICK = JobSettings(resolution=32, pose="known", quality="preview")
 
 
 def complete(**changes: Any) -> Submit:
-    """A job of a tenth of a second."""
+    """A job of some tenths of a second."""
     return Submit(
         **{
             "job": new_job(),
