@@ -1,5 +1,7 @@
 """What is observed of a sphere is what is known of a sphere."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import trimesh
@@ -163,3 +165,24 @@ def test_suspects_move_along() -> None:
     observed = observe_points(np.concatenate([ball, floor]), up=np.array([0.0, 1, 0]))
     moved = observed.transformed(3.0, np.eye(3), np.array([1.0, 2, 3]))
     np.testing.assert_allclose(moved.suspects, 3 * observed.suspects + [1, 2, 3])
+
+
+def test_behind_what_was_seen_nothing_is_guessed_to_be_empty() -> None:
+    sensor = CENTRE + np.array([0, 0, 10.0])
+    facing = CLOUD[(CLOUD - CENTRE)[:, 2] > 0.4]
+    pose = Similarity(4.0, np.eye(3), CENTRE)
+    blind = with_empty_space(observe_points(facing), pose, None)
+    told = with_empty_space(replace(observe_points(facing), sensor=sensor), pose, None)
+
+    def guesses_within(seen: Observations) -> int:
+        return int((true_distance(seen.points[len(seen.points) - seen.guessed :]) < -0.3).sum())
+
+    assert guesses_within(blind) > 20
+    assert guesses_within(told) == 0 and told.guessed > 20
+
+
+def test_the_sensor_moves_with_what_it_saw() -> None:
+    turn = axis_rotation("+z", "+x", "-z")
+    seen = replace(observe_points(CLOUD), sensor=np.array([1.0, 2.0, 3.0]))
+    moved = seen.transformed(2.0, turn, np.array([0.0, 1.0, 0.0]))
+    np.testing.assert_allclose(moved.sensor, 2 * turn @ [1, 2, 3] + [0, 1, 0])

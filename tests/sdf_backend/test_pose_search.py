@@ -1,13 +1,17 @@
 """Where balls stand, of which only size and place can be told."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from sdf_backend.errors import InputError
+from sdf_backend.fit import assess_surface
 from sdf_backend.model_store import Model
 from sdf_backend.observations import observe_points
 from sdf_backend.pose import Freedom, Similarity
-from sdf_backend.pose_search import different, model_radius, search_poses
+from sdf_backend.pose_search import different, model_radius, score, search_poses
 
 
 def half_ball(radius: float, centre: list[float]) -> np.ndarray:
@@ -64,3 +68,14 @@ def test_answers_differ_where_their_shapes_lie_apart(spheres: Model) -> None:
     answers = [(spheres.mean, pose) for pose in (here, turned, away, here, large)]
     assert different(spheres, answers, 5) == [0, 2, 4]
     assert different(spheres, answers, 2) == [0, 2]
+
+
+def test_what_lies_behind_speaks_against_no_answer(spheres: Model) -> None:
+    points = half_ball(0.5, [0, 0, 0])
+    seen = observe_points(points[points[:, 0] > 0.2])
+    pose, code = Similarity.identity(), spheres.mean
+    blind = score(spheres, code, pose, seen, 1.0)
+    told = score(spheres, code, pose, replace(seen, sensor=np.array([3.0, 0, 0])), 1.0)
+    unexplained, _ = assess_surface(spheres, code, seen.surface, pose, torch.bfloat16)
+    assert blind - unexplained > 3e-4
+    assert told - unexplained < 0.5 * (blind - unexplained)
