@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sdf_backend.errors import InputError
-from sdf_backend.fit import EXPLAINED, decoded_distances
+from sdf_backend.fit import BLOCK, CHUNK, EXPLAINED, decoded_distances
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations
 from sdf_backend.outliers import stray_points
@@ -34,6 +34,8 @@ LEAST = 5e-4
 # How near a surface must be, of the decoder or of what was observed, for an observation to say where it is; several
 # times the largest width, canonical units.
 NEAR = 0.08
+# How far beside a surface its inside is looked for, and how deep that must be; a thinner one tears.
+NEXT, THIN = 0.02, 0.004
 CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 
 
@@ -45,9 +47,9 @@ class RefineSettings:
     """standard deviation of k, canonical units, of each pass; each takes up what is left of the residuals"""
     shrink: float = 1.0
     """s, in units of k(0): so many observations in one place are half believed"""
-    sheet: float = 0.012
+    sheet: float = 0.005
     """half the thickness of a sheet, canonical units, for which that is taken which was seen where the decoder has no
-    surface; without any it would be full of holes"""
+    inside; without any it would be full of holes"""
 
 
 SURFACE = RefineSettings()
@@ -80,8 +82,8 @@ def refine(model: Model, code: Tensor, observed: Observations, pose: Similarity)
     stray[on_surface] = torch.from_numpy(
         stray_points(points[on_surface].cpu().numpy(), distance[on_surface].abs().cpu().numpy())
     ).to(model.device)
-    lacking = ((distance - EXPLAINED) / (model.card.clamp - EXPLAINED)).clamp(0, 1)
-    missing -= torch.where(on_surface, settings.sheet * lacking, 0)
+    if settings.sheet:
+        missing[on_surface] -= settings.sheet * _lacking(model, code, points[on_surface], distance[on_surface])
     # An interval that is kept to asks for nothing, not even that all stay as it is.
     telling = ((missing != 0) | (low == high)) & ~stray & (points.abs() < 1).all(dim=1)
     # Where neither the decoder nor what was observed has a surface near, none is moved.
@@ -136,6 +138,20 @@ def changed_places(refinement: np.ndarray) -> np.ndarray:
     """Nodes, (k, 3) canonical, with corrections so large that a surface may stand where the decoder has none."""
     nodes = refinement[np.abs(refinement[:, 1]) > EXPLAINED, 0].astype(np.int64)
     return np.stack(np.unravel_index(nodes, (SIDE,) * 3), axis=1) * (2 / (SIDE - 1)) - 1.0
+
+
+def _lacking(model: Model, code: Tensor, points: Tensor, distance: Tensor) -> Tensor:
+    """How much the decoder lacks an inside, without which there is no surface, next to each point: (n,), 0 to 1.
+
+    It is looked for on both sides, where it would be if there were one: along the slope of the distance.
+    """
+    decoder, least = model.folded(torch.bfloat16), distance
+    blocks = functional.pad(points, (0, 0, 0, -len(points) % BLOCK)).split(CHUNK)
+    slope = torch.cat([decoder.gradients(code[None], part[None])[2][0] for part in blocks])[: len(points)]
+    step = NEXT * slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    for beside in (points - step, points + step):
+        least = torch.minimum(least, decoded_distances(model, code, beside, torch.bfloat16))
+    return (1 + least / THIN).clamp(0, 1)
 
 
 def _missing(distance: Tensor, low: Tensor, high: Tensor, clamp: float) -> Tensor:
