@@ -72,7 +72,8 @@ class InPlace:
         select([uid])
         if best.confidence < UNSURE:
             # For the panel alone: nothing went wrong, and a script finds the number on the object.
-            session.notice = f"{self._name} could stand otherwise as well; with 2 candidates the other answer comes too"
+            where = "the other answer is beside it" if others else "with 2 candidates the other answer comes too"
+            session.notice = f"{self._name} could stand otherwise as well; {where}"
         yield
 
     def fail(self) -> Iterator[None]:

@@ -128,7 +128,8 @@ def explain(
         best, *rivals = (
             Encoded.of(fit, one.observed, refine(model, fit.code, one.observed, fit.pose)) for one, fit in ranked
         )
-        encoded.append(replace(best, confidence=confidence, rivals=tuple(rivals)))
+        unsure = tuple(replace(one, confidence=confidence) for one in rivals)
+        encoded.append(replace(best, confidence=confidence, rivals=unsure))
     clock.lap(Phase.REFINING)
     return encoded
 

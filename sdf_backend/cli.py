@@ -314,6 +314,6 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
         if shape.confidence < UNSURE:
             stdout.print(
                 f"{row['path']}: the input can as well be understood otherwise (confidence {shape.confidence:.2f}); "
-                "--candidates 2 gives the other answer too",
+                "--candidates 2 or more gives the other answers too",
                 soft_wrap=True,
             )

@@ -18,6 +18,7 @@ class Encoded:
     code : (code_length,) float32; pose : canonical frame -> the source's frame
     deviations : (code_length, code_length) float32, how codes about as likely deviate; see `fit.Fit`
     surface : (m, 3) float64, the points of the source that were observed
+    solid : they were observed with the distances about them
     refinement : (k, 2) float32, what is left over of the observations; see `refine.refine`
     confidence : 0 where another answer, of `rivals`, is as good, to 1 where there is no other
     rivals : what was found elsewhere that is nearly as good, best first
@@ -31,6 +32,7 @@ class Encoded:
     steps: int
     surface: np.ndarray
     refinement: np.ndarray
+    solid: bool = False
     confidence: float = 1.0
     rivals: tuple["Encoded", ...] = ()
 
@@ -39,7 +41,9 @@ class Encoded:
         """What a fit to `seen` found, and what it left over."""
         assert fit.deviations is not None
         code, deviations = (tensor.detach().float().cpu().numpy() for tensor in (fit.code, fit.deviations))
-        return cls(code, deviations, fit.pose, fit.residual, fit.explained, fit.steps, seen.surface, refinement)
+        return cls(
+            code, deviations, fit.pose, fit.residual, fit.explained, fit.steps, seen.surface, refinement, seen.solid
+        )
 
 
 def recall(cache: ContentCache | None, key: str) -> Encoded | None:
@@ -63,7 +67,7 @@ def remember(cache: ContentCache | None, key: str, encoded: Encoded) -> None:
 
 
 def _arrays(one: Encoded, prefix: str) -> dict[str, np.ndarray]:
-    numbers = [one.pose.scale, one.residual, one.explained, one.steps, one.confidence]
+    numbers = [one.pose.scale, one.residual, one.explained, one.steps, one.solid, one.confidence]
     arrays = {
         "code": one.code,
         "deviations": one.deviations,
@@ -77,9 +81,11 @@ def _arrays(one: Encoded, prefix: str) -> dict[str, np.ndarray]:
 
 
 def _restored(arrays: Mapping[str, np.ndarray], prefix: str) -> Encoded:
-    scale, residual, explained, steps, confidence = arrays[f"{prefix}numbers"].tolist()
+    scale, residual, explained, steps, solid, confidence = arrays[f"{prefix}numbers"].tolist()
     pose = Similarity(scale, arrays[f"{prefix}rotation"], arrays[f"{prefix}translation"])
     code, deviations, surface, refinement = (
         arrays[prefix + name] for name in ("code", "deviations", "surface", "refinement")
     )
-    return Encoded(code, deviations, pose, residual, explained, int(steps), surface, refinement, confidence)
+    return Encoded(
+        code, deviations, pose, residual, explained, int(steps), surface, refinement, bool(solid), confidence
+    )

@@ -310,6 +310,7 @@ class Engine:
     ) -> Shape:
         """The shape of a code, (code_length,), that stands at `pose`, corrected by a refinement, (m, 2), of its fit."""
         if refinement is not None:
+            refinement = np.asarray(refinement, dtype=np.float32)
             check_refinement(refinement)
         loaded = self._loaded(model, progress)
         clock = Clock()
@@ -384,10 +385,11 @@ class Engine:
         )
 
     def _moved_to(self, model: str, best: Encoded, code: np.ndarray) -> Encoded:
-        """Another code for what was fitted, with what it explains and leaves over."""
+        """Another code for what was fitted, with what it explains and leaves over of the surface."""
         loaded, latent = self.model(model), torch.as_tensor(code, dtype=torch.float32, device=self.device)
         found = assess_surface(loaded, latent, best.surface, best.pose, torch.float32)
-        refinement = refine(loaded, latent, observe_surface_points(best.surface), best.pose)
+        seen = replace(observe_surface_points(best.surface), solid=best.solid)
+        refinement = refine(loaded, latent, seen, best.pose)
         return replace(best, code=code, residual=found[0], explained=found[1], refinement=refinement)
 
     def _candidates(self, model: str, best: Encoded, settings: TaskSettings) -> list[Encoded]:
@@ -488,7 +490,7 @@ class Engine:
             return ""
         geometry = source.geometry
         return content_key(
-            "answers",
+            "answers 2",  # another number for another way to fit or to keep
             loaded.digest,
             str(self.device.type),
             observe.__name__,

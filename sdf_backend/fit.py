@@ -73,6 +73,8 @@ class FitSettings:
     """precision of the decoder's matrix products"""
     seed: int = 0
     """which observations are drawn"""
+    deviations: bool = True
+    """find out too which other codes are about as likely"""
 
 
 @dataclass(frozen=True)
@@ -172,8 +174,8 @@ def fit_codes(
     """
     start = time.perf_counter()
     poses = poses or [Similarity.identity()] * len(observations)
-    found = [middle.inverse().compose(pose) for middle, pose in zip(expected or poses, poses, strict=True)]
-    solver = _Solver(model, _batched(observations, poses, model.device), settings, freedom, found)
+    moved = [middle.inverse().compose(pose) for middle, pose in zip(expected or poses, poses, strict=True)]
+    solver = _Solver(model, _batched(observations, poses, model.device), settings, freedom, moved)
     total, done = sum(stage.steps for stage in settings.stages), 0
     with torch.inference_mode():
         for number, stage in enumerate(settings.stages):
@@ -186,7 +188,7 @@ def fit_codes(
                 codes, moves, _ = solver.result()
                 staged(number, codes, [pose.compose(move) for pose, move in zip(poses, moves, strict=True)])
         codes, moves, cost = solver.result()
-        deviations = solver.deviations()
+        deviations = solver.deviations() if settings.deviations else [None] * len(observations)
     seconds = (time.perf_counter() - start) / len(observations)
     fits = []
     for index, (observed, pose) in enumerate(zip(observations, poses, strict=True)):
@@ -277,9 +279,13 @@ class _Solver:
         """
         length = self.u.shape[1]
         normal = self.now[1][:, :length, :length].double()
-        # In double precision: the prior is some millionths of what is well observed.
-        inverse = torch.linalg.inv(torch.linalg.cholesky(normal)).mT
-        return (self.root.double() @ inverse * self.stage.prior**0.5).float()
+        # In double precision: the prior is some millionths of what is well observed. Where rounding has made a matrix
+        # indefinite nonetheless, or a cost was not finite, nothing is known but the prior.
+        factor, failed = torch.linalg.cholesky_ex(normal)
+        known = (failed == 0)[:, None, None]
+        factor = torch.where(known, factor, torch.eye(length, device=normal.device, dtype=normal.dtype))
+        root = self.root.double() @ torch.linalg.inv(factor).mT * self.stage.prior**0.5
+        return torch.where(known, root, self.root.double()).float()
 
     def _linearise(self, u: Tensor, moves: list[Similarity]) -> tuple[Tensor, Tensor, Tensor]:
         """Gradient (s, k), normal matrix (s, k, k) and cost (s,) of the reweighted problem at (u, moves)."""

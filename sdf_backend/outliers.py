@@ -5,8 +5,8 @@ from scipy import ndimage
 
 # The floor's points lie in a slab this thick, as a share of the object's height or width, whichever is larger,
 FLOOR_THICKNESS = 0.012
-# hold at least this share of all points, are so many times denser than those in the slabs above,
-FLOOR_SHARE, FLOOR_PEAK = 0.03, 3.0
+# hold at least this share of all points and not most of them, are so many times denser than those in the slabs above,
+FLOOR_SHARE, FLOOR_MOST, FLOOR_PEAK = 0.03, 0.5, 3.0
 # and fill at least this share of the cells of a grid over the object's ground plan;
 FLOOR_CELLS, FLOOR_FILLED = 16, 0.2
 # while a body's own underside has walls over at least this share of its outline.
@@ -31,7 +31,8 @@ def floor_points(points: np.ndarray, up: np.ndarray) -> np.ndarray:
     above = (height - np.percentile(height, 0.5)) / thickness
     lowest = above < 1.5
     next_slabs = ((above >= 1.5) & (above < 6)).sum() / 4.5
-    if lowest.mean() < FLOOR_SHARE or lowest.sum() / 1.5 < FLOOR_PEAK * next_slabs:
+    # What is as flat as a floor, a table's top seen from above, is the object itself.
+    if not FLOOR_SHARE <= lowest.mean() <= FLOOR_MOST or lowest.sum() / 1.5 < FLOOR_PEAK * next_slabs:
         return none
     floor, walls = _plan(flat, lowest, up), _plan(flat, (above >= 1.5) & (above < 12), up)
     inner = floor.copy()

@@ -109,7 +109,7 @@ def search_poses(
         fits = fit_codes(
             model,
             [observed] * len(starts),
-            FitSettings((stage,), seed=settings.seed),
+            FitSettings((stage,), seed=settings.seed, deviations=False),
             [start.pose for start in starts],
             freedom,
             lambda part: progress(done + share * part),

@@ -59,7 +59,8 @@ def viewpoint(points: np.ndarray, seed: int = 0) -> np.ndarray | None:
 
 def hidden(places: np.ndarray, seen: np.ndarray, sensor: np.ndarray) -> np.ndarray:
     """Which of the places, (n, 3), lie behind points, (m, 3), that were seen from `sensor`, (3,): (n,) bool."""
-    sight, look = seen - sensor, places - sensor
+    # The same point twice would seem a spacing of nothing.
+    sight, look = np.unique(seen, axis=0) - sensor, places - sensor
     # Nobody looks from within a point; but a sensor may be given as one.
     depth = np.linalg.norm(sight, axis=1).clip(1e-12)
     tree = KDTree(sight / depth[:, None])

@@ -62,7 +62,7 @@ def deform(vertices: np.ndarray, front: str, settings: AugmentSettings, rng: np.
     ahead, up = axis_vector(front), axis_vector("+y")
     side = np.cross(up, ahead)
     x = (vertices + offset) * scale
-    # Drawn last, so that copies without proportions of their own are what they were before there were any.
+    # Drawn first, so that copies without proportions of their own are what they were before there were any.
     stretches, moves = rng.normal(size=3), rng.uniform(-1, 1, size=4)
     x = _reproportioned(x, side, settings.proportion, rng)
     x = x * np.exp(stretches * settings.stretch)

@@ -7,12 +7,14 @@ the mesh of the dense grid (`benchmarks.extract`). The nearest training shape sa
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial import KDTree
 
 from sdf_backend.engine import Engine, TaskSettings
+from sdf_backend.errors import InputError
 from sdf_backend.fit import AdamSettings, fit_codes_with_adam
 from sdf_backend.observations import Observations, observe_points
 from training.dataset import Dataset
@@ -55,7 +57,7 @@ def reference(
 
 def reference_observations(points: np.ndarray, sensor: np.ndarray, seed: int) -> Observations:
     """What the paper's completion makes of a scan, (n, 3), seen from `sensor`, (3,); Park et al., section 6.3."""
-    _, nearest = KDTree(points).query(points, k=NEIGHBOURS)
+    _, nearest = KDTree(points).query(points, k=min(NEIGHBOURS, len(points)))
     around = points[nearest] - points[nearest].mean(axis=1, keepdims=True)
     # The normal is the direction in which the neighbourhood extends least.
     normals = np.linalg.eigh(np.einsum("nki,nkj->nij", around, around))[1][:, :, 0]
@@ -68,15 +70,20 @@ class NearestShapes:
     """The training shapes of a dataset, deformed copies too, to be searched through."""
 
     dataset: Dataset
-    _surfaces: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        for record in self.dataset.split("train"):
-            self._surfaces[record.name] = self.dataset.load(record.name).surface.astype(np.float64)
+    @cached_property
+    def _surfaces(self) -> dict[str, np.ndarray]:
+        """Points on each, (n, 3); none of a dataset that was made for tests alone."""
+        try:
+            records = self.dataset.split("train")
+        except InputError:
+            return {}
+        return {record.name: self.dataset.load(record.name).surface[:CHAMFER_POINTS] for record in records}
 
-    def find(self, points: np.ndarray, truth: np.ndarray, whole: bool) -> Baseline:
+    def find(self, points: np.ndarray, truth: np.ndarray, whole: bool) -> Baseline | None:
         """The training shape nearest to an input, (n, 3), measured against the truth, (m, 3), as it is.
 
+        None where there are no training shapes.
         whole : the input is all of a surface, so that what of the shape lies away from it counts too
         """
         sparse = points[:: max(1, len(points) // COMPARED_POINTS)]
@@ -87,5 +94,7 @@ class NearestShapes:
             there = KDTree(some).query(sparse)[0].mean()
             return float(there + (tree.query(some)[0].mean() if whole else 0.0))
 
+        if not self._surfaces:
+            return None
         name = min(self._surfaces, key=lambda name: away(self._surfaces[name]))
-        return Baseline(chamfer(self._surfaces[name][:CHAMFER_POINTS], truth), name=name)
+        return Baseline(chamfer(self._surfaces[name].astype(np.float64), truth), name=name)

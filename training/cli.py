@@ -270,6 +270,8 @@ def evaluate(
         if output and output.exists() and not output.is_dir():
             raise InputError(f"cannot write into {output}: it is a file; name a folder")
         if task is TaskName.INTERPOLATE:
+            if shapes or record or with_reference or max(views, seeds) > 1:
+                raise InputError("interpolate takes none of --shapes, --views, --seeds, --reference and --record")
             _interpolations(model, dataset, output, as_json, resolution, device, Quality(quality.value), seed)
             return
         settings = EvaluateSettings(
@@ -322,10 +324,10 @@ def _interpolations(
     if as_json:
         print_json([vars(pair) for pair in pairs])
         return
-    table = Table("from", "to", "steps", "closed", "largest step", "median step", "ratio", box=SIMPLE_HEAD)
+    table = Table("from", "to", "steps", "closed", "largest step", "median step", "ratio", "", box=SIMPLE_HEAD)
     for pair in pairs:
         numbers = (f"{pair.largest:.4f}", f"{pair.median:.4f}", f"{pair.ratio:.2f}")
-        table.add_row(pair.first, pair.last, str(pair.steps), str(pair.closed), *numbers)
+        table.add_row(pair.first, pair.last, str(pair.steps), str(pair.closed), *numbers, pair.reason)
     stdout.print(table)
 
 

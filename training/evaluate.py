@@ -14,6 +14,7 @@ in the canonical frame. A shape that fails is a row with its reason.
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -70,13 +71,13 @@ class EvaluateSettings:
     """What is evaluated, and how."""
 
     task: Task = Task.COMPLETE
-    """known: training shapes; unknown: the test split, whole; complete: the test split, scanned"""
+    """of which shapes, and what is known of them; see the head of this file"""
     resolution: int = 256
     """cells per axis of the generated meshes"""
     shapes: int | None = None
     """how many, spread over the split; None: 16 of the training shapes, all of the test shapes"""
     views: int = 1
-    """scans a shape, each by itself; used by `complete`"""
+    """scans a shape, each by itself; of the tasks with scans"""
     quality: Quality = Quality.STANDARD
     """how long a fit may take"""
     seed: int = 0
@@ -103,13 +104,13 @@ class Variant:
 class Outcome:
     """One shape: its scores, or why there are none.
 
-    scan : Chamfer distance of the bare scan to the truth, squared canonical units; None but for `complete`
+    scan : Chamfer distance of the bare scan to the truth, squared canonical units; None where nothing is scanned
     residual : of the fit, mean absolute, canonical units; explained : share of the input within 0.02 of the result;
     both None where nothing was fitted
     seconds : of each phase of the engine
     turn : degrees, up to the object's own symmetry; size : found over true; right : both within bounds; for `pose`
     seen : share of the true surface within 0.02 of the scan
-    reference, nearest : what else would have come of the same input
+    reference, nearest : what else would have come of it; of scans in the known pose and without a floor, always
     """
 
     name: str
@@ -136,7 +137,7 @@ class Outcome:
 
     @property
     def title(self) -> str:
-        """Name and, but for the first, view."""
+        """Name, view where it is not the first, and variant."""
         parts = [self.name, f"view {self.view}" if self.view else "", self.variant]
         return ", ".join(part for part in parts if part)
 
@@ -172,7 +173,7 @@ class Summary:
     """All rows in a few numbers. Failed ones are counted, and are in neither mean nor median.
 
     nearer_than_scan : how many completions are nearer to the truth than their scans; None where there are none
-    interval : of each mean, 95 % of bootstrap resamples of the shapes
+    interval : of each mean, 95 % of bootstrap resamples of the shapes, each with all of its rows
     variants : the means of each variant by itself, where there are several
     seed_deviation : standard deviation of the Chamfer distance over seeds, over its mean; the mean of that over shapes
     """
@@ -241,11 +242,12 @@ def evaluate(
 
 def variants(settings: EvaluateSettings) -> list[Variant]:
     """The results of one shape."""
+    views = range(settings.views if settings.task.scans else 1)
     if settings.task is Task.NOISE:
-        return [Variant(noise=noise, label=f"noise {noise:g}") for noise in NOISES]
+        return [Variant(view, noise, label=f"noise {noise:g}") for view in views for noise in NOISES]
     return [
         Variant(view, seed=seed, label=f"seed {seed}" if settings.seeds > 1 else "")
-        for view in range(settings.views if settings.task.scans else 1)
+        for view in views
         for seed in range(settings.seeds)
     ]
 
@@ -355,7 +357,7 @@ def _unknown(subject: _Subject, result: Result) -> Result:
         residual=found.residual,
         explained=found.explained,
         seconds=_seconds(clock.seconds | shape.seconds),
-        **_baselines(subject, observed, samples.surface.astype(np.float64), whole=True),
+        **_baselines(subject, lambda: observed, samples.surface.astype(np.float64), whole=True),
     )
     return replace(result, shape=shape, outcome=outcome)
 
@@ -373,7 +375,7 @@ def _observed(subject: _Subject, result: Result) -> Result:
         seen=float((KDTree(seen.points).query(surface)[0] < SEEN_DISTANCE).mean()),
         **_baselines(
             subject,
-            reference_observations(seen.points, seen.sensor, subject.settings.seed),
+            lambda: reference_observations(seen.points, seen.sensor, subject.settings.seed),
             seen.points,
             whole=False,
         ),
@@ -384,13 +386,19 @@ def _observed(subject: _Subject, result: Result) -> Result:
     return replace(result, points=points, outcome=outcome)
 
 
-def _baselines(subject: _Subject, observed: Observations, points: np.ndarray, whole: bool) -> dict[str, Baseline]:
-    """The nearest training shape to `points`, (n, 3), and where it is asked for the reference fitted to `observed`."""
+def _baselines(
+    subject: _Subject, observe: Callable[[], Observations], points: np.ndarray, whole: bool
+) -> dict[str, Baseline | None]:
+    """The nearest training shape to `points`, (n, 3), and where it is asked for the reference fitted to observations.
+
+    A reference that fails leaves its place empty: it must not take our own result with it.
+    """
     truth, _ = sample_surface(subject.truth.vertices, subject.truth.faces, CHAMFER_POINTS, np.random.default_rng(0))
-    found = {"nearest": subject.nearest.find(points, truth, whole)}
+    found: dict[str, Baseline | None] = {"nearest": subject.nearest.find(points, truth, whole)}
     if subject.settings.reference:
         settings, rng = subject.task_settings, np.random.default_rng(1)
-        found["reference"] = reference(subject.engine, subject.model, observed, truth, settings, rng)
+        with suppress(InputError):
+            found["reference"] = reference(subject.engine, subject.model, observe(), truth, settings, rng)
     return found
 
 
@@ -446,10 +454,19 @@ def summarise(outcomes: Sequence[Outcome]) -> Summary:
         nearer_than_scan=sum(outcome.nearer for outcome in scored) if has_scans else None,
         mean={name: float(np.mean(values)) for name, values in columns.items()},
         median={name: float(np.median(values)) for name, values in columns.items()},
-        interval={name: bootstrap(values) for name, values in columns.items()},
+        interval={name: bootstrap(_by_shape(scored, name)) for name in columns},
         variants={label: _means(scored, label) for label in labels} if len(labels) > 1 and not seeded else {},
         seed_deviation=_seed_deviation(scored) if seeded else None,
     )
+
+
+def _by_shape(scored: Sequence[Outcome], measure: str) -> list[float]:
+    """The mean of a measure of each shape: its rows are no more independent than its seeds are."""
+    values: dict[str, list[float]] = {}
+    for outcome in scored:
+        if measure in outcome.measures():
+            values.setdefault(outcome.name, []).append(outcome.measures()[measure])
+    return [float(np.mean(rows)) for rows in values.values()]
 
 
 def _means(scored: Sequence[Outcome], label: str) -> dict[str, float]:
@@ -459,12 +476,13 @@ def _means(scored: Sequence[Outcome], label: str) -> dict[str, float]:
     return means | {"nearer": float(np.mean([row.nearer for row in rows]))}
 
 
-def _seed_deviation(scored: Sequence[Outcome]) -> float:
+def _seed_deviation(scored: Sequence[Outcome]) -> float | None:
     by_input: dict[tuple[str, int], list[float]] = {}
     for outcome in scored:
-        if outcome.scores:
-            by_input.setdefault((outcome.name, outcome.view), []).append(outcome.scores.chamfer)
-    return float(np.mean([np.std(values) / np.mean(values) for values in by_input.values()]))
+        assert outcome.scores
+        by_input.setdefault((outcome.name, outcome.view), []).append(outcome.scores.chamfer)
+    several = [values for values in by_input.values() if len(values) > 1]
+    return float(np.mean([np.std(values) / np.mean(values) for values in several])) if several else None
 
 
 def bootstrap(values: Sequence[float], resamples: int = 2_000) -> tuple[float, float]:
@@ -523,6 +541,7 @@ def record_accuracy(path: Path, report: Report) -> None:
         "refine": settings.refine,
         "quality": str(settings.quality),
         "seed": settings.seed,
+        "seeds": settings.seeds,
         **summary,
     }
     card = replace(model.card, accuracy={**model.card.accuracy, str(settings.task): entry})

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
-from scipy.spatial import KDTree
 
 from sdf_backend.engine import Engine, Quality, Shape, Source, TaskSettings
+from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
 from sdf_backend.mesh_files import Geometry
 from sdf_backend.pose import Freedom
 from training.dataset import Dataset, ShapeRecord
-from training.evaluate import EvaluateSettings, Task, chosen_records, spread
+from training.evaluate import EvaluateSettings, Task, chosen_records
+from training.metrics import MeshLike, surface_distance
 
 SHAPES, STEPS = 5, 64
 
@@ -29,14 +30,16 @@ class PairOutcome:
     """The way from one shape to another.
 
     closed : how many of the meshes are closed, of `steps`; largest, median : Hausdorff distance of a step, canonical
+    reason : why there is no way, where there is none
     """
 
     first: str
     last: str
-    steps: int
-    closed: int
-    largest: float
-    median: float
+    steps: int = 0
+    closed: int = 0
+    largest: float = 0.0
+    median: float = 0.0
+    reason: str = ""
 
     @property
     def ratio(self) -> float:
@@ -54,19 +57,22 @@ def evaluate_interpolations(
     engine: Engine, model: str, dataset: Dataset, resolution: int, quality: Quality, seed: int
 ) -> Iterator[PairOutcome]:
     """Walk between all pairs of five test shapes; raises `InputError` as `evaluate` does."""
-    records = chosen_records(engine.model(model), dataset, EvaluateSettings(Task.UNKNOWN))
+    records = chosen_records(engine.model(model), dataset, EvaluateSettings(Task.UNKNOWN, shapes=SHAPES))
+    if len(records) < 2:
+        raise InputError(f"{dataset.folder} has {len(records)} test shape; between fewer than two there is no way")
     settings = TaskSettings(resolution, Freedom.NONE, quality=quality, seed=seed)
-    records = spread(records, SHAPES)
     encoded = engine.encode(model, [_source(dataset, record) for record in records], settings)
     for first, last in combinations(range(len(records)), 2):
+        names = records[first].name, records[last].name
         codes = np.stack([encoded[first].code, encoded[last].code])
         poses = [encoded[first].pose, encoded[last].pose]
-        shapes = engine.interpolate_codes(model, codes, poses, STEPS, settings)
-        steps = [hausdorff(one.vertices, other.vertices) for one, other in pairwise(shapes)]
-        closed = sum(map(_closed, shapes))
-        yield PairOutcome(
-            records[first].name, records[last].name, len(shapes), closed, max(steps), float(np.median(steps))
-        )
+        try:
+            shapes = engine.interpolate_codes(model, codes, poses, STEPS, settings)
+        except InputError as error:
+            yield PairOutcome(*names, reason=str(error))
+            continue
+        steps = [hausdorff(one, other) for one, other in pairwise(shapes)]
+        yield PairOutcome(*names, len(shapes), sum(map(_closed, shapes)), max(steps), float(np.median(steps)))
 
 
 def save_interpolations(folder: Path, model: str, dataset: Path, pairs: list[PairOutcome]) -> None:
@@ -76,9 +82,13 @@ def save_interpolations(folder: Path, model: str, dataset: Path, pairs: list[Pai
         temporary.write_text(json.dumps(content, indent=1))
 
 
-def hausdorff(first: np.ndarray, second: np.ndarray) -> float:
-    """The largest distance of a point of either set, (n, 3) and (m, 3), from the nearest of the other."""
-    there, back = KDTree(second).query(first)[0].max(), KDTree(first).query(second)[0].max()
+def hausdorff(first: MeshLike, second: MeshLike) -> float:
+    """The largest distance of a vertex of either mesh from the surface of the other.
+
+    From its surface and not from its vertices, which two meshes of one surface do not share.
+    """
+    there = surface_distance(first.vertices, second.vertices, second.faces).max()
+    back = surface_distance(second.vertices, first.vertices, first.faces).max()
     return float(max(there, back))
 
 

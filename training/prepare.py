@@ -141,8 +141,10 @@ def _describe(work: list[_Job], output: Path, settings: PrepareSettings) -> Data
         raise InputError(f"{times} meshes are named {name}; give each another name, in one split alone")
     if (output / DESCRIPTION_FILE).exists():
         before = Dataset.open(output)
-        if before.settings != recorded:
-            changed = [key for key in recorded if recorded[key] != before.settings.get(key)]
+        # What a deformation may have besides is off where a dataset was begun before there was such a thing.
+        began = before.settings | {"augment": asdict(AugmentSettings()) | before.settings.get("augment", {})}
+        if began != recorded:
+            changed = [key for key in recorded if recorded[key] != began.get(key)]
             raise InputError(f"{output} was begun with other settings ({', '.join(changed)}); use another folder")
     dataset = Dataset(output, settings.category, front, recorded, records)
     dataset.save()

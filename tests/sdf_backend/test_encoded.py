@@ -22,13 +22,14 @@ def encoded(seed: int) -> Encoded:
         22,
         rng.normal(size=(30, 3)),
         np.stack([np.arange(5), rng.normal(size=5)], axis=1).astype(np.float32),
+        solid=bool(seed % 2),
         confidence=float(rng.uniform()),
     )
 
 
 def same(one: Encoded, other: Encoded) -> bool:
     arrays = ("code", "deviations", "surface", "refinement")
-    numbers = ("residual", "explained", "steps", "confidence")
+    numbers = ("residual", "explained", "steps", "solid", "confidence")
     return (
         all(np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays)
         and all(getattr(one, name) == getattr(other, name) for name in numbers)

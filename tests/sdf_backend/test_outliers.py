@@ -55,8 +55,9 @@ def on_feet() -> np.ndarray:
         trimesh.creation.box([1, 0.6, 0.8]).sample(6_000, seed=0),
         trimesh.creation.cylinder(radius=0.4, height=1.0).sample(6_000, seed=0)[:, [0, 2, 1]],
         on_feet(),
+        trimesh.creation.box([1, 0.01, 1]).sample(6_000, seed=0),
     ],
-    ids=["ball", "box", "cylinder", "table"],
+    ids=["ball", "box", "cylinder", "table", "plate"],
 )
 def test_what_an_object_stands_on_is_its_own(points: np.ndarray) -> None:
     assert not floor_points(points, UP).any()

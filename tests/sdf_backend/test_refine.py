@@ -94,6 +94,17 @@ def test_changed_places_are_where_a_surface_may_stand_anew(model: Model) -> None
     assert len(changed_places(np.zeros((0, 2), dtype=np.float32))) == 0
 
 
+def test_a_sheet_that_the_decoder_lacks_does_not_tear(model: Model) -> None:
+    # From just above the ball, where the decoder nearly has a surface, to where it has none.
+    turn, reach = np.random.default_rng(0).uniform(0, [[2 * np.pi], [0.3]], size=(2, 8_000))
+    plate = np.stack([reach * np.cos(turn), reach * np.sin(turn), np.full(8_000, radius_of(model) + 0.025)], axis=1)
+    refinement = refine(model, model.mean, observe_surface_points(plate), Similarity.identity())
+    inside = np.full(len(plate), np.inf)
+    for step in np.linspace(-0.02, 0.02, 9):
+        inside = np.minimum(inside, distances(model, refinement, plate + [0, 0, step]))
+    assert (inside < 0).mean() > 0.99
+
+
 @pytest.mark.parametrize("wrong", [np.zeros((3, 3)), np.zeros(4), np.array([[0, np.nan]]), np.array([[SIDE**3, 0.1]])])
 def test_what_is_no_refinement_is_refused(wrong: np.ndarray) -> None:
     with pytest.raises(InputError, match="refinement"):

@@ -12,7 +12,7 @@ import torch
 
 from sdf_backend.errors import InputError
 from training import bodies
-from training.bodies import PAIRS, SINGLE, TEST_SHARE, write_bodies
+from training.bodies import PAIRS, SINGLE, TEST_EVERY, write_bodies
 
 LABELS = ["gender", "age", "muscle", "weight"]
 
@@ -47,7 +47,7 @@ def test_bodies_are_written_with_their_credits(figure: Figure, tmp_path: Path) -
     sources = json.loads((tmp_path / "sources.json").read_text())
     assert {path.stem for path in tmp_path.glob("*.obj")} == {source["name"] for source in sources}
     assert [source["name"] for source in sources if source["split"] == "test"] == [
-        f"body-{number:04d}" for number in range(0, 60, TEST_SHARE)
+        f"body-{number:04d}" for number in range(0, 60, TEST_EVERY)
     ]
     assert {source["licence"] for source in sources} == {"CC0-1.0"}
 

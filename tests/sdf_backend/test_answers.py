@@ -1,0 +1,59 @@
+"""Which of several answers is the best, and which could be as well, on balls."""
+
+import numpy as np
+import torch
+
+from sdf_backend.answers import Quality, Question, _Attempt, _ranked, explain
+from sdf_backend.fit import Fit
+from sdf_backend.model_store import Model
+from sdf_backend.observations import Observations, observe_surface_points
+from sdf_backend.phases import Clock, silent
+from sdf_backend.pose import Freedom, Similarity
+
+
+def balls(*places: tuple[float, int]) -> Observations:
+    """Points on balls of radius 0.5 at (x, 0, 0), so many on each."""
+    rng, points = np.random.default_rng(0), []
+    for x, count in places:
+        normal = rng.normal(size=(count, 3))
+        points.append(0.5 * normal / np.linalg.norm(normal, axis=1, keepdims=True) + [x, 0, 0])
+    return observe_surface_points(np.concatenate(points))
+
+
+def answer(model: Model, seen: Observations, x: float) -> tuple[_Attempt, Fit]:
+    pose = Similarity(1.0, np.eye(3), np.array([x, 0, 0]))
+    code = torch.zeros_like(model.mean)
+    return _Attempt(0, seen, pose, pose), Fit(code, pose, 0.0, 1.0, 0.0, 1, 0.0)
+
+
+def places(found: list[tuple[_Attempt, Fit]]) -> list[float]:
+    return [float(fit.pose.translation[0]) for _, fit in found]
+
+
+def test_what_explains_half_each_is_a_rival_and_confidence_is_low(spheres: Model) -> None:
+    seen = balls((0.0, 1_000), (0.3, 900))
+    good, confidence = _ranked(spheres, seen, [answer(spheres, seen, x) for x in (0.3, 0.0, 0.01, 3.0)])
+    assert places(good) == [0.0, 0.3] or places(good) == [0.01, 0.3]
+    assert 0 <= confidence < 0.2
+
+
+def test_what_is_far_better_has_no_rival(spheres: Model) -> None:
+    seen = balls((0.0, 1_000))
+    good, confidence = _ranked(spheres, seen, [answer(spheres, seen, x) for x in (0.3, 0.0, 0.01)])
+    assert len(good) == 1 and abs(places(good)[0]) < 0.02
+    assert confidence > 0.5
+
+
+def test_one_answer_is_sure(spheres: Model) -> None:
+    seen = balls((0.0, 1_000))
+    only = answer(spheres, seen, 0.0)
+    assert _ranked(spheres, seen, [only]) == ([only], 1.0)
+
+
+def test_rivals_are_as_unsure_as_the_best(spheres: Model, monkeypatch) -> None:
+    seen = balls((0.0, 1_000))
+    question = Question(Freedom.NONE, np.eye(3), Quality.PREVIEW, 0)
+    monkeypatch.setattr("sdf_backend.answers._ranked", lambda model, seen, found: (found * 2, 0.1))
+    [best] = explain(spheres, [seen], question, silent, Clock())
+    assert best.confidence == 0.1
+    assert [one.confidence for one in best.rivals] == [0.1]
