@@ -23,7 +23,7 @@ import zmq
 from sdf_backend import log
 from sdf_backend.errors import Cancelled, InputError
 from sdf_backend.log import line, logger
-from sdf_backend.memory import resident_bytes
+from sdf_backend.memory import give_back, resident_bytes
 from sdf_backend.refusals import refusal
 from sdf_backend.wire.codec import Frame, WireError, build, decode, encode, read_header
 from sdf_backend.wire.messages import Cancel, Limits, Preview, Progress, Submit
@@ -263,6 +263,8 @@ def _work(assignment: Assignment, link: Link, tasks: "Tasks") -> int:
         if requests and not _do(assignment, link, tasks, requests):
             link.finish()
             return 1
+        if requests:
+            give_back()
         if time.monotonic() - look_at >= MODELS_SECONDS:
             look_at, now = time.monotonic(), replace(hello, models=tasks.models())
             if now != hello:

@@ -43,8 +43,8 @@ MESSAGES = int(os.environ.get("SDF_FUZZ_MESSAGES", "20000"))
 MUTANTS = 49
 # Of what a process may grow: what it holds for jobs of the last seconds comes and goes.
 GROWTH, SLACK = 1.05, 8 << 20
-# Valid jobs before the first of these is measured, and how long until it is known, seconds.
-WARM, HEARD = 4, 1.5
+# A worker says only once a second how much memory it holds.
+HEARD = 1.5
 SETTINGS = settings(
     max_examples=MESSAGES // (1 + MUTANTS),
     deadline=None,
@@ -194,11 +194,6 @@ class Bystander:
             self.served, self.slowest = self.served + 1, max(self.slowest, waited)
             self._submit()
 
-    def wait_for(self, count: int) -> None:
-        while self.served < count:
-            self.look()
-            time.sleep(0.02)
-
 
 @pytest.fixture(scope="module")
 def backend(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
@@ -218,18 +213,19 @@ def memory(backend: Backend) -> tuple[int, int]:
     return state.memory_bytes, state.workers[0].memory_bytes
 
 
+def memory_at_rest(backend: Backend) -> tuple[int, int]:
+    """What is held while nothing is done: a job at work holds what it needs, and that is no growth."""
+    backend.until_idle()
+    time.sleep(HEARD)
+    return memory(backend)
+
+
 def test_whatever_comes_the_server_lives_and_serves(backend: Backend) -> None:
     assert backend.process
     stranger, bystander = Stranger(backend), Bystander(backend)
     valid = [[bytes(frame) for frame in encode(message)] for message in VALID]
-    # A worker that never had a job holds less than one at work; and it says only once a second how much it holds.
-    for frames in valid:
-        stranger.send(frames)
-    stranger.catch_up()
-    bystander.wait_for(WARM)
-    time.sleep(HEARD)
     start = time.monotonic()
-    pid, history = backend.process.pid, []
+    pid, history, at_rest = backend.process.pid, [], []
 
     @SETTINGS
     @given(BUILT | BUILT | BUILT | RANDOM, st.integers(0, 2**32))
@@ -242,12 +238,16 @@ def test_whatever_comes_the_server_lives_and_serves(backend: Backend) -> None:
         bystander.look()
         if stranger.sent >= len(history) * MESSAGES / 20:
             history.append(memory(backend))
+        # The first tenth fills what is kept for later, buffers and caches.
+        if not at_rest and stranger.sent >= MESSAGES / 10:
+            at_rest.append(memory_at_rest(backend))
 
     tried()
+    at_rest.append(memory_at_rest(backend))
     last = backend.status()
     print(f"\n{stranger.sent:,} messages in {time.monotonic() - start:.0f} s; answers: {dict(stranger.replies)}")
     print(f"{bystander.served} valid jobs served, the slowest in {bystander.slowest:.1f} s")
-    print("server, worker MiB:", *(f"{server >> 20},{worker >> 20}" for server, worker in history))
+    print("server, worker MiB:", *(f"{server >> 20},{worker >> 20}" for server, worker in [*history, *at_rest]))
     stranger.socket.close()
     bystander.client.close()
     assert stranger.sent >= 0.9 * MESSAGES
@@ -256,6 +256,5 @@ def test_whatever_comes_the_server_lives_and_serves(backend: Backend) -> None:
     assert last.workers_lost == 0
     assert last.malformed > stranger.sent / 4
     assert bystander.served > 0
-    # The first tenth fills what is kept for later, buffers and caches.
-    for before, after in zip(history[2], history[-1], strict=True):
+    for before, after in zip(*at_rest, strict=True):
         assert after < GROWTH * before + SLACK
