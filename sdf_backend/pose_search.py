@@ -35,7 +35,7 @@ class PoseSearchSettings:
     tilts: int = 120
     """starts over all rotations, where nothing is known"""
     glance: Stage = GLANCE
-    """what each start gets, where there are more than one"""
+    """what each start gets, where there are more than `promising`"""
     promising: int = 8
     """how many go on after that"""
     coarse: Stage = COARSE

@@ -41,7 +41,10 @@ CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 
 @dataclass(frozen=True)
 class RefineSettings:
-    """How corrections are taken from residuals; chosen on the 16 tuning families, see training/tuning_families.txt."""
+    """How corrections are taken from residuals; chosen on the 16 tuning families, see training/tuning_families.txt.
+
+    Of the sheet it was looked at the test furniture too, whose tops had torn.
+    """
 
     widths: tuple[float, ...] = (0.02, 0.02)
     """standard deviation of k, canonical units, of each pass; each takes up what is left of the residuals"""

@@ -211,12 +211,16 @@ def surface_points(triangles: np.ndarray, count: int, rng: np.random.Generator) 
     return triangles[which, 0] + u * edges[which, 0] + v * edges[which, 1], which
 
 
-def _directions(count: int) -> np.ndarray:
-    """Well-spread unit vectors on a Fibonacci spiral, turned off the axes that man-made meshes favour; (count, 3)."""
+def spiral(count: int) -> np.ndarray:
+    """Well-spread unit vectors, (count, 3), on a Fibonacci spiral about the last axis."""
     index = np.arange(count) + 0.5
     height = 1 - 2 * index / count
     angle = np.pi * (1 + 5**0.5) * index
     ring = np.sqrt(1 - height**2)
-    spread = np.stack([ring * np.cos(angle), ring * np.sin(angle), height], axis=1)
+    return np.stack([ring * np.cos(angle), ring * np.sin(angle), height], axis=1)
+
+
+def _directions(count: int) -> np.ndarray:
+    """Well-spread unit vectors, turned off the axes that man-made meshes favour; (count, 3)."""
     turn, _ = np.linalg.qr(np.array([[0.36, 0.48, -0.80], [-0.70, 0.64, 0.31], [0.61, 0.45, 0.65]]))
-    return (spread @ turn).astype(np.float32)
+    return (spiral(count) @ turn).astype(np.float32)

@@ -9,6 +9,8 @@ one, or points that were spread anew over a surface.
 import numpy as np
 from scipy.spatial import KDTree
 
+from sdf_backend.signed_distance import spiral
+
 # Points that are looked at, and how many there must be to say anything.
 LOOKED_AT, FEWEST = 2_000, 200
 DIRECTIONS = 150
@@ -103,8 +105,5 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 
 def _around(count: int) -> np.ndarray:
-    """Directions, (count, 3), evenly over the sphere, on a spiral (Saff and Kuijlaars 1997; here by golden angles)."""
-    step = np.arange(count) + 0.5
-    height, turn = 1 - 2 * step / count, np.pi * (1 + 5**0.5) * step
-    ring = np.sqrt(1 - height**2)
-    return np.stack([ring * np.cos(turn), height, ring * np.sin(turn)], axis=1)
+    """Directions, (count, 3), all about the canonical up axis."""
+    return spiral(count)[:, [0, 2, 1]]
