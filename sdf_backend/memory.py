@@ -17,7 +17,7 @@ def resident_bytes() -> int:
 def give_back() -> None:
     """Hand what was freed back to the system, which glibc does by itself only for what lies last on its heap.
 
-    Without it a process goes on holding what its largest job needed. It takes some milliseconds; elsewhere it does nothing.
+    Without it a process goes on holding what its largest job needed. It takes milliseconds; elsewhere it does nothing.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim:
