@@ -6,6 +6,8 @@ The field lives in canonical space, negative inside. A grid of `resolution` cell
 that the field's Lipschitz bound proves empty are dropped, the others split in eight; only the nodes of what is left are
 evaluated, and scikit-image's Marching Cubes (Lewiner et al. 2003) sees only the cells that the surface crosses. Where
 the surface leaves those cells it is followed, so the mesh is closed even where the field is steeper than promised.
+
+Where a quick estimate of the field is at hand, it is asked at the nodes, and the field itself only once a vertex.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ COARSEST_CELL = 2 / 32  # edge of the largest cells that are tested; larger ones
 CLAMP_SHARE = 0.8  # a trained field is imprecise next to its clamp, so no test relies on values beyond this share of it
 SMALLEST = 2e-6  # values are kept this far from zero: a vertex on a node would give triangles without area
 LARGEST = 1.0  # and below this, so that SMALLEST / LARGEST stays above float32's resolution inside a block
-EVALUATED = 0.9  # share of the progress that evaluation takes; meshing is the rest
+NEXT_TO_NODE = 1e-3  # and vertices that are moved this share of their edge from its ends, for the same reason
+EVALUATED, MESHED = 0.7, 0.8  # the progress after evaluation and after meshing; the rest is for the vertices
 BLOCK = 32  # cells per axis of one Marching Cubes call, nodes per axis of one page
 SHIFT = 5  # log2 of BLOCK: on torch integers shifts are several times faster than divisions
 CHUNK = 1 << 19  # cells handled at once, to bound temporary memory
@@ -86,11 +89,13 @@ def extract_surface(
     device: str | torch.device = "cpu",
     progress: Callable[[float], None] | None = None,
     places: np.ndarray | None = None,
+    exact: Field | None = None,
 ) -> Extraction:
     """Mesh the zero level set of `field`, evaluating it only near the surface.
 
     field: (n, 3) float32 points on `device` -> (n,) signed distances, n at most settings.batch.
     places: (m, 3) points near which it is looked whatever the Lipschitz bound says, for fields that are steeper there.
+    exact: where `field` is a quick estimate, the field itself, to whose zero every vertex is moved along its edge.
     progress: called with the share done, 0 to 1, after every batch and block; what it raises ends the work.
 
     Raises EmptySurfaceError without a surface, ValueError where the field's answer has a wrong shape or is not finite.
@@ -102,7 +107,10 @@ def extract_surface(
     cells, values = _follow_surface(sampler, cells)
     if len(cells) == 0:
         raise EmptySurfaceError(_EMPTY.format(settings.resolution))
-    vertices, faces = _march(cells.cpu().numpy(), values.cpu().numpy(), sampler.report)
+    vertices, faces, ends = _march(cells.cpu().numpy(), values.cpu().numpy(), sampler.report)
+    if exact is not None:
+        vertices = _at_zero(sampler, exact, vertices, ends)
+    sampler.report(1.0)
     return Extraction(vertices * settings.step - 1, faces, sampler.evaluations)
 
 
@@ -148,16 +156,20 @@ class _Sampler:
         distances = torch.empty(len(nodes), device=self.device)
         for start in range(0, len(nodes), self.settings.batch):
             part = slice(start, min(start + self.settings.batch, len(nodes)))
-            points = self.axis[nodes[part]]
-            answer = self.field(points)
-            if answer.shape != points.shape[:1]:
-                shape = tuple(answer.shape)
-                raise ValueError(f"The field must answer {len(points)} points with as many values, not with {shape}.")
-            distances[part] = torch.maximum(answer.float(), points.norm(dim=1) - DOMAIN_RADIUS)
+            distances[part] = self.ask(self.field, self.axis[nodes[part]])
             self.report(done + share * part.stop / len(nodes))
+        return distances
+
+    def ask(self, field: Field, points: torch.Tensor) -> torch.Tensor:
+        """(n, 3) float32 points, at most a batch -> (n,) float32 distances, never zero."""
+        answer = field(points)
+        if answer.shape != points.shape[:1]:
+            shape = tuple(answer.shape)
+            raise ValueError(f"The field must answer {len(points)} points with as many values, not with {shape}.")
+        distances = torch.maximum(answer.float(), points.norm(dim=1) - DOMAIN_RADIUS)
         if not torch.isfinite(distances).all():
             raise ValueError("The field answered with values that are not finite; check the decoder and its code.")
-        self.evaluations += len(nodes)
+        self.evaluations += len(points)
         magnitude = distances.abs().clamp(SMALLEST, LARGEST)
         return torch.where(distances < 0, -magnitude, magnitude)
 
@@ -296,11 +308,16 @@ def _follow_surface(sampler: _Sampler, cells: torch.Tensor) -> tuple[torch.Tenso
     return torch.cat([part for part, _ in found]), torch.cat([values for _, values in found])
 
 
-def _march(cells: np.ndarray, values: np.ndarray, report: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
-    """Marching Cubes on the crossed cells (n, 3) with corner values (n, 8): (v, 3) vertices in steps, (f, 3) faces."""
+def _march(
+    cells: np.ndarray, values: np.ndarray, report: Callable[[float], None]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Marching Cubes on the crossed cells (n, 3) with corner values (n, 8).
+
+    (v, 3) vertices in steps, (f, 3) faces, and (v, 2) values at the lower and upper end of each vertex's edge.
+    """
     blocks, index = np.unique(_flat(cells // BLOCK), return_inverse=True)
     order = np.argsort(index, kind="stable")
-    vertices, origins, faces, first = [], [], [], 0
+    vertices, origins, faces, ends, first = [], [], [], [], 0
     volume = np.empty((BLOCK + 1,) * 3, np.float32)
     mask = np.empty(volume.shape, bool)
     for done, members in enumerate(np.split(order, np.cumsum(np.bincount(index))[:-1])):
@@ -314,16 +331,20 @@ def _march(cells: np.ndarray, values: np.ndarray, report: Callable[[float], None
         vertices.append(block_vertices)
         origins.append(np.broadcast_to(cells[members[0]] - local[0], block_vertices.shape))
         faces.append(block_faces + first)
+        nodes = (np.floor(block_vertices), np.ceil(block_vertices))
+        ends.append(np.stack([volume[tuple(node.astype(np.int64).T)] for node in nodes], axis=1))
         first += len(block_vertices)
-        report(EVALUATED + (1 - EVALUATED) * (done + 1) / len(blocks))
-    return _weld(np.concatenate(vertices), np.concatenate(origins), np.concatenate(faces).astype(np.int64))
+        report(EVALUATED + (MESHED - EVALUATED) * (done + 1) / len(blocks))
+    local, first_nodes = np.concatenate(vertices), np.concatenate(origins)
+    own, welded = _weld(local, first_nodes, np.concatenate(faces).astype(np.int64))
+    return (local.astype(np.float64) + first_nodes)[own], welded, np.concatenate(ends)[own]
 
 
 def _weld(local: np.ndarray, origins: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Join the blocks: `local` (v, 3) float32 in steps from `origins` (v, 3), one mesh after another, (f, 3) faces.
 
-    A vertex occurs twice only on the border of its block, and there it lies on a grid edge: the edge's lower node and
-    its direction name it exactly, with no tolerance.
+    Which vertices stay, (v,), and the faces that name only these. A vertex occurs twice only on the border of its
+    block, and there it lies on a grid edge: the edge's lower node and its direction name it exactly, with no tolerance.
     """
     border = np.flatnonzero(((local == 0) | (local == BLOCK)).any(axis=1))
     lower = np.floor(local[border]).astype(np.int64)
@@ -334,7 +355,33 @@ def _weld(local: np.ndarray, origins: np.ndarray, faces: np.ndarray) -> tuple[np
     kept[border] = border[first[inverse]]
     own = kept == np.arange(len(local))
     number = np.cumsum(own) - 1
-    return (local.astype(np.float64) + origins)[own], number[kept[faces]]
+    return own, number[kept[faces]]
+
+
+def _at_zero(sampler: _Sampler, exact: Field, vertices: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Vertices (v, 3) in steps, moved along their grid edges to where `exact` is zero; ends (v, 2), see `_march`.
+
+    One step of regula falsi, between the vertex and the end of its edge on the other side of the surface. It cannot
+    leave the edge, so the mesh stays closed; and it asks once a vertex, where the crossed cells have twice the nodes.
+    """
+    points = torch.from_numpy(vertices * sampler.settings.step - 1).float().to(sampler.device)
+    answers, batch = [], sampler.settings.batch
+    for start in range(0, len(points), batch):
+        answers.append(sampler.ask(exact, points[start : start + batch]))
+        sampler.report(MESHED + (1 - MESHED) * start / len(points))
+    found = torch.cat(answers).cpu().numpy()
+    lower = np.floor(vertices)
+    axis = np.argmax(vertices - lower, axis=1)[:, None]
+    share = np.take_along_axis(vertices - lower, axis, axis=1)[:, 0]
+    before, after = ends.T.astype(np.float64)
+    below = np.sign(before) != np.sign(found)
+    # A vertex and the end on the same side would have no zero between them, so the denominators are never zero.
+    down = share * before / np.where(below, before - found, 1)
+    up = share + (1 - share) * found / np.where(below, 1, found - after)
+    moved = np.where(below, down, up).clip(NEXT_TO_NODE, 1 - NEXT_TO_NODE)
+    placed = lower.copy()
+    np.put_along_axis(placed, axis, np.take_along_axis(lower, axis, axis=1) + moved[:, None], axis=1)
+    return placed
 
 
 def _flat(nodes: np.ndarray) -> np.ndarray:
