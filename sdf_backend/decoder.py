@@ -127,10 +127,10 @@ class FoldedDecoder:
 
     def gradients(self, codes: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Distances (s, n), their derivatives by the code (s, n, code_length) and by the point (s, n, 3); float32."""
-        distance, active = self._sweep(codes, points, keep=True)
-        inner = self._back(distance, active)
+        distance, layers = self._sweep(codes, points, keep=True)
+        inner = self._back(distance, layers)
         by_code = inner @ self.code_weight.to(self.dtype)
-        by_point = inner.float() @ torch.cat([self.first_point, self.skip_point])
+        by_point = (inner @ torch.cat([self.first_point, self.skip_point]).to(self.dtype)).float()
         if self.settings.mirror_axis is not None:
             axis = self.settings.mirror_axis
             by_point[..., axis] *= torch.where(points[..., axis] < 0, -1.0, 1.0)
@@ -141,22 +141,22 @@ class FoldedDecoder:
 
         What an automatic backward pass would give, without the derivative of every single point.
         """
-        distance, active = self._sweep(codes, points, keep=True)
-        inner = self._back(distance, active, slope(distance))
+        distance, layers = self._sweep(codes, points, keep=True)
+        inner = self._back(distance, layers, slope(distance))
         return inner.sum(1, dtype=torch.float32) @ self.code_weight
 
-    def _back(self, distance: Tensor, active: list[Tensor], weight: Tensor | None = None) -> Tensor:
+    def _back(self, distance: Tensor, layers: list[Tensor], weight: Tensor | None = None) -> Tensor:
         """Derivative of each distance by the inputs of the first and the skip layer's activations, (s, n, 2 width)."""
         # d tanh(u) = 1 - tanh(u)^2
         outer = 1 - distance.square()
         if weight is not None:
             outer = outer * weight
-        slope = (outer[..., None].to(self.dtype) * self.last_weight.to(self.dtype)).mul_(active[-1])
+        slope = _through_relu(outer[..., None].to(self.dtype) * self.last_weight.to(self.dtype), layers[-1])
         at_skip = slope
         for index in range(len(self.weights) - 1, -1, -1):
             if index == self.settings.skip_at - 1:
                 at_skip = slope
-            slope = (slope @ self.weights[index]).mul_(active[index])
+            slope = _through_relu(slope @ self.weights[index], layers[index])
         return torch.cat([slope, at_skip], -1)
 
     def _sweep(self, codes: Tensor, points: Tensor, keep: bool) -> tuple[Tensor, list[Tensor]]:
@@ -165,7 +165,7 @@ class FoldedDecoder:
         shared = functional.linear(codes.float(), self.code_weight, self.code_bias)[:, None, :]
         # Coordinates need more than bfloat16's 8 bits, so the two layers that see them add them in float32.
         x = (points @ self.first_point.T).add_(shared[..., :width]).relu_().to(self.dtype)
-        active = [x > 0] if keep else []
+        layers = [x] if keep else []
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if index == self.settings.skip_at - 1:
                 seen = (points @ self.skip_point.T).add_(shared[..., width:])
@@ -173,8 +173,16 @@ class FoldedDecoder:
             else:
                 x = functional.linear(x, weight, bias).relu_()
             if keep:
-                active.append(x > 0)
-        return torch.tanh((x.float() @ self.last_weight) + self.last_bias), active
+                layers.append(x)
+        return torch.tanh((x.float() @ self.last_weight) + self.last_bias), layers
+
+
+def _through_relu(slope: Tensor, output: Tensor) -> Tensor:
+    """The slope where the layer's output is above zero, and zero elsewhere.
+
+    What autograd itself calls: one pass over both, where a mask and a product with it take nine times as long.
+    """
+    return torch.ops.aten.threshold_backward(slope, output, 0)
 
 
 def initial_codes(count: int, length: int, generator: torch.Generator) -> Tensor:

@@ -35,7 +35,7 @@ from sdf_backend.sources import Observe, Source, observe_any, observe_solid, obs
 
 RESOLUTIONS = (16, 1024)
 # On a CPU the activations of a batch should stay in its cache; a GPU wants to be kept busy.
-EXTRACTION_BATCH = {"cpu": 4096, "cuda": 1 << 18}
+EXTRACTION_BATCH = {"cpu": 8192, "cuda": 1 << 18}
 MAXIMUM_STEPS, MAXIMUM_SAMPLES, MAXIMUM_CANDIDATES = 1000, 1000, 16
 # How far a candidate goes from the best, where farther there is no surface.
 NEARER = (1.0, 0.5, 0.25)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from skimage.measure import marching_cubes
 
 from sdf_backend.errors import InputError
 
+Nodes = TypeVar("Nodes", np.ndarray, torch.Tensor)
 Field = Callable[[torch.Tensor], torch.Tensor]
 """(n, 3) float32 canonical points -> (n,) float32 signed distances."""
 
@@ -34,6 +36,7 @@ NEXT_TO_NODE = 1e-3  # and vertices that are moved this share of their edge from
 EVALUATED, MESHED = 0.7, 0.8  # the progress after evaluation and after meshing; the rest is for the vertices
 BLOCK = 32  # cells per axis of one Marching Cubes call, nodes per axis of one page
 SHIFT = 5  # log2 of BLOCK: on torch integers shifts are several times faster than divisions
+WIDE = 11  # bits that hold a node's coordinate, at most 1024
 CHUNK = 1 << 19  # cells handled at once, to bound temporary memory
 CORNERS = ((0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1))
 
@@ -103,7 +106,7 @@ def extract_surface(
     sampler = _Sampler(field, settings, torch.device(device), progress)
     cells = _refine(sampler)
     if places is not None and len(places):
-        cells = torch.unique(torch.cat([cells, sampler.cells_of(places)]), dim=0)
+        cells = _once(torch.cat([cells, sampler.cells_of(places)]))
     cells, values = _follow_surface(sampler, cells)
     if len(cells) == 0:
         raise EmptySurfaceError(_EMPTY.format(settings.resolution))
@@ -289,7 +292,14 @@ class _Pages:
         known = self.table[tuple((neighbours >> SHIFT).unbind(dim=1))] >= 0
         unseen = ~known
         unseen[known] = ~self.seen[self.slots(neighbours[known])]
-        return torch.unique(neighbours[unseen], dim=0)
+        return _once(neighbours[unseen])
+
+
+def _once(cells: torch.Tensor) -> torch.Tensor:
+    """Each of the (n, 3) cells once, sorted; by one number a cell, which sorts ten times as fast as rows do."""
+    numbers = torch.unique(_flat(cells))
+    low = (1 << WIDE) - 1
+    return torch.stack([numbers >> 2 * WIDE, numbers >> WIDE & low, numbers & low], dim=1)
 
 
 def _follow_surface(sampler: _Sampler, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -384,6 +394,6 @@ def _at_zero(sampler: _Sampler, exact: Field, vertices: np.ndarray, ends: np.nda
     return placed
 
 
-def _flat(nodes: np.ndarray) -> np.ndarray:
+def _flat(nodes: Nodes) -> Nodes:
     """One int64 for each of (n, 3) grid nodes."""
-    return (nodes[:, 0] * 2048 + nodes[:, 1]) * 2048 + nodes[:, 2]
+    return (((nodes[:, 0] << WIDE) + nodes[:, 1]) << WIDE) + nodes[:, 2]

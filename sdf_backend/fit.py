@@ -345,7 +345,7 @@ def _deviation(moved: Similarity) -> Tensor:
 
 
 # Rows of the decoder evaluated at once, over all fits: their activations stay in the processor's cache.
-CHUNK = 4096
+CHUNK = 8192
 # Observations are filled up to a multiple of this. For every shape of a product that torch's oneDNN meets it keeps a
 # kernel, up to two thousand of about a megabyte, so inputs of ever other lengths would fill a worker's memory.
 BLOCK = 1024

@@ -14,6 +14,7 @@ from backend_process import PATIENCE
 from sdf_backend import local_workers
 from sdf_backend.auth import Gate
 from sdf_backend.local_workers import LocalWorkers, WorkerSettings
+from sdf_backend.threads import PATIENT_THREADS
 from sdf_backend.wire.codec import decode, encode
 from sdf_backend.wire.messages import REPLIES, Hello, Limits, Result, Source, Submit
 from sdf_backend.workers import Event, Lost, Ready, Reply
@@ -101,4 +102,5 @@ def test_nothing_is_left_where_the_socket_was(running: Running) -> None:
 def test_threads_of_a_worker_leave_the_cores_to_others_while_they_wait(running: Running) -> None:
     running.until(lambda event: isinstance(event, Ready))
     [worker] = running.workers.describe()
-    assert b"OMP_WAIT_POLICY=PASSIVE" in Path(f"/proc/{worker.pid}/environ").read_bytes().split(b"\0")
+    environment = Path(f"/proc/{worker.pid}/environ").read_text().split("\0")
+    assert {f"{name}={value}" for name, value in PATIENT_THREADS.items()} <= set(environment)
