@@ -491,7 +491,7 @@ class Engine:
             return ""
         geometry = source.geometry
         return content_key(
-            "answers 2",  # another number for another way to fit or to keep
+            "answers 3",  # another number for another way to fit or to keep
             loaded.digest,
             str(self.device.type),
             observe.__name__,

@@ -10,6 +10,10 @@ lattice over the canonical cube,
 of the residuals r_i that remain at the observations x_i, and a few times more of what g has left of them. It is
 linear, has no steps to tune, takes a tenth of a second, and averages noise as wide as k is. A category that is
 symmetric has its corrections on both sides.
+
+An average as wide as k takes for empty what is much thinner. So wherever there is no inside next to a point that is
+known to lie on the surface, a thin sheet is laid: of a scan where the decoder has none, by residuals that ask for one;
+of a solid, whose surface is known exactly, where none is left in the end, on the lattice itself.
 """
 
 from collections.abc import Callable
@@ -34,8 +38,6 @@ LEAST = 5e-4
 # How near a surface must be, of the decoder or of what was observed, for an observation to say where it is; several
 # times the largest width, canonical units.
 NEAR = 0.08
-# How far beside a surface its inside is looked for, and how deep that must be; a thinner one tears.
-NEXT, THIN = 0.02, 0.004
 CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 
 
@@ -51,13 +53,17 @@ class RefineSettings:
     shrink: float = 1.0
     """s, in units of k(0): so many observations in one place are half believed"""
     sheet: float = 0.005
-    """half the thickness of a sheet, canonical units, for which that is taken which was seen where the decoder has no
-    inside; without any it would be full of holes"""
+    """half the thickness of a sheet, canonical units, for which that is taken which was seen where there is no inside
+    next to it; without any it would be full of holes"""
+    beside: tuple[float, ...] = (0.02,)
+    """how far beside a surface point, on either side, its inside is looked for"""
+    thin: float = 0.004
+    """how deep an inside must be; a thinner one tears"""
 
 
 SURFACE = RefineSettings()
 # Distances on both sides say more than a scan does, and say it without noise.
-SOLID = RefineSettings((0.0075,) * 3, shrink=0.3, sheet=0.0)
+SOLID = RefineSettings((0.0075,) * 3, shrink=0.3, sheet=0.003, beside=(0.003, 0.006, 0.01, 0.02), thin=0.002)
 
 
 @torch.inference_mode()
@@ -85,21 +91,28 @@ def refine(model: Model, code: Tensor, observed: Observations, pose: Similarity)
     stray[on_surface] = torch.from_numpy(
         stray_points(points[on_surface].cpu().numpy(), distance[on_surface].abs().cpu().numpy())
     ).to(model.device)
-    if settings.sheet:
-        missing[on_surface] -= settings.sheet * _lacking(model, code, points[on_surface], distance[on_surface])
+    seen = points[on_surface]
+    if observed.solid:
+        seen = torch.from_numpy(pose.inverse().apply(observed.surface)).float().to(model.device)
+    else:
+        missing[on_surface] -= settings.sheet * _lacking(model, code, seen, distance[on_surface], settings)
     # An interval that is kept to asks for nothing, not even that all stay as it is.
     telling = ((missing != 0) | (low == high)) & ~stray & (points.abs() < 1).all(dim=1)
     # Where neither the decoder nor what was observed has a surface near, none is moved.
     telling &= torch.minimum(distance.abs(), (distance + missing).abs()) < NEAR
     points, missing = points[telling], missing[telling]
-    axis = model.decoder.settings.mirror_axis
-    if axis is not None:
-        flipped = points.clone()
-        flipped[:, axis] *= -1
-        points, missing = torch.cat([points, flipped]), missing.repeat(2)
     if not len(points):
         return np.zeros((0, 2), dtype=np.float32)
-    lattice = _smoothed(points, missing, settings)
+    axis = model.decoder.settings.mirror_axis
+    seen = seen[(seen.abs() < 1).all(dim=1)]
+    lattice = _Lattice.about(_with_image(torch.cat([points, seen]), axis), 3 * max(settings.widths))
+    _add_smoothed(lattice, _with_image(points, axis), missing, settings)
+    if observed.solid and len(seen):
+        distance = decoded_distances(model, code, seen, torch.float32) + lattice.read(seen)
+        lacking = _lacking(model, code, seen, distance, settings, lattice)
+        thin = lacking > 0
+        sheet = (lacking * (-settings.sheet - distance)).clamp_max(0)
+        _add_smoothed(lattice, _with_image(seen[thin], axis), sheet[thin], settings)
     found = torch.nonzero(lattice.values.abs() >= LEAST)
     nodes, corrections = found + lattice.first, lattice.values[tuple(found.unbind(dim=1))]
     within = ((nodes >= 0) & (nodes < SIDE)).all(dim=1)
@@ -143,18 +156,39 @@ def changed_places(refinement: np.ndarray) -> np.ndarray:
     return np.stack(np.unravel_index(nodes, (SIDE,) * 3), axis=1) * (2 / (SIDE - 1)) - 1.0
 
 
-def _lacking(model: Model, code: Tensor, points: Tensor, distance: Tensor) -> Tensor:
-    """How much the decoder lacks an inside, without which there is no surface, next to each point: (n,), 0 to 1.
+def _lacking(
+    model: Model,
+    code: Tensor,
+    points: Tensor,
+    distance: Tensor,
+    settings: RefineSettings,
+    lattice: "_Lattice | None" = None,
+) -> Tensor:
+    """How much an inside is lacking, without which there is no surface, next to each point: (n,), 0 to 1.
 
     It is looked for on both sides, where it would be if there were one: along the slope of the distance.
+    distance : (n,), at the points; lattice : corrections that count
     """
     decoder, least = model.folded(torch.bfloat16), distance
     blocks = functional.pad(points, (0, 0, 0, -len(points) % BLOCK)).split(CHUNK)
     slope = torch.cat([decoder.gradients(code[None], part[None])[2][0] for part in blocks])[: len(points)]
-    step = NEXT * slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    for beside in (points - step, points + step):
-        least = torch.minimum(least, decoded_distances(model, code, beside, torch.bfloat16))
-    return (1 + least / THIN).clamp(0, 1)
+    if lattice is not None:
+        slope = slope + lattice.slope(points)
+    towards = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    for away in settings.beside:
+        for beside in (points - away * towards, points + away * towards):
+            there = decoded_distances(model, code, beside, torch.bfloat16)
+            least = torch.minimum(least, there if lattice is None else there + lattice.read(beside))
+    return (1 + least / settings.thin).clamp(0, 1)
+
+
+def _with_image(points: Tensor, axis: int | None) -> Tensor:
+    """Points, (n, 3), and where the category has a plane of symmetry their mirror images after them, (2 n, 3)."""
+    if axis is None:
+        return points
+    flipped = points.clone()
+    flipped[:, axis] *= -1
+    return torch.cat([points, flipped])
 
 
 def _missing(distance: Tensor, low: Tensor, high: Tensor, clamp: float) -> Tensor:
@@ -173,6 +207,11 @@ class _Lattice:
 
     first: Tensor
     values: Tensor
+
+    @classmethod
+    def about(cls, points: Tensor, reach: float) -> "_Lattice":
+        """Zeros wherever it is not farther than `reach`, canonical units, from points, (n, 3)."""
+        return cls.around(_places(points).floor().long(), int(np.ceil(reach * (SIDE - 1) / 2)) + 1)
 
     @classmethod
     def around(cls, nodes: Tensor, reach: int) -> "_Lattice":
@@ -201,11 +240,20 @@ class _Lattice:
         places = (2 * (_places(points) - self.first) / (size - 1) - 1).flip(-1)[None, None, None]
         return functional.grid_sample(self.values[None, None], places, align_corners=True)[0, 0, 0, 0]
 
+    def slope(self, points: Tensor) -> Tensor:
+        """Derivatives, (n, 3), by the place, over two nodes."""
+        step = 2 / (SIDE - 1)
+        steps = torch.eye(3, device=points.device) * step
+        return torch.stack([self.read(points + one) - self.read(points - one) for one in steps], dim=1) / (2 * step)
 
-def _smoothed(points: Tensor, missing: Tensor, settings: RefineSettings) -> _Lattice:
-    """g, wherever it is not zero."""
+
+def _add_smoothed(lattice: _Lattice, points: Tensor, missing: Tensor, settings: RefineSettings) -> None:
+    """Add g of what is missing, (n,), at the points, (n, 3); or (2 n, 3), where their images miss the same."""
+    if not len(points):
+        return
     scale = (SIDE - 1) / 2
-    lattice = _Lattice.around(_places(points).floor().long(), int(np.ceil(3 * scale * max(settings.widths))) + 1)
+    missing = missing.repeat(len(points) // len(missing))
+    before = lattice.read(points)
     density, left = lattice.spread(points, torch.ones_like(missing)), missing
     shares: dict[float, Tensor] = {}
     for width in settings.widths:
@@ -213,8 +261,7 @@ def _smoothed(points: Tensor, missing: Tensor, settings: RefineSettings) -> _Lat
         if width not in shares:
             shares[width] = _blurred(density, steps).add_(settings.shrink * (2 * np.pi) ** -1.5 * steps**-3)
         lattice.values.add_(_blurred(lattice.spread(points, left), steps).div_(shares[width]))
-        left = missing - lattice.read(points)
-    return lattice
+        left = missing - (lattice.read(points) - before)
 
 
 def _places(points: Tensor) -> Tensor:

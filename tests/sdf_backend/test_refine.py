@@ -1,9 +1,12 @@
 """Corrections of a decoder's distances, on spheres whose distances are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+import sdf_backend.refine as module
 from sdf_backend.errors import InputError
 from sdf_backend.model_store import Model, ModelStore, load_model
 from sdf_backend.observations import Observations, observe_samples, observe_surface_points, with_empty_space
@@ -103,6 +106,27 @@ def test_a_sheet_that_the_decoder_lacks_does_not_tear(model: Model) -> None:
     for step in np.linspace(-0.02, 0.02, 9):
         inside = np.minimum(inside, distances(model, refinement, plate + [0, 0, step]))
     assert (inside < 0).mean() > 0.99
+
+
+def test_a_wall_thinner_than_corrections_are_wide_stays(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    radius, half = radius_of(model), 0.004
+    rng = np.random.default_rng(0)
+    away = radius + rng.normal(size=(60_000, 1)) * rng.choice([0.07, 0.02], size=(60_000, 1))
+    points = directions(60_000) * away
+    surface = directions(20_000) * (radius + half * rng.choice([-1, 1], size=(20_000, 1)))
+    observed = observe_samples(points, np.abs(away[:, 0] - radius) - half, surface)
+
+    def walled() -> float:
+        """Share of directions in which there is an inside next to where the wall is."""
+        found = refine(model, model.mean, observed, Similarity.identity())
+        lines = directions(2_000)[:, None] * (radius + np.linspace(-0.01, 0.01, 9))[:, None]
+        there = distances(model, found, lines.reshape(-1, 3)).reshape(-1, 9)
+        assert np.median(distances(model, found, directions(500) * (radius - 0.03))) > 0.01
+        return float((there < 0).any(axis=1).mean())
+
+    assert walled() > 0.99
+    monkeypatch.setattr(module, "SOLID", replace(module.SOLID, sheet=-1.0))  # lays none
+    assert walled() < 0.5
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((3, 3)), np.zeros(4), np.array([[0, np.nan]]), np.array([[SIDE**3, 0.1]])])
