@@ -56,14 +56,14 @@ class RefineSettings:
     """half the thickness of a sheet, canonical units, for which that is taken which was seen where there is no inside
     next to it; without any it would be full of holes"""
     beside: tuple[float, ...] = (0.02,)
-    """how far beside a surface point, on either side, its inside is looked for"""
+    """how far beside a surface point, on either side, its inside is looked for, one after the other"""
     thin: float = 0.004
     """how deep an inside must be; a thinner one tears"""
 
 
 SURFACE = RefineSettings()
 # Distances on both sides say more than a scan does, and say it without noise.
-SOLID = RefineSettings((0.0075,) * 3, shrink=0.3, sheet=0.003, beside=(0.003, 0.006, 0.01, 0.02), thin=0.002)
+SOLID = RefineSettings((0.0075,) * 3, shrink=0.3, sheet=0.003, beside=(0.02, 0.01, 0.006, 0.003), thin=0.002)
 
 
 @torch.inference_mode()
@@ -108,11 +108,13 @@ def refine(model: Model, code: Tensor, observed: Observations, pose: Similarity)
     lattice = _Lattice.about(_with_image(torch.cat([points, seen]), axis), 3 * max(settings.widths))
     _add_smoothed(lattice, _with_image(points, axis), missing, settings)
     if observed.solid and len(seen):
-        distance = decoded_distances(model, code, seen, torch.float32) + lattice.read(seen)
+        distance = decoded_distances(model, code, seen, torch.bfloat16) + lattice.read(seen)
         lacking = _lacking(model, code, seen, distance, settings, lattice)
-        thin = lacking > 0
-        sheet = (lacking * (-settings.sheet - distance)).clamp_max(0)
-        _add_smoothed(lattice, _with_image(seen[thin], axis), sheet[thin], settings)
+        seen, lacking = seen[lacking > 0], lacking[lacking > 0]
+        if len(seen):
+            distance = decoded_distances(model, code, seen, torch.float32) + lattice.read(seen)
+            sheet = (lacking * (-settings.sheet - distance)).clamp_max(0)
+            _add_smoothed(lattice, _with_image(seen, axis), sheet, settings)
     found = torch.nonzero(lattice.values.abs() >= LEAST)
     nodes, corrections = found + lattice.first, lattice.values[tuple(found.unbind(dim=1))]
     within = ((nodes >= 0) & (nodes < SIDE)).all(dim=1)
@@ -169,16 +171,19 @@ def _lacking(
     It is looked for on both sides, where it would be if there were one: along the slope of the distance.
     distance : (n,), at the points; lattice : corrections that count
     """
-    decoder, least = model.folded(torch.bfloat16), distance
+    decoder, least = model.folded(torch.bfloat16), distance.clone()
     blocks = functional.pad(points, (0, 0, 0, -len(points) % BLOCK)).split(CHUNK)
     slope = torch.cat([decoder.gradients(code[None], part[None])[2][0] for part in blocks])[: len(points)]
     if lattice is not None:
         slope = slope + lattice.slope(points)
-    towards = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    for away in settings.beside:
-        for beside in (points - away * towards, points + away * towards):
+    inwards = -slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    for away in (side * far for far in settings.beside for side in (1, -1)):
+        # Most have their inside where it is looked for first.
+        left = torch.nonzero(least > -settings.thin)[:, 0]
+        if len(left):
+            beside = points[left] + away * inwards[left]
             there = decoded_distances(model, code, beside, torch.bfloat16)
-            least = torch.minimum(least, there if lattice is None else there + lattice.read(beside))
+            least[left] = torch.minimum(least[left], there if lattice is None else there + lattice.read(beside))
     return (1 + least / settings.thin).clamp(0, 1)
 
 
@@ -249,8 +254,6 @@ class _Lattice:
 
 def _add_smoothed(lattice: _Lattice, points: Tensor, missing: Tensor, settings: RefineSettings) -> None:
     """Add g of what is missing, (n,), at the points, (n, 3); or (2 n, 3), where their images miss the same."""
-    if not len(points):
-        return
     scale = (SIDE - 1) / 2
     missing = missing.repeat(len(points) // len(missing))
     before = lattice.read(points)

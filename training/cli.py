@@ -318,9 +318,10 @@ def _interpolations(
         row, pairs = bar.add_task("", total=pair_count(data)), []
         for pair in evaluate_interpolations(engine, model, data, resolution, quality, seed):
             pairs.append(pair)
+            # After each, since they take minutes: of a run that is killed all that was done stays.
+            if output:
+                save_interpolations(output, model, dataset, pairs)
             bar.advance(row)
-    if output:
-        save_interpolations(output, model, dataset, pairs)
     if as_json:
         print_json([vars(pair) for pair in pairs])
         return

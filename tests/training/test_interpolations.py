@@ -51,8 +51,9 @@ def dataset(tmp_path: Path) -> Dataset:
 
 def test_the_way_between_two_balls_is_closed_and_even(models_folder: Path, dataset: Dataset) -> None:
     engine = Engine(ModelStore(models_folder), device="cpu")
-    [pair] = evaluate_interpolations(engine, "spheres", dataset, 32, Quality.PREVIEW, 0)
+    [pair] = evaluate_interpolations(engine, "spheres", dataset, 64, Quality.PREVIEW, 0)
     assert (pair.first, pair.last, pair.steps, pair.closed, pair.reason) == ("small", "large", 64, 64, "")
+    # Between a coarse mesh's vertices its faces cut a ball, by about as much as a step is long at 32 cells.
     assert 0.05 < 63 * pair.median < 0.2 and pair.ratio < 3
 
 
