@@ -91,11 +91,9 @@ def refine(model: Model, code: Tensor, observed: Observations, pose: Similarity)
     stray[on_surface] = torch.from_numpy(
         stray_points(points[on_surface].cpu().numpy(), distance[on_surface].abs().cpu().numpy())
     ).to(model.device)
-    seen = points[on_surface]
-    if observed.solid:
-        seen = torch.from_numpy(pose.inverse().apply(observed.surface)).float().to(model.device)
-    else:
-        missing[on_surface] -= settings.sheet * _lacking(model, code, seen, distance[on_surface], settings)
+    if not observed.solid:
+        lacking = _lacking(model, code, points[on_surface], distance[on_surface], settings)
+        missing[on_surface] -= settings.sheet * lacking
     # An interval that is kept to asks for nothing, not even that all stay as it is.
     telling = ((missing != 0) | (low == high)) & ~stray & (points.abs() < 1).all(dim=1)
     # Where neither the decoder nor what was observed has a surface near, none is moved.
@@ -103,18 +101,15 @@ def refine(model: Model, code: Tensor, observed: Observations, pose: Similarity)
     points, missing = points[telling], missing[telling]
     if not len(points):
         return np.zeros((0, 2), dtype=np.float32)
+    surface = points[:0]
+    if observed.solid:
+        surface = torch.from_numpy(pose.inverse().apply(observed.surface)).float().to(model.device)
+        surface = surface[(surface.abs() < 1).all(dim=1)]
     axis = model.decoder.settings.mirror_axis
-    seen = seen[(seen.abs() < 1).all(dim=1)]
-    lattice = _Lattice.about(_with_image(torch.cat([points, seen]), axis), 3 * max(settings.widths))
+    lattice = _Lattice.about(_with_image(torch.cat([points, surface]), axis), 3 * max(settings.widths))
     _add_smoothed(lattice, _with_image(points, axis), missing, settings)
-    if observed.solid and len(seen):
-        distance = decoded_distances(model, code, seen, torch.bfloat16) + lattice.read(seen)
-        lacking = _lacking(model, code, seen, distance, settings, lattice)
-        seen, lacking = seen[lacking > 0], lacking[lacking > 0]
-        if len(seen):
-            distance = decoded_distances(model, code, seen, torch.float32) + lattice.read(seen)
-            sheet = (lacking * (-settings.sheet - distance)).clamp_max(0)
-            _add_smoothed(lattice, _with_image(seen, axis), sheet, settings)
+    if len(surface):
+        _lay_sheet(lattice, model, code, surface, settings)
     found = torch.nonzero(lattice.values.abs() >= LEAST)
     nodes, corrections = found + lattice.first, lattice.values[tuple(found.unbind(dim=1))]
     within = ((nodes >= 0) & (nodes < SIDE)).all(dim=1)
@@ -185,6 +180,17 @@ def _lacking(
             there = decoded_distances(model, code, beside, torch.bfloat16)
             least[left] = torch.minimum(least[left], there if lattice is None else there + lattice.read(beside))
     return (1 + least / settings.thin).clamp(0, 1)
+
+
+def _lay_sheet(lattice: "_Lattice", model: Model, code: Tensor, surface: Tensor, settings: RefineSettings) -> None:
+    """Correct further, to an inside, where none is left next to points, (n, 3), that lie on the surface for sure."""
+    distance = decoded_distances(model, code, surface, torch.bfloat16) + lattice.read(surface)
+    lacking = _lacking(model, code, surface, distance, settings, lattice)
+    torn, lacking = surface[lacking > 0], lacking[lacking > 0]
+    if len(torn):
+        distance = decoded_distances(model, code, torn, torch.float32) + lattice.read(torn)
+        missing = (lacking * (-settings.sheet - distance)).clamp_max(0)
+        _add_smoothed(lattice, _with_image(torn, model.decoder.settings.mirror_axis), missing, settings)
 
 
 def _with_image(points: Tensor, axis: int | None) -> Tensor:
