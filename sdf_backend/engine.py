@@ -455,7 +455,7 @@ class Engine:
         known = self.cache.get(key) if self.cache else None
         if known is not None:
             return Extraction(known["vertices"], known["faces"], 0)
-        # In bfloat16 a processor with matrix units takes a quarter of the time, and is off by a quarter of a cell.
+        # In bfloat16 a processor with matrix units takes a quarter of the time; it is off by up to a quarter of a cell.
         quick, exact = (
             _field(loaded.model.folded(dtype), latent, refinement) for dtype in (torch.bfloat16, torch.float32)
         )
