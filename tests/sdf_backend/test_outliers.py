@@ -69,6 +69,23 @@ def test_a_table_on_a_floor_keeps_all_but_the_soles_of_its_feet() -> None:
     assert found[len(table) :].mean() > 0.95 and found[: len(table)].mean() < 0.03
 
 
+def glider() -> np.ndarray:
+    """Two thin rods across each other, whose undersides are most of what lies low."""
+    body = trimesh.creation.cylinder(radius=0.05, height=1.0).sample(2_000, seed=0)
+    return np.concatenate([body[:, [0, 1, 2]], body[:, [2, 1, 0]]])
+
+
+@pytest.mark.parametrize(
+    ("points", "lowest"),
+    [(glider(), -0.05), (trimesh.creation.box([1, 0.6, 0.8]).sample(6_000, seed=0), -0.3)],
+    ids=["flat", "box"],
+)
+def test_a_floor_is_found_under_what_is_flat_and_about_what_has_walls(points: np.ndarray, lowest: float) -> None:
+    found = floor_points(np.concatenate([points, floor(0, lowest, len(points) // 9)]), UP)
+    assert found[len(points) :].mean() > 0.95 and found[: len(points)].mean() < 0.25
+    assert not floor_points(points, UP).any()
+
+
 @pytest.mark.parametrize(("count", "stray"), [(150, True), (900, False)])
 def test_strays_are_small_pieces_far_from_the_model_and_from_all_that_hangs_on_it(count: int, stray: bool) -> None:
     body = ball(1)
