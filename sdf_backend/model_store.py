@@ -41,6 +41,8 @@ class ModelCard:
     """distances beyond this are not learnt, canonical units"""
     decoder: dict
     """DecoderSettings as a dictionary"""
+    reach: float = 1 / 1.03
+    """how far shapes reach from the middle of their box, canonical units; prepared shapes fill that sphere"""
     training: dict = field(default_factory=dict)
     """the settings that it was trained with"""
     shapes: list[str] = field(default_factory=list)
@@ -197,8 +199,10 @@ def _card(metadata: dict[str, str], path: Path) -> ModelCard:
 def _check_card(card: ModelCard) -> None:
     """Raise `ValueError` or `TypeError` where a field is not what the other parts rely on."""
     axis_rotation(card.up, card.front, "-z")
-    if not (card.clamp > 0 and isinstance(card.decoder, dict) and isinstance(card.shapes, list)):
-        raise ValueError(f"clamp {card.clamp!r}, decoder {card.decoder!r}, {len(card.shapes)} shapes")
+    if not (card.clamp > 0 and card.reach > 0 and isinstance(card.decoder, dict) and isinstance(card.shapes, list)):
+        raise ValueError(
+            f"clamp {card.clamp!r}, reach {card.reach!r}, decoder {card.decoder!r}, {len(card.shapes)} shapes"
+        )
     for source in card.sources:
         if not (isinstance(source["licence"], str) and isinstance(source["shapes"], int)):
             raise TypeError(f"source {source!r}")

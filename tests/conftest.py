@@ -43,6 +43,7 @@ def spheres() -> Model:
         front="-z",
         clamp=0.1,
         decoder=asdict(settings),
+        reach=0.5,
         shapes=[f"sphere{index}" for index in range(len(codes))],
         sources=[{"licence": "CC0-1.0", "creator": "the tests", "shapes": len(codes)}],
     )

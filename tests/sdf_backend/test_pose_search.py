@@ -1,17 +1,19 @@
 """Where balls stand, of which only size and place can be told."""
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from sdf_backend.errors import InputError
 from sdf_backend.fit import assess_surface
 from sdf_backend.model_store import Model
 from sdf_backend.observations import observe_points
 from sdf_backend.pose import Freedom, Similarity
-from sdf_backend.pose_search import different, model_radius, score, search_poses
+from sdf_backend.pose_search import different, elsewhere, score, search_poses
 
 
 def half_ball(radius: float, centre: list[float]) -> np.ndarray:
@@ -36,8 +38,13 @@ def test_answers_that_give_the_same_shape_are_one(spheres: Model) -> None:
     assert len(search_poses(spheres, observed, Freedom.UPRIGHT, np.eye(3))) == 1
 
 
-def test_the_reach_of_a_model_is_that_of_its_shapes(spheres: Model) -> None:
-    assert model_radius(spheres) == pytest.approx(0.5, abs=0.08)
+def test_the_size_that_is_expected_is_what_was_seen_over_what_the_shapes_reach(spheres: Model) -> None:
+    half = half_ball(0.5, [0, 0, 0])
+    observed = observe_points(np.concatenate([half, -half]))
+    far = replace(spheres, card=replace(spheres.card, reach=0.25))
+    one, other = (search_poses(model, observed, Freedom.ALIGNED, np.eye(3))[0].expected for model in (spheres, far))
+    assert other.scale == pytest.approx(2 * one.scale)
+    assert one.scale == pytest.approx(1.0, rel=0.05)
 
 
 def test_a_known_pose_is_not_searched_for(spheres: Model) -> None:
@@ -70,12 +77,43 @@ def test_answers_differ_where_their_shapes_lie_apart(spheres: Model) -> None:
     assert different(spheres, answers, 2) == [0, 2]
 
 
+def test_poses_that_a_fit_would_bring_together_are_one() -> None:
+    def pose(size: float = 1, turn: float = 0, place: float = 0) -> Similarity:
+        return Similarity(size, Rotation.from_euler("y", turn, degrees=True).as_matrix(), np.array([place, 0, 0]))
+
+    poses = [
+        pose(),
+        pose(turn=5),
+        pose(turn=40),
+        pose(1.05),
+        pose(1.3),
+        pose(place=0.05),
+        pose(place=0.3),
+        pose(turn=35),
+    ]
+    assert elsewhere(poses) == [0, 2, 4, 6]
+
+
+def test_what_the_camera_must_have_seen_and_has_not_speaks_against_an_answer(spheres: Model) -> None:
+    """Nor does it help that the category's other half was seen."""
+    decoder = replace(spheres.decoder.settings, mirror_axis=0)
+    points = half_ball(0.5, [0, 0, 0])
+    left = replace(observe_points(points[points[:, 0] > 0]), sensor=np.array([0, 3.0, 0]))
+    with mock.patch.object(spheres.decoder, "settings", decoder):
+        told = score(spheres, spheres.mean, Similarity.identity(), left, 1.0)
+        blind = score(spheres, spheres.mean, Similarity.identity(), replace(left, sensor=None), 1.0)
+    unexplained, _ = assess_surface(spheres, spheres.mean, left.surface, Similarity.identity(), torch.bfloat16)
+    assert blind - unexplained < 1e-3
+    assert told - unexplained > 5e-3
+
+
 def test_what_lies_behind_speaks_against_no_answer(spheres: Model) -> None:
     points = half_ball(0.5, [0, 0, 0])
     seen = observe_points(points[points[:, 0] > 0.2])
     pose, code = Similarity.identity(), spheres.mean
-    blind = score(spheres, code, pose, seen, 1.0)
-    told = score(spheres, code, pose, replace(seen, sensor=np.array([3.0, 0, 0])), 1.0)
+    facing, behind = (
+        score(spheres, code, pose, replace(seen, sensor=np.array([place, 0, 0])), 1.0) for place in (3.0, -3.0)
+    )
     unexplained, _ = assess_surface(spheres, code, seen.surface, pose, torch.bfloat16)
-    assert blind - unexplained > 3e-4
-    assert told - unexplained < 0.5 * (blind - unexplained)
+    assert behind - unexplained > 1e-2
+    assert facing - unexplained < 0.5 * (behind - unexplained)
