@@ -52,7 +52,7 @@ def main(
     """Print the table."""
     loaded, data, names = load(model, dataset, device)
     observed = test_observations(data, names)
-    codes = torch.stack([fit.code for fit in fit_codes(loaded, observed, solid_settings(Quality.STANDARD, 0))])
+    codes = torch.stack([fit.code for fit in fit_codes(loaded, observed, solid_settings(Quality.STANDARD))])
     rows = []
     for cells, compared in zip(resolution, dense, strict=True):
         settings = ExtractSettings(cells, clamp=loaded.card.clamp, batch=EXTRACTION_BATCH[loaded.device.type])

@@ -67,7 +67,12 @@ class Fitting(Extraction):
     front: bpy.props.EnumProperty(
         name="Front", description="Where the object looks, for Aligned", items=FRONTS, default="-y"
     )
-    seed: bpy.props.IntProperty(name="Seed", description="The same seed gives the same shape", min=0, default=0)
+    seed: bpy.props.IntProperty(
+        name="Seed",
+        description="Which further candidates are drawn; the best is always the same",
+        min=0,
+        default=0,
+    )
 
 
 class Completing(Fitting):

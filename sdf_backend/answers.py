@@ -15,7 +15,7 @@ from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations, with_empty_space
 from sdf_backend.phases import Clock, Phase, Progress, only, parts
 from sdf_backend.pose import Freedom, Similarity
-from sdf_backend.pose_search import PoseSearchSettings, different, score, search_poses
+from sdf_backend.pose_search import different, score, search_poses
 from sdf_backend.refine import refine
 
 # Another place for the object is fitted too where it seems this nearly as good, and is a rival where it is in the end.
@@ -48,14 +48,14 @@ SURFACE_STAGES = {
 }
 
 
-def solid_settings(quality: Quality, seed: int, dtype: torch.dtype = torch.bfloat16) -> FitSettings:
+def solid_settings(quality: Quality, dtype: torch.dtype = torch.bfloat16) -> FitSettings:
     """How a code is fitted to signed distances."""
-    return FitSettings(SOLID_STAGES[quality], seed=seed, dtype=dtype)
+    return FitSettings(SOLID_STAGES[quality], dtype=dtype)
 
 
-def surface_settings(quality: Quality, seed: int, dtype: torch.dtype = torch.bfloat16) -> FitSettings:
+def surface_settings(quality: Quality, dtype: torch.dtype = torch.bfloat16) -> FitSettings:
     """How a code is fitted to part of a surface."""
-    return FitSettings(SURFACE_STAGES[quality], seed=seed, dtype=dtype)
+    return FitSettings(SURFACE_STAGES[quality], dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,6 @@ class Question:
     pose: Freedom
     axes: np.ndarray
     quality: Quality
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def explain(
     fits = fit_codes(
         model,
         [attempt.observed for attempt in attempts],
-        choose(question.quality, question.seed),
+        choose(question.quality),
         [attempt.pose for attempt in attempts],
         question.pose,
         only(progress, Phase.FITTING),
@@ -139,14 +138,7 @@ def _attempts(model: Model, number: int, seen: Observations, question: Question,
     """All ways in which an input may be understood, the likeliest first."""
     places = [(Similarity.identity(), Similarity.identity())]
     if question.pose is not Freedom.NONE:
-        found = search_poses(
-            model,
-            seen,
-            question.pose,
-            question.axes,
-            PoseSearchSettings(seed=question.seed),
-            only(progress, Phase.POSING),
-        )
+        found = search_poses(model, seen, question.pose, question.axes, progress=only(progress, Phase.POSING))
         good = [place for place in found if place.score * NEARLY_AS_GOOD <= found[0].score]
         places = [(place.pose, place.expected) for place in good]
     attempts = []
@@ -154,7 +146,7 @@ def _attempts(model: Model, number: int, seen: Observations, question: Question,
         for trusting in (False, True) if len(seen.suspects) else (False,):
             one = seen.trusting() if trusting else seen
             if not one.solid:
-                one = with_empty_space(one, pose, model.decoder.settings.mirror_axis, question.seed)
+                one = with_empty_space(one, pose, model.decoder.settings.mirror_axis)
             attempts.append(_Attempt(number, one, pose, expected, trusting))
     return attempts
 

@@ -65,7 +65,7 @@ Refine = Annotated[
 Candidates = Annotated[
     int, typer.Option(help="results: the best, and others that explain it about as well, as OUT-2, OUT-3 and so on")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="the same seed gives the same mesh")]
+Seed = Annotated[int, typer.Option(min=0, help="decides what is drawn: samples, and candidates about a fit")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; of this computer")]
 Models = Annotated[Path | None, typer.Option(help="folder with more models; also SDF_BACKEND_MODELS")]
 Address = Annotated[str | None, typer.Option(help="a backend that does the work, such as tcp://127.0.0.1:5577")]

@@ -62,7 +62,7 @@ class TaskSettings:
     quality: Quality = Quality.STANDARD
     """how long the fit may take"""
     seed: int = 0
-    """the same seed gives the same mesh"""
+    """decides what is drawn at random: samples, and candidates about a fit; the fit itself leaves nothing to chance"""
     refine: float = 1.0
     """how far what the code leaves over of the input is followed, 0 (the category alone) to 1 (what was seen)"""
     candidates: int = 1
@@ -491,11 +491,11 @@ class Engine:
             return ""
         geometry = source.geometry
         return content_key(
-            "answers 3",  # another number for another way to fit or to keep
+            "answers 4",  # another number for another way to fit or to keep
             loaded.digest,
             str(self.device.type),
             observe.__name__,
-            [settings.pose, settings.up, settings.front, settings.quality, settings.seed],
+            [settings.pose, settings.up, settings.front, settings.quality],
             geometry.vertices,
             geometry.faces,
             geometry.normals,
@@ -576,7 +576,7 @@ def _observe_all(
     observed = []
     for index, source in enumerate(sources):
         progress(Phase.OBSERVING, index / len(sources))
-        observed.append(observe(source, settings.seed, _up(settings)))
+        observed.append(observe(source, _up(settings)))
     return observed
 
 
@@ -590,7 +590,7 @@ def _up(settings: TaskSettings) -> np.ndarray | None:
 def _question(model: Model, settings: TaskSettings) -> Question:
     known = settings.pose is Freedom.NONE
     axes = np.eye(3) if known else axis_rotation(settings.up, settings.front, model.card.front)
-    return Question(settings.pose, axes, settings.quality, settings.seed)
+    return Question(settings.pose, axes, settings.quality)
 
 
 def _alike(numbers: Sequence[int], observed: Sequence[Observations]) -> list[tuple[list[int], list[Observations]]]:

@@ -33,8 +33,9 @@ LEAST_DAMPING = 1e-3
 EXPLAINED = 0.02
 # Where the distance hardly changes with the place, nobody can say how far its surface moves.
 LEAST_SLOPE = 0.2
-# Keeps the draws of all stages of all seeds apart.
-MAXIMUM_STAGES = 100
+# Each stage begins its draw this share of a stride on, so that they see different observations; and cells an axis, a
+# power of two, of the grid over the cube of this half side along whose curve observations are ordered.
+STRIDE_SHIFT, CURVE_BITS, CURVE_REACH = 0.618, 10, 1.5
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Stage:
     steps: int
     """Levenberg-Marquardt steps"""
     points: int
-    """observations drawn"""
+    """observations drawn, evenly over where they lie"""
     prior: float
     """weight of the code's squared Mahalanobis distance from the training codes' mean"""
     within_clamp: bool = False
@@ -71,8 +72,6 @@ class FitSettings:
     since what is seen of an object's part says less of its size than of its shape"""
     dtype: torch.dtype = torch.bfloat16
     """precision of the decoder's matrix products"""
-    seed: int = 0
-    """which observations are drawn"""
     deviations: bool = True
     """find out too which other codes are about as likely"""
 
@@ -111,7 +110,8 @@ def _silent(fraction: float) -> None:
 class _Batch:
     """Observations of all fits as tensors: points (s, n, 3) in their own frames, low and high (s, n).
 
-    Each row holds `sizes`, (s,), observations; what follows them says nothing: an interval without bounds.
+    Each row holds `sizes`, (s,), observations; what follows them says nothing: an interval without bounds. They are in
+    the order of a curve that fills space, so that every n-th of them is an even draw.
     """
 
     points: Tensor
@@ -119,32 +119,54 @@ class _Batch:
     high: Tensor
     sizes: Tensor
 
-    def drawn(self, count: int, seed: int) -> "_Batch":
-        """A random subset of `count` of every fit's; half of it inside, where there are inside observations.
+    def drawn(self, count: int, shift: float) -> "_Batch":
+        """A subset of `count` of every fit's, even in space; half of it inside, where there are inside observations.
 
-        Drawn evenly, thin parts would have so few points inside that they vanish for the good of the rest. A weighted
-        draw without replacement keeps the largest u^(1 / weight), u uniform (Efraimidis and Spirakis 2006).
+        Nothing is left to chance: the same input gives the same code. Drawn evenly from all, thin parts would have so
+        few points inside that they vanish for the good of the rest. `shift`, 0 to 1: where in its strides it begins.
         """
         if count >= self.points.shape[1]:
             return self
-        chosen = torch.stack([self._draw(row, count, seed) for row in range(len(self.points))])
-        return _Batch(
-            self.points.gather(1, chosen[..., None].expand(-1, -1, 3)),
-            self.low.gather(1, chosen),
-            self.high.gather(1, chosen),
-            self.sizes.clamp_max(count),
-        )
+        chosen = torch.stack([self._draw(row, count, shift) for row in range(len(self.points))])
+        return self._rows(chosen, self.sizes.clamp_max(count))
 
-    def _draw(self, row: int, count: int, seed: int) -> Tensor:
+    def along_curve(self) -> "_Batch":
+        """The same, each row in the order of its points along a curve that fills space."""
+        key = _curve_position(self.points)
+        beyond = torch.arange(key.shape[1], device=key.device) >= self.sizes[:, None]
+        return self._rows(key.masked_fill(beyond, torch.iinfo(key.dtype).max).argsort(dim=1, stable=True), self.sizes)
+
+    def _rows(self, chosen: Tensor, sizes: Tensor) -> "_Batch":
+        """The chosen observations of each row, by their numbers (s, m)."""
+        points = self.points.gather(1, chosen[..., None].expand(-1, -1, 3))
+        return _Batch(points, self.low.gather(1, chosen), self.high.gather(1, chosen), sizes)
+
+    def _draw(self, row: int, count: int, shift: float) -> Tensor:
         """Numbers of the observations drawn of one fit, (count,), padding last where it has not so many."""
         size = int(self.sizes[row])
-        inside = (self.high[row, :size] < 0).cpu()
-        share = float(inside.float().mean())
-        weight = torch.where(inside, 1 / share, 1 / (1 - share)) if 0 < share < 1 else torch.ones(size)
-        # A generator a row: what is drawn for a shape must not depend on the others in its batch.
-        keys = torch.rand(size, generator=torch.Generator().manual_seed(seed)).log() / weight
-        chosen = keys.topk(min(count, size), sorted=False).indices
-        return torch.cat([chosen, torch.arange(size, size + count - len(chosen))]).to(self.low.device)
+        inside = self.high[row, :size] < 0
+        sides = [torch.nonzero(side)[:, 0] for side in (inside, ~inside)]
+        drawn = min(count, size)
+        # A side that has fewer than half of them gives all it has.
+        share = min(max(drawn // 2, drawn - len(sides[1])), len(sides[0]))
+        padding = torch.arange(size, size + count - drawn, device=inside.device)
+        return torch.cat([_evenly(sides[0], share, shift), _evenly(sides[1], drawn - share, shift), padding])
+
+
+def _evenly(numbers: Tensor, count: int, shift: float) -> Tensor:
+    """`count` of the numbers, (n,), in equal strides, the first of which begins a share of `shift` later."""
+    places = (torch.arange(count, dtype=torch.float64) + shift) * (len(numbers) / max(count, 1))
+    return numbers[places.long().to(numbers.device)]
+
+
+def _curve_position(points: Tensor) -> Tensor:
+    """Where points, (..., 3), lie along a curve that fills space, (...) int64: Morton's, whose bits take turns."""
+    cells = ((points / CURVE_REACH).clamp(-1, 1) * 0.5 + 0.5) * ((1 << CURVE_BITS) - 1)
+    key = torch.zeros(points.shape[:-1], dtype=torch.int64, device=points.device)
+    for bit in range(CURVE_BITS):
+        for axis, place in enumerate(cells.long().unbind(dim=-1)):
+            key |= (place >> bit & 1) << (3 * bit + axis)
+    return key
 
 
 def fit_codes(
@@ -175,11 +197,11 @@ def fit_codes(
     start = time.perf_counter()
     poses = poses or [Similarity.identity()] * len(observations)
     moved = [middle.inverse().compose(pose) for middle, pose in zip(expected or poses, poses, strict=True)]
-    solver = _Solver(model, _batched(observations, poses, model.device), settings, freedom, moved)
+    solver = _Solver(model, _batched(observations, poses, model.device).along_curve(), settings, freedom, moved)
     total, done = sum(stage.steps for stage in settings.stages), 0
     with torch.inference_mode():
         for number, stage in enumerate(settings.stages):
-            solver.begin(stage, seed=settings.seed * MAXIMUM_STAGES + number)
+            solver.begin(stage, shift=STRIDE_SHIFT * number % 1)
             for _ in range(stage.steps):
                 solver.step()
                 done += 1
@@ -229,9 +251,9 @@ class _Solver:
         )
         self.pose_prior = sigma[self.free].square().reciprocal()
 
-    def begin(self, stage: Stage, seed: int) -> None:
+    def begin(self, stage: Stage, shift: float) -> None:
         """Go on with another draw of the observations, weighted against the prior as `stage` says."""
-        self.stage, self.batch = stage, self.all.drawn(stage.points, seed)
+        self.stage, self.batch = stage, self.all.drawn(stage.points, shift)
         self.now = self._linearise(self.u, self.moves)
 
     def step(self) -> None:

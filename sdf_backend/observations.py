@@ -194,7 +194,7 @@ def observe_surface_points(surface: np.ndarray) -> Observations:
     return Observations(surface, np.zeros(len(surface)), np.zeros(len(surface)), surface)
 
 
-def with_empty_space(observed: Observations, pose: Similarity, mirror_axis: int | None, seed: int = 0) -> Observations:
+def with_empty_space(observed: Observations, pose: Similarity, mirror_axis: int | None) -> Observations:
     """The same, with the guess that where nothing was observed there is nothing.
 
     A code that is fitted to part of a surface is free to invent sheets wherever nothing was seen. So points that lie
@@ -213,7 +213,7 @@ def with_empty_space(observed: Observations, pose: Similarity, mirror_axis: int 
         image = seen.copy()
         image[:, mirror_axis] *= -1
         seen = np.concatenate([seen, image])
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)  # the same about every input
     count = round(EMPTY_SHARE * len(observed.surface))
     low, high = np.percentile(seen, [0.5, 99.5], axis=0)
     around = rng.normal(size=(20 * count, 3))

@@ -45,8 +45,6 @@ class PoseSearchSettings:
     """the best few"""
     looked_at: int = 6
     """of how many of the best it is looked whether they differ"""
-    seed: int = 0
-    """which observations are drawn"""
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def search_poses(
         fits = fit_codes(
             model,
             [observed] * len(starts),
-            FitSettings((stage,), seed=settings.seed, deviations=False),
+            FitSettings((stage,), deviations=False),
             [start.pose for start in starts],
             freedom,
             lambda part: progress(done + share * part),
@@ -157,7 +155,7 @@ def _turns(freedom: Freedom, settings: PoseSearchSettings) -> list[np.ndarray]:
         up = axis_vector("+y")
         angles = np.arange(settings.turns) * 2 * np.pi / settings.turns
         return [Rotation.from_rotvec(angle * up).as_matrix() for angle in angles]
-    rotations = Rotation.random(settings.tilts, rng=np.random.default_rng(settings.seed))
+    rotations = Rotation.random(settings.tilts, rng=np.random.default_rng(0))
     return list(rotations.as_matrix())
 
 

@@ -30,11 +30,11 @@ class Source:
     sensor: np.ndarray | None = None
 
 
-# Observes a source; the number decides what is drawn of it, the unit vector says where up is, where that is known.
-Observe = Callable[[Source, int, np.ndarray | None], Observations]
+# Observes a source, always alike; the unit vector says where up is, where that is known.
+Observe = Callable[[Source, np.ndarray | None], Observations]
 
 
-def observe_surface(source: Source, seed: int, up: np.ndarray | None) -> Observations:
+def observe_surface(source: Source, up: np.ndarray | None) -> Observations:
     """Points on the surface: the cloud's own, or drawn from the mesh, whose normals are not to be trusted.
 
     Where it is not said from where they were seen, that is found out if it can be; a camera's mesh has its vertices
@@ -42,32 +42,32 @@ def observe_surface(source: Source, seed: int, up: np.ndarray | None) -> Observa
     """
     geometry = source.geometry
     if len(geometry.faces) == 0:
-        observed = observe_points(geometry.vertices, geometry.normals, source.sensor, seed=seed, up=up)
+        observed = observe_points(geometry.vertices, geometry.normals, source.sensor, up=up)
         raw = observed.surface
     else:
         check_cloud(geometry.vertices)
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         points, _ = surface_points(geometry.vertices[geometry.faces], ObservationSettings().surface_points, rng)
-        observed = observe_points(points, None, source.sensor, seed=seed, up=up)
+        observed = observe_points(points, None, source.sensor, up=up)
         raw = geometry.vertices
-    return observed if source.sensor is not None else replace(observed, sensor=viewpoint(raw, seed))
+    return observed if source.sensor is not None else replace(observed, sensor=viewpoint(raw))
 
 
-def observe_solid(source: Source, seed: int, up: np.ndarray | None) -> Observations:
+def observe_solid(source: Source, up: np.ndarray | None) -> Observations:
     """Signed distances about a whole mesh; raises `InputError` for one that encloses nothing."""
     if len(source.geometry.faces) == 0:
         raise InputError("a point cloud has no inside; use complete, which needs surfaces only")
-    return observe_whole_mesh(source.geometry.vertices, source.geometry.faces, seed=seed)
+    return observe_whole_mesh(source.geometry.vertices, source.geometry.faces)
 
 
-def observe_any(source: Source, seed: int, up: np.ndarray | None) -> Observations:
+def observe_any(source: Source, up: np.ndarray | None) -> Observations:
     """A solid where it encloses something, a surface otherwise."""
     if len(source.geometry.faces):
         try:
-            return observe_solid(source, seed, up)
+            return observe_solid(source, up)
         except InputError:
             pass
-    return observe_surface(source, seed, up)
+    return observe_surface(source, up)
 
 
 def observed_share(vertices: np.ndarray, surface: np.ndarray, scale: float) -> np.ndarray:

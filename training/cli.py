@@ -254,7 +254,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     quality: Annotated[QualityName, typer.Option(help="how long a fit may take")] = QualityName.STANDARD,
     refine: Annotated[float, typer.Option(min=0, max=1, help="how far results follow what was seen")] = 1.0,
-    seeds: Annotated[int, typer.Option(min=1, help="fits of each input, which differ in the seed alone")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="scans of each view, which differ in noise alone")] = 1,
     with_reference: Annotated[
         bool, typer.Option("--reference", help="the released DeepSDF reconstruction beside; half a minute a shape")
     ] = False,
@@ -377,7 +377,7 @@ def _show_report(report: "Report") -> None:
     if summary.nearer_than_scan is not None:
         text += f"; {summary.nearer_than_scan} of {measured} completions are nearer to the truth than their scans"
     if summary.seed_deviation is not None:
-        text += f"; standard deviation of Chamfer over seeds {summary.seed_deviation:.1%}"
+        text += f"; standard deviation of Chamfer over scans of one view {summary.seed_deviation:.1%}"
     stdout.print(f"{text}; Chamfer distances are times 1000, squared", highlight=False, soft_wrap=True)
 
 

@@ -81,18 +81,18 @@ class EvaluateSettings:
     quality: Quality = Quality.STANDARD
     """how long a fit may take"""
     seed: int = 0
-    """decides views, noise, fits and the points that are compared"""
+    """decides views, noise and the points that are compared"""
     refine: float = 1.0
     """how far results follow what was seen"""
     seeds: int = 1
-    """fits of each input, which differ in the seed alone"""
+    """scans of each view, which differ in the camera's noise alone; a fit itself leaves nothing to chance"""
     reference: bool = False
     """try the released DeepSDF reconstruction beside; takes half a minute a shape on two cores"""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the results of a shape: from which view, of which noise, fitted with which seed."""
+    """One of the results of a shape: from which view, with how much noise, and the noise of which seed."""
 
     view: int = 0
     noise: float = CameraSettings().noise
@@ -175,7 +175,8 @@ class Summary:
     nearer_than_scan : how many completions are nearer to the truth than their scans; None where there are none
     interval : of each mean, 95 % of bootstrap resamples of the shapes, each with all of its rows
     variants : the means of each variant by itself, where there are several
-    seed_deviation : standard deviation of the Chamfer distance over seeds, over its mean; the mean of that over shapes
+    seed_deviation : standard deviation of the Chamfer distance over scans of one view, which differ in their noise, as
+    a share of its mean; the mean of that over views
     """
 
     count: int
@@ -212,10 +213,8 @@ class _Subject:
     @property
     def task_settings(self) -> TaskSettings:
         """The engine's settings: the pose is known but for `pose`, since samples and scans are canonical already."""
-        settings, seed = self.settings, self.settings.seed + self.variant.seed
-        known = TaskSettings(
-            settings.resolution, Freedom.NONE, quality=settings.quality, seed=seed, refine=settings.refine
-        )
+        settings = self.settings
+        known = TaskSettings(settings.resolution, Freedom.NONE, quality=settings.quality, refine=settings.refine)
         if settings.task is not Task.POSE:
             return known
         front = self.engine.model(self.model).card.front
@@ -246,9 +245,9 @@ def variants(settings: EvaluateSettings) -> list[Variant]:
     if settings.task is Task.NOISE:
         return [Variant(view, noise, label=f"noise {noise:g}") for view in views for noise in NOISES]
     return [
-        Variant(view, seed=seed, label=f"seed {seed}" if settings.seeds > 1 else "")
+        Variant(view, seed=seed, label=f"seed {seed}" if settings.seeds > 1 and settings.task.scans else "")
         for view in views
-        for seed in range(settings.seeds)
+        for seed in range(settings.seeds if settings.task.scans else 1)
     ]
 
 
@@ -348,7 +347,7 @@ def _unknown(subject: _Subject, result: Result) -> Result:
     samples, settings = subject.samples, subject.task_settings
     result = replace(result, points=samples.points[samples.distances < 0])
     observed, clock = observe_samples(samples.points, samples.distances, samples.surface), Clock()
-    question = Question(Freedom.NONE, np.eye(3), settings.quality, settings.seed)
+    question = Question(Freedom.NONE, np.eye(3), settings.quality)
     [found] = explain(subject.engine.model(subject.model), [observed], question, subject.progress, clock)
     refinement = scaled(found.refinement, settings.refine)
     shape = subject.engine.shape_of(subject.model, found.code, found.pose, settings, subject.progress, refinement)
@@ -367,7 +366,9 @@ def _observed(subject: _Subject, result: Result) -> Result:
     truth, rng = subject.truth, subject.rng
     [direction] = view_directions(1, rng)
     camera = CameraSettings(noise=subject.variant.noise)
-    seen = scan(truth.vertices, truth.faces, direction, camera, rng)
+    # From the same place, whatever the noise.
+    noise = [rng, *rng.spawn(subject.variant.seed)][-1]
+    seen = scan(truth.vertices, truth.faces, direction, camera, noise)
     surface, _ = sample_surface(truth.vertices, truth.faces, CHAMFER_POINTS, rng)
     outcome = replace(
         result.outcome,

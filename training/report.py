@@ -68,7 +68,7 @@ def _page(report: Report, sheet: bytes) -> str:
     if summary.nearer_than_scan is not None:
         facts.append(f"{summary.nearer_than_scan} are nearer to the truth than their scans")
     if summary.seed_deviation is not None:
-        facts.append(f"standard deviation of Chamfer over seeds {summary.seed_deviation:.1%}")
+        facts.append(f"standard deviation of Chamfer over scans of one view {summary.seed_deviation:.1%}")
     facts.append(f"{settings.resolution} cells an axis, quality {settings.quality}, refinement {settings.refine:g}")
     picture = base64.b64encode(sheet).decode()
     return "\n".join(

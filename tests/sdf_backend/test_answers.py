@@ -52,7 +52,7 @@ def test_one_answer_is_sure(spheres: Model) -> None:
 
 def test_rivals_are_as_unsure_as_the_best(spheres: Model, monkeypatch) -> None:
     seen = balls((0.0, 1_000))
-    question = Question(Freedom.NONE, np.eye(3), Quality.PREVIEW, 0)
+    question = Question(Freedom.NONE, np.eye(3), Quality.PREVIEW)
     monkeypatch.setattr("sdf_backend.answers._ranked", lambda model, seen, found: (found * 2, 0.1))
     [best] = explain(spheres, [seen], question, silent, Clock())
     assert best.confidence == 0.1

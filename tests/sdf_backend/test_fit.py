@@ -1,10 +1,13 @@
 """Fits against spheres, of which everything is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import KDTree
 
 from sdf_backend.decoder import FoldedDecoder
 from sdf_backend.errors import Cancelled, InputError
@@ -12,6 +15,7 @@ from sdf_backend.fit import (
     AdamSettings,
     FitSettings,
     Stage,
+    _Batch,
     _batched,
     _Solver,
     fit_codes,
@@ -68,9 +72,41 @@ def test_a_batch_gives_what_single_fits_give_however_long_each_is(spheres: Model
         assert both.cost == pytest.approx(single.cost, rel=1e-3)
 
 
-def test_the_same_seed_gives_the_same_code_bit_for_bit(spheres: Model) -> None:
-    first, second = (fit_codes(spheres, [solid_sphere(0.55)], QUICK)[0] for _ in range(2))
+def test_a_fit_repeats_bit_for_bit_in_whatever_order_the_observations_come(spheres: Model) -> None:
+    shape = solid_sphere(0.55)
+    turned = np.random.default_rng(0).permutation(len(shape.points))
+    shuffled = replace(shape, points=shape.points[turned], low=shape.low[turned], high=shape.high[turned])
+    first, second = (fit_codes(spheres, [one], QUICK)[0] for one in (shape, shuffled))
     assert torch.equal(first.code, second.code)
+
+
+@settings(max_examples=30, deadline=None)
+@given(inside=st.integers(0, 400), outside=st.integers(0, 400), count=st.integers(1, 500), shift=st.floats(0, 0.99))
+def test_a_draw_is_of_different_observations_half_of_them_inside(
+    inside: int, outside: int, count: int, shift: float
+) -> None:
+    size, length = inside + outside, 1024
+    high = torch.full((1, length), torch.inf)
+    high[0, :size] = torch.cat([torch.full((inside,), -1.0), torch.full((outside,), 1.0)])
+    numbers = torch.arange(length)[None, :, None].expand(1, length, 3).float()
+    drawn = _Batch(numbers, high, high, torch.tensor([size])).drawn(count, shift)
+    chosen = drawn.points[0, :, 0].long()
+    assert len(chosen) == count == len(set(chosen.tolist()))
+    real = chosen[chosen < size]
+    assert len(real) == min(count, size) == int(drawn.sizes[0])
+    assert torch.equal(real, chosen[: len(real)])  # padding last
+    share = int((real < inside).sum())
+    assert share == min(inside, max(len(real) // 2, len(real) - outside))
+
+
+def test_a_draw_is_even_in_space(spheres: Model) -> None:
+    """So no place of a surface is far from all that was drawn of it; of random draws some are."""
+    surface = directions(20_000) * 0.8
+    batch = _Batch(torch.from_numpy(surface).float()[None], *torch.zeros(2, 1, 20_000), torch.tensor([20_000]))
+    even = batch.along_curve().drawn(1_000, 0.3).points[0].numpy()
+    chance = surface[np.random.default_rng(0).permutation(20_000)[:1_000]]
+    farthest = [KDTree(some).query(surface)[0].max() for some in (even, chance)]
+    assert farthest[0] < 0.8 * farthest[1]
 
 
 def test_adam_and_levenberg_marquardt_agree(spheres: Model) -> None:
@@ -106,7 +142,7 @@ def test_the_solver_gradient_is_that_of_its_cost(spheres: Model) -> None:
     free = FitSettings((Stage(1, 1_000, 0.0),), floor=1e9, pose_prior=0.0, dtype=torch.float32)
     solver = _Solver(spheres, _batched([observed], [Similarity.identity()], spheres.device), free, Freedom.FREE)
     solver.clamp = 9.0
-    solver.begin(free.stages[0], seed=0)
+    solver.begin(free.stages[0], shift=0.0)
     u = torch.tensor([[0.3, -0.2, 0.5]])
     move = Similarity.from_parameters(np.full(7, 0.05))
 

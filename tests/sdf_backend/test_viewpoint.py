@@ -95,10 +95,10 @@ def test_sources_know_it_of_clouds_and_of_a_cameras_meshes() -> None:
     way = ways(1)[0]
     points = photograph(way)
     nothing = np.zeros((0, 3), dtype=np.int64)
-    seen = observe_surface(Source(Geometry(points, nothing)), 0, None)
+    seen = observe_surface(Source(Geometry(points, nothing)), None)
     assert seen.sensor is not None and not np.isinf(seen.high).any()
-    given = observe_surface(Source(Geometry(points, nothing), way * 9), 0, None)
+    given = observe_surface(Source(Geometry(points, nothing), way * 9), None)
     np.testing.assert_array_equal(given.sensor, way * 9)
     strips = np.arange(len(points) - 2)[:, None] + np.arange(3)
-    meshed = observe_surface(Source(Geometry(points, strips)), 0, None)
+    meshed = observe_surface(Source(Geometry(points, strips)), None)
     assert meshed.sensor is not None
