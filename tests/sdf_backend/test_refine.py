@@ -72,6 +72,22 @@ def test_signed_distances_are_followed_on_both_sides(model: Model) -> None:
     assert np.abs(error).mean() < 0.2 * 0.02
 
 
+def test_no_flakes_are_left_of_a_part_that_the_shape_lacks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, truth = np.random.default_rng(1), radius_of(model) - 0.07
+    offset = rng.normal(size=8_000) * 0.07
+    points = directions(8_000) * (truth + offset)[:, None]
+    solid = observe_samples(points, offset, directions(8_000) * truth)
+    gone = directions(4_000) * rng.uniform(truth + 0.02, truth + 0.07, 4_000)[:, None]
+
+    def left() -> float:
+        refinement = refine(model, model.mean, solid, Similarity.identity())
+        return float((distances(model, refinement, gone) < 0).mean())
+
+    assert left() < 0.005
+    monkeypatch.setattr(module, "SOLID", replace(module.SOLID, widths=module.SOLID.widths[1:]))
+    assert left() > 0.05
+
+
 def test_guesses_are_left_to_the_fit(model: Model) -> None:
     seen = directions()[:2_000] * radius_of(model)
     plain = observe_surface_points(seen)
