@@ -147,7 +147,6 @@ def interpolate(
     up: Up = "+z",
     front: Front = "-y",
     quality: QualityOption = QualityName.STANDARD,
-    seed: Seed = 0,
     suffix: Format = Suffix.PLY,
     device: Device = LOCAL_DEVICE,
     models: Models = None,
@@ -157,7 +156,7 @@ def interpolate(
 ) -> None:
     """Walk straight lines between the codes of two or more shapes."""
     with explained():
-        settings = _settings(resolution, pose, up, front, quality, seed)
+        settings = _settings(resolution, pose, up, front, quality)
         check_folder(output)
         inputs = [_source(path, None) for path in sources]
         with _engine(device, models, address, key) as engine, _watched() as watch:
@@ -217,7 +216,7 @@ def _settings(
     up: str,
     front: str,
     quality: QualityName,
-    seed: int,
+    seed: int = 0,
     refine: float = 1.0,
     candidates: int = 1,
 ) -> "TaskSettings":

@@ -33,9 +33,10 @@ LEAST_DAMPING = 1e-3
 EXPLAINED = 0.02
 # Where the distance hardly changes with the place, nobody can say how far its surface moves.
 LEAST_SLOPE = 0.2
-# Each stage begins its draw this share of a stride on, so that they see different observations; and cells an axis, a
-# power of two, of the grid over the cube of this half side along whose curve observations are ordered.
-STRIDE_SHIFT, CURVE_BITS, CURVE_REACH = 0.618, 10, 1.5
+# Each stage begins its draw this share of a stride on, so that they see different observations.
+STRIDE_SHIFT = 0.618
+# The curve along which observations are ordered runs through 2^bits cells an axis of the cube of this half side.
+CURVE_BITS, CURVE_REACH = 10, 1.5
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,7 @@ def _silent(fraction: float) -> None:
 class _Batch:
     """Observations of all fits as tensors: points (s, n, 3) in their own frames, low and high (s, n).
 
-    Each row holds `sizes`, (s,), observations; what follows them says nothing: an interval without bounds. They are in
-    the order of a curve that fills space, so that every n-th of them is an even draw.
+    Each row holds `sizes`, (s,), observations; what follows them says nothing: an interval without bounds.
     """
 
     points: Tensor
@@ -120,10 +120,11 @@ class _Batch:
     sizes: Tensor
 
     def drawn(self, count: int, shift: float) -> "_Batch":
-        """A subset of `count` of every fit's, even in space; half of it inside, where there are inside observations.
+        """A subset of `count` of every fit's; half of it inside, where there are inside observations.
 
-        Nothing is left to chance: the same input gives the same code. Drawn evenly from all, thin parts would have so
-        few points inside that they vanish for the good of the rest. `shift`, 0 to 1: where in its strides it begins.
+        Of a batch `along_curve` it is even in space. Nothing is left to chance: the same input gives the same code.
+        Drawn evenly from all, thin parts would have so few points inside that they vanish for the good of the rest.
+        `shift`, 0 to 1: where in its strides it begins.
         """
         if count >= self.points.shape[1]:
             return self
@@ -163,8 +164,9 @@ def _curve_position(points: Tensor) -> Tensor:
     """Where points, (..., 3), lie along a curve that fills space, (...) int64: Morton's, whose bits take turns."""
     cells = ((points / CURVE_REACH).clamp(-1, 1) * 0.5 + 0.5) * ((1 << CURVE_BITS) - 1)
     key = torch.zeros(points.shape[:-1], dtype=torch.int64, device=points.device)
+    places = cells.long().unbind(dim=-1)
     for bit in range(CURVE_BITS):
-        for axis, place in enumerate(cells.long().unbind(dim=-1)):
+        for axis, place in enumerate(places):
             key |= (place >> bit & 1) << (3 * bit + axis)
     return key
 

@@ -53,7 +53,7 @@ class ModelCard:
     """measured on the test split, one entry a task"""
 
 
-@dataclass(frozen=True, eq=False)  # one loaded model is itself and no other, and can be a key
+@dataclass(frozen=True, eq=False)  # one loaded model is itself and no other
 class Model:
     """A decoder with the codes it was trained with.
 

@@ -3,7 +3,7 @@
 What makes it work (measured): residuals in the input's units, so that a small model cannot buy a small residual; a
 first estimate of the scale from how far what was seen reaches, and a real prior about it; starts that face front and
 back both. The few best answers that differ are fitted once more and ranked by how well they explain the input, and by
-how much surface they show where the input has none.
+how much surface they show where the input has none and should have: of one view, all that the camera would have seen.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,7 +52,7 @@ class Placement:
     """An answer: where the model would stand, canonical -> observed frame, and how much speaks against it.
 
     score : canonical units, smaller is better: the mean distance of the input from the model, and a share of that of
-    the model from the input
+    the model, as far as it could be seen, from the input
     """
 
     pose: Similarity

@@ -30,9 +30,9 @@ CONVINCING = 0.27
 SHADOW = 3.0
 
 
-def viewpoint(points: np.ndarray, seed: int = 0) -> np.ndarray | None:
+def viewpoint(points: np.ndarray) -> np.ndarray | None:
     """Where the camera stood, (3,), of which points, (n, 3), are the one view; None where they are not one view."""
-    some = np.unique(points[np.random.default_rng(seed).permutation(len(points))[:LOOKED_AT]], axis=0)
+    some = np.unique(points[np.random.default_rng(0).permutation(len(points))[:LOOKED_AT]], axis=0)
     if len(some) < FEWEST:
         return None
     centre = np.percentile(some, [0.5, 99.5], axis=0).mean(axis=0)

@@ -254,7 +254,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     quality: Annotated[QualityName, typer.Option(help="how long a fit may take")] = QualityName.STANDARD,
     refine: Annotated[float, typer.Option(min=0, max=1, help="how far results follow what was seen")] = 1.0,
-    seeds: Annotated[int, typer.Option(min=1, help="scans of each view, which differ in noise alone")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="scans of each view, each with noise of its own")] = 1,
     with_reference: Annotated[
         bool, typer.Option("--reference", help="the released DeepSDF reconstruction beside; half a minute a shape")
     ] = False,
@@ -272,7 +272,7 @@ def evaluate(
         if task is TaskName.INTERPOLATE:
             if shapes or record or with_reference or max(views, seeds) > 1:
                 raise InputError("interpolate takes none of --shapes, --views, --seeds, --reference and --record")
-            _interpolations(model, dataset, output, as_json, resolution, device, Quality(quality.value), seed)
+            _interpolations(model, dataset, output, as_json, resolution, device, Quality(quality.value))
             return
         settings = EvaluateSettings(
             Task(task.value), resolution, shapes, views, Quality(quality.value), seed, refine, seeds, with_reference
@@ -306,7 +306,6 @@ def _interpolations(
     resolution: int,
     device: str,
     quality: "Quality",
-    seed: int,
 ) -> None:
     """The task `interpolate`: every pair of some test shapes."""
     from sdf_backend.engine import Engine
@@ -316,7 +315,7 @@ def _interpolations(
     engine, data = Engine(device=device), Dataset.open(dataset)
     with _bar("interpolate") as bar:
         row, pairs = bar.add_task("", total=pair_count(data)), []
-        for pair in evaluate_interpolations(engine, model, data, resolution, quality, seed):
+        for pair in evaluate_interpolations(engine, model, data, resolution, quality):
             pairs.append(pair)
             # After each, since they take minutes: of a run that is killed all that was done stays.
             if output:

@@ -85,7 +85,7 @@ class EvaluateSettings:
     refine: float = 1.0
     """how far results follow what was seen"""
     seeds: int = 1
-    """scans of each view, which differ in the camera's noise alone; a fit itself leaves nothing to chance"""
+    """scans of each view, each with noise of its own, and of `pose` a place; a fit itself leaves nothing to chance"""
     reference: bool = False
     """try the released DeepSDF reconstruction beside; takes half a minute a shape on two cores"""
 
@@ -214,7 +214,9 @@ class _Subject:
     def task_settings(self) -> TaskSettings:
         """The engine's settings: the pose is known but for `pose`, since samples and scans are canonical already."""
         settings = self.settings
-        known = TaskSettings(settings.resolution, Freedom.NONE, quality=settings.quality, refine=settings.refine)
+        known = TaskSettings(
+            settings.resolution, Freedom.NONE, quality=settings.quality, seed=settings.seed, refine=settings.refine
+        )
         if settings.task is not Task.POSE:
             return known
         front = self.engine.model(self.model).card.front
@@ -230,8 +232,13 @@ def evaluate(
 ) -> Iterator[Result]:
     """Try a model on one shape after the other; `progress(name, phase, fraction)` hears of every step.
 
-    Raises `InputError` where model and dataset do not belong together, or source meshes are gone.
+    Raises `InputError` where model and dataset do not belong together, source meshes are gone, or a task without scans
+    is asked for with several seeds.
     """
+    if settings.seeds > 1 and (not settings.task.scans or settings.task is Task.NOISE):
+        raise InputError(
+            f"{settings.seeds} seeds: they are scans whose noise differs, and {settings.task} has none; use 1"
+        )
     loaded = engine.model(model)
     records, nearest = chosen_records(loaded, dataset, settings), NearestShapes(dataset)
     for record in records:
@@ -245,9 +252,9 @@ def variants(settings: EvaluateSettings) -> list[Variant]:
     if settings.task is Task.NOISE:
         return [Variant(view, noise, label=f"noise {noise:g}") for view in views for noise in NOISES]
     return [
-        Variant(view, seed=seed, label=f"seed {seed}" if settings.seeds > 1 and settings.task.scans else "")
+        Variant(view, seed=seed, label=f"seed {seed}" if settings.seeds > 1 else "")
         for view in views
-        for seed in range(settings.seeds if settings.task.scans else 1)
+        for seed in range(settings.seeds)
     ]
 
 

@@ -54,13 +54,13 @@ def pair_count(dataset: Dataset) -> int:
 
 
 def evaluate_interpolations(
-    engine: Engine, model: str, dataset: Dataset, resolution: int, quality: Quality, seed: int
+    engine: Engine, model: str, dataset: Dataset, resolution: int, quality: Quality
 ) -> Iterator[PairOutcome]:
     """Walk between all pairs of five test shapes; raises `InputError` as `evaluate` does."""
     records = chosen_records(engine.model(model), dataset, EvaluateSettings(Task.UNKNOWN, shapes=SHAPES))
     if len(records) < 2:
         raise InputError(f"{dataset.folder} has {len(records)} test shape; between fewer than two there is no way")
-    settings = TaskSettings(resolution, Freedom.NONE, quality=quality, seed=seed)
+    settings = TaskSettings(resolution, Freedom.NONE, quality=quality)
     encoded = engine.encode(model, [_source(dataset, record) for record in records], settings)
     for first, last in combinations(range(len(records)), 2):
         names = records[first].name, records[last].name

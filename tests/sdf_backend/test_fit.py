@@ -99,7 +99,7 @@ def test_a_draw_is_of_different_observations_half_of_them_inside(
     assert share == min(inside, max(len(real) // 2, len(real) - outside))
 
 
-def test_a_draw_is_even_in_space(spheres: Model) -> None:
+def test_a_draw_is_even_in_space() -> None:
     """So no place of a surface is far from all that was drawn of it; of random draws some are."""
     surface = directions(20_000) * 0.8
     batch = _Batch(torch.from_numpy(surface).float()[None], *torch.zeros(2, 1, 20_000), torch.tensor([20_000]))

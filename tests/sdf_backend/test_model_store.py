@@ -163,6 +163,7 @@ def rewritten(path: Path, card: dict | None = None, tensors: dict[str, torch.Ten
         {"shapes": ["one"]},
         {"shapes": 12},
         {"clamp": 0},
+        {"reach": 0},
         {"clamp": "wide"},
         {"up": "sideways"},
         {"front": "+y"},

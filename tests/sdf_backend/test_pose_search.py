@@ -1,7 +1,7 @@
 """Where balls stand, of which only size and place can be told."""
 
+from copy import copy
 from dataclasses import replace
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -96,13 +96,13 @@ def test_poses_that_a_fit_would_bring_together_are_one() -> None:
 
 def test_what_the_camera_must_have_seen_and_has_not_speaks_against_an_answer(spheres: Model) -> None:
     """Nor does it help that the category's other half was seen."""
-    decoder = replace(spheres.decoder.settings, mirror_axis=0)
+    mirrored = replace(spheres, decoder=copy(spheres.decoder))
+    mirrored.decoder.settings = replace(spheres.decoder.settings, mirror_axis=0)
     points = half_ball(0.5, [0, 0, 0])
     left = replace(observe_points(points[points[:, 0] > 0]), sensor=np.array([0, 3.0, 0]))
-    with mock.patch.object(spheres.decoder, "settings", decoder):
-        told = score(spheres, spheres.mean, Similarity.identity(), left, 1.0)
-        blind = score(spheres, spheres.mean, Similarity.identity(), replace(left, sensor=None), 1.0)
-    unexplained, _ = assess_surface(spheres, spheres.mean, left.surface, Similarity.identity(), torch.bfloat16)
+    pose = Similarity.identity()
+    told, blind = (score(mirrored, spheres.mean, pose, seen, 1.0) for seen in (left, replace(left, sensor=None)))
+    unexplained, _ = assess_surface(mirrored, spheres.mean, left.surface, pose, torch.bfloat16)
     assert blind - unexplained < 1e-3
     assert told - unexplained > 5e-3
 

@@ -345,6 +345,12 @@ def test_seeds_are_scans_of_one_view_that_differ_in_their_noise(model: str, data
     assert deviation is not None and 0 < deviation < 0.5
 
 
+@pytest.mark.parametrize("task", [Task.KNOWN, Task.UNKNOWN, Task.NOISE])
+def test_seeds_are_refused_where_no_scan_would_differ(model: str, dataset: Dataset, task: Task) -> None:
+    with pytest.raises(InputError, match="3 seeds"):
+        outcomes(model, dataset, replace(SETTINGS, task=task, seeds=3))
+
+
 def test_the_bootstrap_interval_holds_the_mean_and_narrows_with_more() -> None:
     rng = np.random.default_rng(0)
     few, many = (bootstrap(rng.normal(5, 1, size=count).tolist()) for count in (10, 1_000))

@@ -51,7 +51,7 @@ def dataset(tmp_path: Path) -> Dataset:
 
 def test_the_way_between_two_balls_is_closed_and_even(models_folder: Path, dataset: Dataset) -> None:
     engine = Engine(ModelStore(models_folder), device="cpu")
-    [pair] = evaluate_interpolations(engine, "spheres", dataset, 64, Quality.PREVIEW, 0)
+    [pair] = evaluate_interpolations(engine, "spheres", dataset, 64, Quality.PREVIEW)
     assert (pair.first, pair.last, pair.steps, pair.closed, pair.reason) == ("small", "large", 64, 64, "")
     # Between a coarse mesh's vertices its faces cut a ball, by about as much as a step is long at 32 cells.
     assert 0.05 < 63 * pair.median < 0.2 and pair.ratio < 3
@@ -62,11 +62,11 @@ def test_a_way_that_is_none_is_a_row_with_its_reason(
 ) -> None:
     monkeypatch.setattr(Engine, "interpolate_codes", lambda *_: (_ for _ in ()).throw(InputError("no surface")))
     engine = Engine(ModelStore(models_folder), device="cpu")
-    [pair] = evaluate_interpolations(engine, "spheres", dataset, 32, Quality.PREVIEW, 0)
+    [pair] = evaluate_interpolations(engine, "spheres", dataset, 32, Quality.PREVIEW)
     assert (pair.reason, pair.steps) == ("no surface", 0)
 
 
 def test_one_shape_has_no_way_to_another(models_folder: Path, dataset: Dataset) -> None:
     dataset.path("small").unlink()
     with pytest.raises(InputError, match="fewer than two"):
-        list(evaluate_interpolations(Engine(ModelStore(models_folder)), "spheres", dataset, 32, Quality.PREVIEW, 0))
+        list(evaluate_interpolations(Engine(ModelStore(models_folder)), "spheres", dataset, 32, Quality.PREVIEW))
