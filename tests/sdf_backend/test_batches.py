@@ -1,6 +1,7 @@
 """Jobs of several clients that one worker does together: each gets its own end, and one's fault is not the others'."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,11 @@ def queued_behind_a_long_one(backend: Backend, clients: list[Listener], submissi
     """The names of jobs, one a client, that come to the worker at once."""
     first = clients[0].send(long_job())
     backend.until_running(first)
-    names = [client.send(submit) for client, submit in zip(clients, submissions, strict=True)]
-    until(lambda: backend.status().queued == len(names), "the jobs do not wait")
+    names: list[str] = []
+    for client, submit in zip(clients, submissions, strict=True):
+        names.append(client.send(submit))
+        # One after the other: what clients send at once comes in any order.
+        until(lambda: backend.status().queued == len(names), "the jobs do not wait")
     clients[0].cancel(first)
     clients[0].end(first)
     return names
@@ -87,9 +91,10 @@ def test_other_settings_are_another_batch(backend: Backend, clients: list[Listen
 def test_a_batch_that_takes_too_long_is_tried_one_by_one(models_folder: Path, tmp_path: Path) -> None:
     slow = JobSettings(resolution=32, pose="free", quality="standard")
     options = ["--models", models_folder, "--batch", "4", "--limit", "job_seconds=6", "--device", "cpu"]
-    with Backend(tmp_path, *options) as backend:
+    with ExitStack() as stack:
+        backend = stack.enter_context(Backend(tmp_path, *options))
         backend.until_idle()
-        heavy, light, first = backend.client("heavy"), backend.client("light"), backend.client("first")
+        heavy, light, first = (stack.enter_context(backend.client(name)) for name in ("heavy", "light", "first"))
         submissions = [
             complete(),
             complete(settings=slow, sources=(Source(half_sphere()),) * 16),
