@@ -154,7 +154,7 @@ def interpolate(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Walk straight lines between the codes of two or more shapes."""
+    """Shapes on the way between two or more, in steps that go about equally far."""
     with explained():
         settings = _settings(resolution, pose, up, front, quality)
         check_folder(output)

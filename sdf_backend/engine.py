@@ -28,10 +28,11 @@ from sdf_backend.extract import EmptySurfaceError, Extraction, ExtractSettings, 
 from sdf_backend.fit import StageWatch, assess_surface, surface_deviation
 from sdf_backend.model_store import Model, ModelCard, ModelStore, load_model, read_card
 from sdf_backend.observations import Observations, observe_surface_points
-from sdf_backend.phases import Clock, Phase, Progress, part, parts, silent
+from sdf_backend.phases import Clock, Phase, Progress, only, part, parts, silent
 from sdf_backend.pose import Freedom, Similarity, axis_rotation, axis_vector
 from sdf_backend.refine import changed_places, check_refinement, corrected, refine, scaled
 from sdf_backend.sources import Observe, Source, observe_any, observe_solid, observe_surface, observed_share
+from sdf_backend.way import Stop, Way
 
 RESOLUTIONS = (16, 1024)
 # On a CPU the activations of a batch should stay in its cache; a GPU wants to be kept busy.
@@ -198,14 +199,15 @@ class Engine:
         settings: TaskSettings = TaskSettings(),
         progress: Progress = silent,
     ) -> list[Shape]:
-        """Shapes on the straight lines between the codes of two or more inputs, the ends included; poses go along.
+        """Shapes on the ways between two or more inputs, the inputs' own shapes included; poses go along.
 
+        Each step goes about as far as the others, and what one input has and the next lacks recedes; see `way`.
         Raises `InputError` for fewer than two inputs or steps.
         """
         _check_steps(len(sources), steps)
-        encoded = self.encode(model, sources, settings, progress)
-        codes, poses = np.stack([one.code for one in encoded]), [one.pose for one in encoded]
-        return self.interpolate_codes(model, codes, poses, steps, settings, progress)
+        found = self.encode(model, sources, settings, progress)
+        codes, poses, refinements = ([getattr(one, name) for one in found] for name in ("code", "pose", "refinement"))
+        return self.interpolate_codes(model, np.stack(codes), poses, steps, settings, progress, refinements)
 
     def interpolate_codes(
         self,
@@ -215,15 +217,33 @@ class Engine:
         steps: int,
         settings: TaskSettings = TaskSettings(),
         progress: Progress = silent,
+        refinements: Sequence[np.ndarray | None] = (),
     ) -> list[Shape]:
-        """Shapes on the straight lines between codes, (k, code_length), that stand at k poses; see `interpolate`."""
+        """Shapes on the ways between codes, (k, code_length), with their refinements, at k poses; see `interpolate`.
+
+        refinements : (m, 2) or None for each code, or none at all
+        The shapes carry codes and no refinements, of which each has several megabytes of its own; so `decode` makes of
+        their codes what the category knows, and neither the inputs' detail nor what has receded.
+        Raises `InputError` for fewer than two codes or steps, and where a line between two leaves all surfaces.
+        """
         _check_steps(len(codes), steps)
-        places = np.linspace(0, len(codes) - 1, steps)
-        left = np.minimum(places.astype(int), len(codes) - 2)
-        share = places - left
-        between = (1 - share)[:, None] * codes[left] + share[:, None] * codes[left + 1]
-        along = [poses[at].towards(poses[at + 1], part) for at, part in zip(left, share, strict=True)]
-        return self.decode(model, between, along, settings, progress)
+        loaded = self._loaded(model, progress)
+        latents = _array(_latents(loaded.model, codes))
+        for refinement in refinements:
+            if refinement is not None:
+                check_refinement(refinement)
+        if refinements and len(refinements) != len(codes):
+            raise InputError(
+                f"{len(refinements)} refinements were given for {len(codes)} codes; give one each, or none"
+            )
+        stops = [Stop(*pair) for pair in zip(latents, refinements or [None] * len(codes), strict=True)]
+        places, shapes = np.linspace(0, len(codes) - 1, steps), []
+        legs = np.minimum(places.astype(int), len(codes) - 2)
+        for leg, share in enumerate(parts(progress, len(codes) - 1)):
+            along = (places[legs == leg] - leg).tolist()
+            there = [(one, poses[leg].towards(poses[leg + 1], one)) for one in along]
+            shapes += self._between(loaded, stops[leg], stops[leg + 1], there, settings.resolution, share)
+        return shapes
 
     def sample(
         self,
@@ -363,6 +383,37 @@ class Engine:
                 return self._refined_shape(model, near, settings, progress), near
         return self._refined_shape(model, best, settings, progress), best
 
+    def _between(
+        self,
+        loaded: "_Loaded",
+        first: Stop,
+        last: Stop,
+        there: Sequence[tuple[float, Similarity]],
+        resolution: int,
+        progress: Progress,
+    ) -> list[Shape]:
+        """The shapes at shares, 0 to 1, of the way between two, each with the pose at which it stands."""
+        ends = [first.code, first.refinement, last.code, last.refinement]
+        leg = content_key("way 1", loaded.digest, resolution, *ends) if self.cache else ""
+        looking, *walking = (only(one, Phase.EXTRACTING) for one in parts(progress, 1 + len(there)))
+        shapes, way = [], Way(loaded.model, first, last, looking)
+        for (share, pose), heard in zip(there, walking, strict=True):
+            clock, key, evaluations = Clock(), content_key(leg, share), 0
+            known = self.cache.get(key) if self.cache else None
+            if known is None:
+                stop = way.stop(share)
+                latent = _latents(loaded.model, stop.code[None])
+                mesh = self._extracted(loaded, latent, resolution, heard, stop.refinement)
+                mesh, evaluations = way.without_crumbs(share, mesh), mesh.evaluations
+                known = {"vertices": mesh.vertices, "faces": mesh.faces, "code": stop.code}
+                if self.cache:
+                    self.cache.put(key, known)
+            clock.lap(Phase.EXTRACTING)
+            vertices, faces, code = pose.apply(known["vertices"]), known["faces"], known["code"]
+            name, seconds = loaded.model.card.name, clock.seconds
+            shapes.append(Shape(name, vertices, faces, code, pose, evaluations=evaluations, seconds=seconds))
+        return shapes
+
     def _refined_shape(self, model: str, one: Encoded, settings: TaskSettings, progress: Progress) -> Shape:
         """The shape of a fit, as far refined as the settings say."""
         return self.shape_of(model, one.code, one.pose, settings, progress, scaled(one.refinement, settings.refine))
@@ -455,11 +506,25 @@ class Engine:
         known = self.cache.get(key) if self.cache else None
         if known is not None:
             return Extraction(known["vertices"], known["faces"], 0)
+        mesh = self._extracted(loaded, latent, resolution, progress, refinement)
+        if self.cache:
+            self.cache.put(key, {"vertices": mesh.vertices, "faces": mesh.faces})
+        return mesh
+
+    def _extracted(
+        self,
+        loaded: "_Loaded",
+        latent: torch.Tensor,
+        resolution: int,
+        progress: Callable[[float], None],
+        refinement: np.ndarray | None,
+    ) -> Extraction:
+        """See `_mesh_of`; this asks no cache."""
         # In bfloat16 a processor with matrix units takes a quarter of the time; it is off by up to a quarter of a cell.
         quick, exact = (
             _field(loaded.model.folded(dtype), latent, refinement) for dtype in (torch.bfloat16, torch.float32)
         )
-        mesh = extract_surface(
+        return extract_surface(
             quick,
             ExtractSettings(resolution, clamp=loaded.model.card.clamp, batch=EXTRACTION_BATCH[self.device.type]),
             self.device,
@@ -467,9 +532,6 @@ class Engine:
             None if refinement is None else changed_places(refinement),
             exact,
         )
-        if self.cache:
-            self.cache.put(key, {"vertices": mesh.vertices, "faces": mesh.faces})
-        return mesh
 
     def _loaded(self, name: str, progress: Progress) -> "_Loaded":
         path = self.store.find(name)

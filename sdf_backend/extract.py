@@ -178,9 +178,8 @@ class _Sampler:
 
     def cells_of(self, places: np.ndarray) -> torch.Tensor:
         """Lower corners (k, 3) int64 of the single cells in which the (m, 3) places lie, those in the domain."""
-        cells = np.unique(np.floor((places + 1) / self.settings.step).astype(np.int64), axis=0)
-        cells = cells[(cells >= 0).all(axis=1)]
-        return self.inside_domain(torch.from_numpy(cells).to(self.device), 1)
+        cells = torch.from_numpy(np.floor((places + 1) / self.settings.step).astype(np.int64)).to(self.device)
+        return self.inside_domain(_once(cells[(cells >= 0).all(dim=1)]), 1)
 
     def inside_domain(self, cells: torch.Tensor, size: int) -> torch.Tensor:
         """The cells of the (n, 3) that lie in the cube and reach into the domain's ball. Costs no evaluation."""

@@ -1,6 +1,6 @@
 """Is what lies between two shapes a shape, and does it change smoothly? Every pair of a few test shapes.
 
-Two shapes are encoded whole, and the straight line between their codes is walked in equal steps. Each mesh on the way
+Two shapes are encoded whole, and the way between them, see `sdf_backend.way`, is walked in equal steps. Each mesh on it
 must be closed, and no step may be a jump: its length is the Hausdorff distance of the meshes before and after it.
 """
 
@@ -67,7 +67,8 @@ def evaluate_interpolations(
         codes = np.stack([encoded[first].code, encoded[last].code])
         poses = [encoded[first].pose, encoded[last].pose]
         try:
-            shapes = engine.interpolate_codes(model, codes, poses, STEPS, settings)
+            refinements = [encoded[first].refinement, encoded[last].refinement]
+            shapes = engine.interpolate_codes(model, codes, poses, STEPS, settings, refinements=refinements)
         except InputError as error:
             yield PairOutcome(*names, reason=str(error))
             continue

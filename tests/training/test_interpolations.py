@@ -60,7 +60,7 @@ def test_the_way_between_two_balls_is_closed_and_even(models_folder: Path, datas
 def test_a_way_that_is_none_is_a_row_with_its_reason(
     models_folder: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Engine, "interpolate_codes", lambda *_: (_ for _ in ()).throw(InputError("no surface")))
+    monkeypatch.setattr(Engine, "interpolate_codes", lambda *_, **__: (_ for _ in ()).throw(InputError("no surface")))
     engine = Engine(ModelStore(models_folder), device="cpu")
     [pair] = evaluate_interpolations(engine, "spheres", dataset, 32, Quality.PREVIEW)
     assert (pair.reason, pair.steps) == ("no surface", 0)
