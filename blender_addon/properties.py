@@ -67,12 +67,6 @@ class Fitting(Extraction):
     front: bpy.props.EnumProperty(
         name="Front", description="Where the object looks, for Aligned", items=FRONTS, default="-y"
     )
-    seed: bpy.props.IntProperty(
-        name="Seed",
-        description="Which further candidates are drawn; the best is always the same",
-        min=0,
-        default=0,
-    )
 
 
 class Completing(Fitting):
@@ -86,6 +80,9 @@ class Completing(Fitting):
         name="Candidates", description="How many results: the best in the object's place, and before it others that "
         "explain the object about as well", min=1, max=16, default=1,
     )  # fmt: skip
+    seed: bpy.props.IntProperty(
+        name="Seed", description="Which further candidates are drawn; the best is always the same", min=0, default=0
+    )
 
 
 class Interpolating(Fitting):

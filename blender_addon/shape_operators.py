@@ -68,10 +68,10 @@ class _Shaping:
 
     def wanted(self, context: bpy.types.Context) -> JobSettings:
         """What is asked of a fit."""
-        resolution, pose, front, quality, seed = (
-            self.chosen(context, name) for name in ("resolution", "pose", "front", "quality", "seed")
+        resolution, pose, front, quality = (
+            self.chosen(context, name) for name in ("resolution", "pose", "front", "quality")
         )
-        return JobSettings(resolution, pose, "+z", front, quality, seed)
+        return JobSettings(resolution, pose, "+z", front, quality)
 
 
 class _Fit(_Shaping):
@@ -82,9 +82,8 @@ class _Fit(_Shaping):
     def ask(self, context: bpy.types.Context) -> None:
         """Submit what is selected, as one observation."""
         objects, model = _selected(context), self.chosen_model(context)
-        wanted = replace(
-            self.wanted(context), **{name: self.chosen(context, name) for name in ("refine", "candidates")}
-        )
+        own = {name: self.chosen(context, name) for name in ("refine", "candidates", "seed")}
+        wanted = replace(self.wanted(context), **own)
         seen = read_objects(objects, context.evaluated_depsgraph_get())
         submit = Submit(new_job(), self.task, model, wanted, (Source(seen.vertices, seen.faces),), keep=KEEP_SECONDS)
         purpose = InPlace(submit.job, title(objects[0]), self.task, model, seen, vars(wanted))

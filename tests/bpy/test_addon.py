@@ -252,6 +252,11 @@ def test_an_operator_prefers_what_it_is_given_to_the_scene(connected: Backend) -
     ]  # fmt: skip
 
 
+def test_a_seed_is_asked_for_where_it_decides_something(addon: Any) -> None:
+    seeded = {name for name in dir(bpy.ops.sdf) if "seed" in getattr(bpy.ops.sdf, name).get_rna_type().properties}
+    assert {"complete", "reconstruct", "sample"} <= seeded and "interpolate" not in seeded
+
+
 def test_every_operator_and_setting_explains_itself(addon: Any) -> None:
     for operator in dir(bpy.ops.sdf):
         kind = getattr(bpy.ops.sdf, operator).get_rna_type()
