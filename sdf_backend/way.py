@@ -82,8 +82,10 @@ class Way:
         return Stop(self._line.code(place), gathered(lattice))
 
     def without_crumbs(self, share: float, mesh: Extraction) -> Extraction:
-        """The mesh of the shape at a share of the way, less the pieces of which nothing may be there: those that hang
-        in the air between two looks, and what the cut has left. It stays closed, and the ends stay as they are."""
+        """The mesh of the shape at a share of the way, less the pieces of which nothing may be there.
+
+        Such hang in the air between two looks, or are left by the cut. The ends stay as they are.
+        """
         if share in (0, 1):
             return mesh
         seen, past = np.zeros(len(mesh.vertices), dtype=bool), np.zeros(len(mesh.vertices), dtype=bool)
@@ -290,8 +292,8 @@ def _moments_before(look: _Look, after: _Look, moments: np.ndarray) -> tuple[np.
     stays = (away <= GAP) & look.held
     found = np.where(stays, moments[held[nearest]], look.time)
     if stays.mean() < ANOTHER:
-        return np.where(stays, found, np.inf), float(away[stays].max(initial=0.0))
-    if not stays.all():
+        found[~stays] = np.inf
+    elif not stays.all():
         late = SPEED * (look.time - np.minimum(found[stays], look.time))
         far = _distances_along(_joined(look, stays), stays, late)
         found = np.where(stays, found, look.time - far / SPEED)
