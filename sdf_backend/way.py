@@ -13,10 +13,11 @@ way, measured as the Hausdorff distance that it goes, is even.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
+import igl
 import numpy as np
 import torch
 from scipy import sparse
@@ -44,6 +45,8 @@ ANOTHER = 0.3
 # How near a cut vertex nodes of the lattice are corrected, and to what distance at most: more than any noise of it.
 REACH, EMPTY = 0.1, 0.04
 NODE = 2 / (SIDE - 1)
+# Vertices, those farthest from the next look's, of which the distance from its surface is measured.
+CANDIDATES = 500
 # Points in one call of the decoder.
 BATCH = 8192
 
@@ -172,13 +175,14 @@ class _Line:
 class _Look:
     """The shape at one time.
 
-    vertices : (n, 3); edges : (n, n), their lengths; piece : (n,), which connected piece a vertex is of
+    vertices : (n, 3); faces : (m, 3); edges : (n, n), their lengths; piece : (n,), which connected piece a vertex is of
     held : (n,), whether that is large or holds to a large one; tree : of the vertices
     end : whether this is an end of the line, where all that is there must stay until the way begins
     """
 
     time: float
     vertices: np.ndarray
+    faces: np.ndarray
     edges: sparse.csr_array
     piece: np.ndarray
     held: np.ndarray
@@ -193,11 +197,11 @@ class _Look:
         piece = connected_components(edges, directed=False)[1]
         tree = KDTree(mesh.vertices)
         held = _held(piece, tree.query_pairs(GAP, output_type="ndarray"))
-        return cls(place, mesh.vertices, edges, piece, held, tree, place in (0, 1))
+        return cls(place, mesh.vertices, mesh.faces, edges, piece, held, tree, place in (0, 1))
 
     def backwards(self) -> "_Look":
         """The same when time runs from the last shape to the first."""
-        return _Look(1 - self.time, self.vertices, self.edges, self.piece, self.held, self.tree, self.end)
+        return replace(self, time=1 - self.time)
 
 
 @dataclass(frozen=True)
@@ -299,7 +303,19 @@ def _moments_before(look: _Look, after: _Look, moments: np.ndarray) -> tuple[np.
         found = np.where(stays, found, look.time - far / SPEED)
     if not look.end:
         found[~look.held] = -np.inf
-    return found, float(away[stays].max(initial=0.0))
+    return found, _farthest(look.vertices[stays], away[stays], after)
+
+
+def _farthest(vertices: np.ndarray, away: np.ndarray, after: _Look) -> float:
+    """How far the farthest of vertices, (n, 3), is from the surface of the look after, to whose vertices it is `away`.
+
+    The vertices of two meshes of one surface do not coincide: of a body, that would be most of the distance.
+    """
+    if not len(vertices):
+        return 0.0
+    candidates = vertices[np.argsort(away)[-CANDIDATES:]]
+    squared, _, _ = igl.point_mesh_squared_distance(candidates, after.vertices, after.faces)
+    return float(np.sqrt(np.max(squared)))
 
 
 def _edge_lengths(mesh: Extraction) -> sparse.csr_array:
