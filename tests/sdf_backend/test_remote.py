@@ -94,7 +94,14 @@ def test_ctrl_c_cancels_the_job(backend: Backend, tmp_path: Path) -> None:
     before = backend.until_idle()
     command = [sys.executable, "-m", "sdf_backend", "sample", "-o", tmp_path / "new", "--model", "spheres"]
     command += ["--count", "64", "--address", backend.address]
-    process = subprocess.Popen([*map(str, command)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    # Tests that a shell has put into the background inherit that Ctrl-C is to be ignored, and so would the command.
+    process = subprocess.Popen(
+        [*map(str, command)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     until(lambda: backend.status().running, "the job does not run")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE)
