@@ -20,17 +20,16 @@ import torch
 
 from sdf_backend.answers import Quality, Question, explain
 from sdf_backend.content_cache import ContentCache, content_key
-from sdf_backend.decoder import FoldedDecoder
 from sdf_backend.devices import choose_device
 from sdf_backend.encoded import Encoded, recall, remember
 from sdf_backend.errors import InputError
-from sdf_backend.extract import EmptySurfaceError, Extraction, ExtractSettings, Field, extract_surface
+from sdf_backend.extract import EmptySurfaceError, Extraction, ExtractSettings, extract_surface
 from sdf_backend.fit import StageWatch, assess_surface, surface_deviation
 from sdf_backend.model_store import Model, ModelCard, ModelStore, load_model, read_card
 from sdf_backend.observations import Observations, observe_surface_points
 from sdf_backend.phases import Clock, Phase, Progress, only, part, parts, silent
 from sdf_backend.pose import Freedom, Similarity, axis_rotation, axis_vector
-from sdf_backend.refine import changed_places, check_refinement, corrected, refine, scaled
+from sdf_backend.refine import changed_places, check_refinement, refine, refined_field, scaled
 from sdf_backend.sources import Observe, Source, observe_any, observe_solid, observe_surface, observed_share
 from sdf_backend.way import Stop, Way
 
@@ -522,7 +521,7 @@ class Engine:
         """See `_mesh_of`; this asks no cache."""
         # In bfloat16 a processor with matrix units takes a quarter of the time; it is off by up to a quarter of a cell.
         quick, exact = (
-            _field(loaded.model.folded(dtype), latent, refinement) for dtype in (torch.bfloat16, torch.float32)
+            refined_field(loaded.model.folded(dtype), latent, refinement) for dtype in (torch.bfloat16, torch.float32)
         )
         return extract_surface(
             quick,
@@ -589,15 +588,6 @@ def _without_mesh(model: str, encoded: Encoded, settings: TaskSettings, shared: 
         steps=encoded.steps,
         seconds=shared,
     )
-
-
-def _field(decoder: FoldedDecoder, latent: torch.Tensor, refinement: np.ndarray | None) -> Field:
-    """The distances of a code, (1, code_length), corrected by a refinement, (m, 2)."""
-
-    def field(points: torch.Tensor) -> torch.Tensor:
-        return decoder.distances(latent, points[None])[0]
-
-    return field if refinement is None else corrected(field, refinement, decoder.device)
 
 
 def _latents(model: Model, codes: np.ndarray) -> torch.Tensor:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sdf_backend.decoder import FoldedDecoder
 from sdf_backend.errors import InputError
 from sdf_backend.fit import BLOCK, CHUNK, EXPLAINED, decoded_distances
 from sdf_backend.model_store import Model
@@ -149,6 +150,17 @@ def corrected(
     lattice = _Lattice.around(at, 1)
     lattice.values[tuple((at - lattice.first).unbind(dim=1))] = rows[:, 1]
     return lambda points: field(points) + lattice.read(points)
+
+
+def refined_field(
+    decoder: FoldedDecoder, latent: Tensor, refinement: np.ndarray | None = None
+) -> Callable[[Tensor], Tensor]:
+    """The distances of a code, (1, code_length), corrected by a refinement, (m, 2)."""
+
+    def field(points: Tensor) -> Tensor:
+        return decoder.distances(latent, points[None])[0]
+
+    return field if refinement is None else corrected(field, refinement, decoder.device)
 
 
 def changed_places(refinement: np.ndarray) -> np.ndarray:

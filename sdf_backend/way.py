@@ -27,7 +27,7 @@ from scipy.spatial import KDTree
 
 from sdf_backend.extract import Extraction, ExtractSettings, Field, extract_surface
 from sdf_backend.model_store import Model
-from sdf_backend.refine import LEAST, SIDE, corrected
+from sdf_backend.refine import LEAST, SIDE, refined_field
 
 # Looks at the line, and cells an axis of its coarse meshes.
 LOOKS, COARSE = 24, 128
@@ -153,22 +153,21 @@ class _Line:
 
     def distances(self, place: float, points: np.ndarray) -> np.ndarray:
         """The decoder's distances, (n,), at points, (n, 3), without corrections."""
-        field = self._decoded(place)
+        field = self._field(place)
         with torch.inference_mode():
             parts = torch.from_numpy(points).float().to(self._device).split(BATCH)
             return torch.cat([field(part) for part in parts]).cpu().numpy()
 
     def mesh(self, place: float) -> Extraction:
         """A coarse mesh of the shape there."""
-        refinement = gathered(self.lattice(place))
-        field = corrected(self._decoded(place), refinement, self._device)
+        field = self._field(place, gathered(self.lattice(place)))
         # What the bound is too small for is found where it holds to something, and nothing else counts.
         settings = ExtractSettings(COARSE, lipschitz=1.0, clamp=self._clamp, batch=BATCH)
         return extract_surface(field, settings, self._device)
 
-    def _decoded(self, place: float) -> Field:
+    def _field(self, place: float, refinement: np.ndarray | None = None) -> Field:
         latent = torch.from_numpy(self.code(place)).float().to(self._device)[None]
-        return lambda points: self._decoder.distances(latent, points[None])[0]
+        return refined_field(self._decoder, latent, refinement)
 
 
 @dataclass(frozen=True)
