@@ -20,10 +20,11 @@ import torch
 
 from sdf_backend.answers import Quality, Question, explain
 from sdf_backend.content_cache import ContentCache, content_key
+from sdf_backend.decoder import FoldedDecoder
 from sdf_backend.devices import choose_device
 from sdf_backend.encoded import Encoded, recall, remember
 from sdf_backend.errors import InputError
-from sdf_backend.extract import EmptySurfaceError, Extraction, ExtractSettings, extract_surface
+from sdf_backend.extract import EmptySurfaceError, Extraction, ExtractSettings, Field, extract_surface
 from sdf_backend.fit import StageWatch, assess_surface, surface_deviation
 from sdf_backend.model_store import Model, ModelCard, ModelStore, load_model, read_card
 from sdf_backend.observations import Observations, observe_surface_points
@@ -393,7 +394,7 @@ class Engine:
     ) -> list[Shape]:
         """The shapes at shares, 0 to 1, of the way between two, each with the pose at which it stands."""
         ends = [first.code, first.refinement, last.code, last.refinement]
-        leg = content_key("way 1", loaded.digest, resolution, *ends) if self.cache else ""
+        leg = content_key("way 2", loaded.digest, resolution, *ends) if self.cache else ""
         looking, *walking = (only(one, Phase.EXTRACTING) for one in parts(progress, 1 + len(there)))
         shapes, way = [], Way(loaded.model, first, last, looking)
         for (share, pose), heard in zip(there, walking, strict=True):
@@ -401,8 +402,9 @@ class Engine:
             known = self.cache.get(key) if self.cache else None
             if known is None:
                 stop = way.stop(share)
-                latent = _latents(loaded.model, stop.code[None])
-                mesh = self._extracted(loaded, latent, resolution, heard, stop.refinement)
+                # Only the ends may have surfaces where nothing hints at them; in between they would hang in the air.
+                hidden = stop.refinement if share in (0, 1) else None
+                mesh = self._extracted(loaded, stop.field, resolution, heard, hidden)
                 mesh, evaluations = way.without_crumbs(share, mesh), mesh.evaluations
                 known = {"vertices": mesh.vertices, "faces": mesh.faces, "code": stop.code}
                 if self.cache:
@@ -505,7 +507,9 @@ class Engine:
         known = self.cache.get(key) if self.cache else None
         if known is not None:
             return Extraction(known["vertices"], known["faces"], 0)
-        mesh = self._extracted(loaded, latent, resolution, progress, refinement)
+        mesh = self._extracted(
+            loaded, lambda decoder: refined_field(decoder, latent, refinement), resolution, progress, refinement
+        )
         if self.cache:
             self.cache.put(key, {"vertices": mesh.vertices, "faces": mesh.faces})
         return mesh
@@ -513,16 +517,14 @@ class Engine:
     def _extracted(
         self,
         loaded: "_Loaded",
-        latent: torch.Tensor,
+        shape: Callable[[FoldedDecoder], Field],
         resolution: int,
         progress: Callable[[float], None],
         refinement: np.ndarray | None,
     ) -> Extraction:
-        """See `_mesh_of`; this asks no cache."""
+        """The mesh of a field that a decoder gives; a refinement, (m, 2), says where else to look for a surface."""
         # In bfloat16 a processor with matrix units takes a quarter of the time; it is off by up to a quarter of a cell.
-        quick, exact = (
-            refined_field(loaded.model.folded(dtype), latent, refinement) for dtype in (torch.bfloat16, torch.float32)
-        )
+        quick, exact = (shape(loaded.model.folded(dtype)) for dtype in (torch.bfloat16, torch.float32))
         return extract_surface(
             quick,
             ExtractSettings(resolution, clamp=loaded.model.card.clamp, batch=EXTRACTION_BATCH[self.device.type]),

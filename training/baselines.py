@@ -18,7 +18,7 @@ from sdf_backend.errors import InputError
 from sdf_backend.fit import AdamSettings, fit_codes_with_adam
 from sdf_backend.observations import Observations, observe_points
 from training.dataset import Dataset
-from training.metrics import CHAMFER_POINTS, chamfer, sample_surface
+from training.metrics import CHAMFER_POINTS, Mesh, chamfer, exact_chamfer, sample_surface
 
 # Points of a scan's neighbourhood that say which way its normal points.
 NEIGHBOURS = 12
@@ -31,28 +31,32 @@ class Baseline:
     """How near something else comes to the truth.
 
     chamfer : squared canonical units; seconds : all it took; name : of the shape that was taken
+    exact : the same to surfaces instead of to samples of them, see `metrics.exact_chamfer`; None for bare points
     """
 
     chamfer: float
     seconds: float = 0.0
     name: str = ""
+    exact: float | None = None
 
 
 def reference(
     engine: Engine,
     model: str,
     observed: Observations,
-    truth: np.ndarray,
+    truth: Mesh,
+    true_points: np.ndarray,
     settings: TaskSettings,
     rng: np.random.Generator,
 ) -> Baseline:
-    """The released reconstruction's result against points on the true surface, (n, 3); canonical."""
+    """The released reconstruction's result against the truth and points, (n, 3), on its surface; canonical."""
     start = time.perf_counter()
     [fit] = fit_codes_with_adam(engine.model(model), [observed], AdamSettings(seed=settings.seed))
     shape = engine.shape_of(model, fit.code.float().cpu().numpy(), fit.pose, settings)
     seconds = time.perf_counter() - start
     points, _ = sample_surface(shape.vertices, shape.faces, CHAMFER_POINTS, rng)
-    return Baseline(chamfer(points, truth), seconds)
+    exact = exact_chamfer(points, shape, true_points, truth)
+    return Baseline(chamfer(points, true_points), seconds, exact=exact)
 
 
 def reference_observations(points: np.ndarray, sensor: np.ndarray, seed: int) -> Observations:

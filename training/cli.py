@@ -46,15 +46,19 @@ class ScoreColumn:
 
     def text(self, measures: dict[str, float]) -> str:
         """The measure's value; a Chamfer distance times 1000."""
-        factor = 1000 if self.measure.startswith(("chamfer", "scan", "nearest")) or self.measure == "reference" else 1
+        squared = self.measure.startswith(("chamfer", "scan", "nearest")) or self.measure in REFERENCE
+        factor = 1000 if squared else 1
         return format(factor * measures[self.measure], self.form)
 
 
+REFERENCE = ("reference", "reference_exact")
 COLUMNS = (
     ScoreColumn("Chamfer", "chamfer", ".3f"),
     ScoreColumn("scan", "scan", ".2f"),
     ScoreColumn("reference", "reference", ".3f"),
     ScoreColumn("nearest", "nearest", ".2f"),
+    ScoreColumn("exact", "chamfer_exact", ".3f"),
+    ScoreColumn("ref. exact", "reference_exact", ".3f"),
     ScoreColumn("original", "chamfer_original", ".4g"),
     ScoreColumn("EMD", "emd", ".3f"),
     ScoreColumn("accuracy", "accuracy", ".4f"),

@@ -149,7 +149,8 @@ class Outcome:
         }
         rest["seconds"] = sum(self.seconds.values()) if self.scores else None
         if self.reference:
-            rest |= {"reference": self.reference.chamfer, "reference_seconds": self.reference.seconds}
+            rest |= {"reference": self.reference.chamfer, "reference_exact": self.reference.exact}
+            rest["reference_seconds"] = self.reference.seconds
         if self.nearest:
             rest["nearest"] = self.nearest.chamfer
         return scores | {name: float(value) for name, value in rest.items() if value is not None}
@@ -406,7 +407,9 @@ def _baselines(
     if subject.settings.reference:
         settings, rng = subject.task_settings, np.random.default_rng(1)
         with suppress(InputError):
-            found["reference"] = reference(subject.engine, subject.model, observe(), truth, settings, rng)
+            found["reference"] = reference(
+                subject.engine, subject.model, observe(), subject.truth, truth, settings, rng
+            )
     return found
 
 

@@ -72,6 +72,7 @@ class ShapeScores:
     accuracy: float  # canonical units
     completion: float  # share, 0 to 1
     cosine: float  # 0 to 1
+    chamfer_exact: float  # as `chamfer`, to surfaces instead of to samples of them
 
 
 def compare(
@@ -103,6 +104,9 @@ def compare(
         accuracy=mesh_accuracy(points, true_points if isinstance(truth, OrientedPoints) else truth),
         completion=mesh_completion(true_points, generated),
         cosine=normal_cosine(points, normals, true_points, true_normals),
+        chamfer_exact=distance
+        if isinstance(truth, OrientedPoints)
+        else exact_chamfer(points, generated, true_points, truth),
     )
 
 
@@ -118,6 +122,20 @@ def chamfer(a: ArrayLike, b: ArrayLike) -> float:
     a, b = checked_points(a, "a"), checked_points(b, "b")
     to_b, _ = KDTree(b).query(a)
     to_a, _ = KDTree(a).query(b)
+    return float(np.mean(to_b**2) + np.mean(to_a**2))
+
+
+def exact_chamfer(a: ArrayLike, mesh_a: MeshLike, b: ArrayLike, mesh_b: MeshLike) -> float:
+    """`chamfer` without the gaps between samples: squared distances from samples of one mesh to the other's triangles.
+
+    Two samples of one surface are apart by what a sample is coarse: 30,000 points on a unit sphere by 2.7e-4, which is
+    all that the usual measure says of a good result. Here they are not.
+
+    a, b : (n, 3) and (m, 3) points on mesh_a and mesh_b. Returns squared units of the input. Raises InputError for
+    malformed input.
+    """
+    to_b = surface_distance(a, mesh_b.vertices, mesh_b.faces)
+    to_a = surface_distance(b, mesh_a.vertices, mesh_a.faces)
     return float(np.mean(to_b**2) + np.mean(to_a**2))
 
 

@@ -18,7 +18,8 @@ CONVENTIONS = (
     "Chamfer distance is the sum of the two mean squared nearest distances, 30,000 points a side, times 1000, in "
     "canonical units: the shape fills the unit sphere, less 3 %. “Original” is the same in the data set's own units, "
     "which is what the papers print; the unit-sphere figure of one surface is several times larger. A row in red is "
-    "farther from the truth than the scan that it was made from. “Reference” is the released DeepSDF reconstruction "
+    "farther from the truth than the scan that it was made from. “Exact” is the Chamfer distance to surfaces instead "
+    "of to samples of them, which are apart by themselves. “Reference” is the released DeepSDF reconstruction "
     "with the same decoder, “nearest” the training shape that is nearest to the input, as it is."
 )
 
@@ -38,6 +39,8 @@ MEASURES = (
     Measure("scan", "scan", ".2f", 1e3),
     Measure("reference", "reference", ".3f", 1e3),
     Measure("nearest", "nearest", ".2f", 1e3),
+    Measure("exact", "chamfer_exact", ".3f", 1e3),
+    Measure("reference, exact", "reference_exact", ".3f", 1e3),
     Measure("original", "chamfer_original", ".4g", 1e3),
     Measure("EMD", "emd"),
     Measure("accuracy", "accuracy", ".4f"),

@@ -162,15 +162,21 @@ def test_a_refinement_survives_its_lattice() -> None:
     assert not len(gathered(spread_out(None)))
 
 
-def test_what_no_look_has_seen_is_dropped_but_not_at_the_ends(model: Model) -> None:
-    ball, crumb = (trimesh.creation.icosphere(subdivisions=3, radius=radius) for radius in (RADIUS, 0.03))
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_what_hangs_in_the_air_is_dropped_and_detail_is_not(model: Model, share: float) -> None:
+    ball, crumb, detail = (trimesh.creation.icosphere(subdivisions=3, radius=radius) for radius in (RADIUS, 0.03, 0.01))
     crumb.apply_translation([0, 0, 0.9])
-    both = trimesh.util.concatenate([ball, crumb])
-    mesh = Extraction(np.array(both.vertices), np.array(both.faces), 7)
+    detail.apply_translation([0, 0, 0.53])
+    mesh, whole = trimesh.util.concatenate([ball, crumb, detail]), trimesh.util.concatenate([ball, detail])
     way = Way(model, Stop(BALL, None), Stop(BALL, None))
-    left = way.without_crumbs(0.5, mesh)
-    np.testing.assert_array_equal(left.vertices, ball.vertices)
+    left = way.without_crumbs(share, Extraction(np.array(mesh.vertices), np.array(mesh.faces), 7))
+    np.testing.assert_array_equal(left.vertices, whole.vertices)
     assert trimesh.Trimesh(left.vertices, left.faces, process=False).is_watertight and left.evaluations == 7
-    assert way.without_crumbs(1.0, mesh) is mesh
     alone = Extraction(np.array(crumb.vertices), np.array(crumb.faces), 7)
-    assert way.without_crumbs(0.5, alone) is alone
+    assert way.without_crumbs(share, alone) is alone
+
+
+def test_a_flake_that_a_fit_left_is_no_part_of_the_ends(engine: Engine, model: Model) -> None:
+    flake = grown(model, np.linalg.norm(ABOVE - [0, 0, 0.8], axis=1) - 0.04)
+    first, *_ = walked(engine, flake, None)
+    assert first.vertices[:, 2].max() == pytest.approx(RADIUS, abs=0.02)

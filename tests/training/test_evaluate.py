@@ -90,7 +90,7 @@ def outcomes(model: str, dataset: Dataset, settings: EvaluateSettings) -> list[O
 
 
 def scores(chamfer: float) -> ShapeScores:
-    return ShapeScores(chamfer, 2 * chamfer, 0.1, 0.01, 0.9, 0.8)
+    return ShapeScores(chamfer, 2 * chamfer, 0.1, 0.01, 0.9, 0.8, chamfer)
 
 
 def test_known_shapes_come_from_their_own_codes(model: str, dataset: Dataset) -> None:
@@ -305,7 +305,8 @@ def test_the_reference_is_fitted_where_it_is_asked_for(model: str, dataset: Data
         [first, *_] = outcomes(model, dataset, replace(SETTINGS, task=task, shapes=1, reference=True))
         assert first.reference and first.scores
         # On spheres it comes near too, and takes its time.
-        assert 0 < first.reference.chamfer < 5e-3 and first.reference.seconds > sum(first.seconds.values())
+        assert 0 < first.reference.chamfer < 5e-3 and first.reference.exact < first.reference.chamfer
+        assert first.reference.seconds > sum(first.seconds.values())
 
 
 def test_noise_makes_it_worse_and_stays_nearer_than_the_points(model: str, dataset: Dataset) -> None:

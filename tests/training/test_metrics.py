@@ -204,6 +204,7 @@ class TestCompare:
         scores = metrics.compare(sphere(), sphere(), np.random.default_rng(0), truth_scale=0.5)
         assert scores.chamfer == pytest.approx(2 * 4 / 30_000, rel=0.05)  # the floor of finite sampling
         assert scores.chamfer_original == pytest.approx(scores.chamfer / 0.25)
+        assert scores.chamfer_exact < 1e-9
         assert scores.emd < 0.2
         assert scores.accuracy < 1e-6
         assert scores.completion == 1.0
@@ -213,6 +214,7 @@ class TestCompare:
         scores = metrics.compare(sphere(1.05), sphere(), np.random.default_rng(0))
         assert scores.chamfer == pytest.approx(2 * 0.05**2 + 2 * 4 / 30_000, rel=0.05)
         assert scores.chamfer == scores.chamfer_original
+        assert scores.chamfer_exact == pytest.approx(2 * 0.05**2, rel=0.02)
         assert scores.accuracy == pytest.approx(0.05, abs=2e-3)
         assert scores.completion == 0.0
 
@@ -221,6 +223,7 @@ class TestCompare:
         scores = metrics.compare(sphere(), OrientedPoints(points, points), np.random.default_rng(0))
         assert scores.chamfer == pytest.approx(2 * 4 / 30_000, rel=0.05)
         assert scores.accuracy < 0.025
+        assert scores.chamfer_exact == scores.chamfer
         assert scores.completion == 1.0
         assert scores.cosine > 0.999
 

@@ -40,7 +40,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_holds_every_shape_and_its_pictures_and_needs_nothing_else(tmp_path: Path) -> None:
-    scores = [ShapeScores(value, 2 * value, 0.1, 0.01, 0.9, 0.8) for value in (1e-3, 3e-3)]
+    scores = [ShapeScores(value, 2 * value, 0.1, 0.01, 0.9, 0.8, value) for value in (1e-3, 3e-3)]
     outcomes = [
         Outcome("good <&>", scores=scores[0], scan=2e-3, reference=Baseline(5e-3, 30.0), nearest=Baseline(9e-3)),
         Outcome("bad", scores=scores[1], scan=2e-3, reference=Baseline(5e-3, 32.0), nearest=Baseline(9e-3)),
