@@ -71,6 +71,12 @@ class Look:
         """Of the vertices."""
         return KDTree(self.vertices)
 
+    @cached_property
+    def hollow(self) -> np.ndarray:
+        """Whether each vertex, (n,), is of a piece that bounds a hollow in what is solid."""
+        volumes = np.linalg.det(self.vertices[self.faces])
+        return np.bincount(self.piece[self.faces[:, 0]], volumes)[self.piece] < 0
+
     @property
     def end(self) -> bool:
         """Whether this is an end of the line, where all that is there must stay until the way begins."""
@@ -102,7 +108,7 @@ class Times:
     @classmethod
     def of(cls, looks: list[Look]) -> "Times":
         """Those of looks, evenly spaced, from one end of the line to the other."""
-        onwards = [_Step(look, after, *after.tree.query(look.vertices)) for look, after in pairwise(looks)]
+        onwards = [_Step.between(look, after) for look, after in pairwise(looks)]
         held = _that_goes_on(onwards)
         back = [step.backwards() for step in reversed(onwards)]
         moved = np.maximum(
@@ -169,17 +175,31 @@ class _Step:
     away: np.ndarray
     nearest: np.ndarray
 
+    @classmethod
+    def between(cls, look: Look, after: Look) -> "_Step":
+        """That between two looks."""
+        away, nearest = after.tree.query(look.vertices)
+        return cls(look, after, np.asarray(away), np.asarray(nearest))
+
+    @cached_property
+    def filled(self) -> np.ndarray:
+        """Whether each vertex, (n,), is inside the next shape: no part goes there, but a hollow is filled."""
+        inside, left = np.zeros(len(self.away), dtype=bool), np.flatnonzero(self.away > GAP)
+        if len(left):
+            turns = igl.fast_winding_number(self.after.vertices, self.after.faces, self.look.vertices[left])
+            inside[left] = np.atleast_1d(turns) > 0.5
+        return inside
+
     def backwards(self) -> "_Step":
         """The same when time runs from the last shape to the first."""
-        look, after = self.after.backwards(), self.look.backwards()
-        return _Step(look, after, *self.look.tree.query(look.vertices))
+        return _Step.between(self.after.backwards(), self.look.backwards())
 
     def length(self, held: np.ndarray) -> float:
         """How far the farthest vertex of what stays, of those that are `held`, (n,), is from the next surface.
 
         The vertices of two meshes of one surface do not coincide: of a body, that would be most of the distance.
         """
-        stays = np.flatnonzero(held & (self.away <= GAP))
+        stays = np.flatnonzero((held | self.look.hollow) & ((self.away <= GAP) | self.filled))
         if not len(stays):
             return 0.0
         candidates = self.look.vertices[stays[np.argsort(self.away[stays])[-CANDIDATES:]]]
@@ -229,14 +249,14 @@ def _moments_before(step: _Step, held: np.ndarray, moments: np.ndarray, carried:
     What is still there then, as it is carried, has the moment that it has then. What is not has to have receded by now.
     """
     stays = held & (step.away <= GAP) & carried[step.nearest]
-    found = np.where(stays, moments[step.nearest], step.look.time)
+    found = np.where(stays, moments[step.nearest], np.where(step.filled, np.inf, step.look.time))
     whole = held | step.look.substance if step.look.end else held
     lasting = held & (found >= step.after.time)
     if lasting.any():
         found = _receded(_joined(step.look, whole, lasting), found, lasting)
     else:  # it has become another shape, and nothing is left that it could recede towards
         found = np.full(len(held), np.inf)
-    return np.where(whole, found, -np.inf)
+    return np.where(whole, found, np.where(step.look.hollow, np.inf, -np.inf))
 
 
 def _receded(edges: sparse.csr_array, latest: np.ndarray, lasting: np.ndarray) -> np.ndarray:

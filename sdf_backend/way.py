@@ -111,7 +111,7 @@ class Way:
             away, nearest = look.tree.query(mesh.vertices, distance_upper_bound=UNSEEN)
             near = np.isfinite(away)
             seen |= near
-            past[near] |= over[nearest[near]] > 0
+            past[near] |= over[np.asarray(nearest)[near]] > 0
         piece = connected_components(edge_lengths(mesh), directed=False)[1]
         kept = np.bincount(piece, seen & ~past)[piece] > 0
         if kept.all() or not kept.any():
@@ -153,12 +153,12 @@ class _Box:
     """The nodes about all that is seen, in the grid of the coarse meshes.
 
     first : (3,) int64, the lowest; size : how many an axis; known : of the looks that were asked for last, by number,
-    which vertex is nearest to each node
+    which vertex is nearest to each node, and how far away that is
     """
 
     first: np.ndarray
     size: tuple[int, ...]
-    known: dict[int, np.ndarray] = field(default_factory=dict)
+    known: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @classmethod
     def about(cls, points: np.ndarray) -> "_Box":
@@ -168,19 +168,24 @@ class _Box:
         return cls(first, tuple(last - first + 1))
 
     def spread(self, look: Look, values: np.ndarray, number: int) -> np.ndarray:
-        """At each node the value, of (n,), of the nearest vertex of a look."""
+        """At each node the value, of (n,), of the nearest vertex of a look, less how far that is.
+
+        So a cut goes in from the surface as fast as a part recedes along it.
+        """
         if number not in self.known:
             while len(self.known) > 1:
                 del self.known[next(iter(self.known))]
             self.known[number] = self._nearest(look.vertices)
-        return values[self.known[number]]
+        nearest, away = self.known[number]
+        return values[nearest] - away
 
-    def _nearest(self, points: np.ndarray) -> np.ndarray:
+    def _nearest(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         at = tuple((np.round((points + 1) / STEP).astype(np.int64) - self.first).T)
         vertex = np.full(self.size, -1, dtype=np.int32)
         vertex[at] = np.arange(len(points))
-        marked = distance_transform_edt(vertex < 0, return_distances=False, return_indices=True)
-        return vertex[tuple(np.asarray(marked))]
+        marked = np.asarray(distance_transform_edt(vertex < 0, return_distances=False, return_indices=True))
+        away = STEP * np.linalg.norm(marked - np.indices(self.size), axis=0)
+        return vertex[tuple(marked)], away.astype(np.float32)
 
 
 class _Line:

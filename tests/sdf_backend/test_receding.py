@@ -105,3 +105,21 @@ def test_a_shape_that_becomes_another_elsewhere_has_a_clock_all_the_same() -> No
 def test_the_clock_counts_how_far_a_surface_moves() -> None:
     times = Times.of(looks(*[[ball((0, 0, place), 0.4)] for place in np.arange(5) * 0.03]))
     assert times.clock[1][-1] == pytest.approx(4 * 0.03, rel=0.05)
+
+
+def test_a_hollow_that_closes_takes_nothing_with_it() -> None:
+    def shell(hollow: float) -> list[trimesh.Trimesh]:
+        inner = ball((0, 0, 0), hollow)
+        inner.invert()
+        return [ball((0, 0, 0), 0.6), inner]
+
+    times = Times.of(looks(shell(0.4), shell(0.3), shell(0.2), shell(0.02), [ball((0, 0, 0), 0.6)]))
+    for there, gone in zip(times.there[1:-1], times.gone[1:-1], strict=True):
+        assert (there == -np.inf).all() and (gone == np.inf).all()
+
+
+def test_a_surface_that_moves_out_fast_is_not_cut() -> None:
+    times = Times.of(
+        looks([ball((0, 0, 0), 0.3)], [ball((0, 0, 0), 0.3)], [ball((0, 0, 0), 0.5)], [ball((0, 0, 0), 0.5)])
+    )
+    assert all((gone == np.inf).all() for gone in times.gone)
