@@ -1,7 +1,7 @@
 """How several shapes come into the scene: side by side, one after the other in time, or as one object with a slider.
 
-Each is the purpose of a `decode` job. Its poses are those of `standing`: about the shape's own middle, so that each
-object's origin is in the middle of its shape.
+Each is the purpose of an `interpolate` or a `decode` job. Its poses are those of `standing`: about the shape's own
+middle, so that each object's origin is in the middle of its shape.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 
 from . import live
 from .geometry import new_mesh
-from .shapes import Remembered, add_object, remember, select
+from .shapes import Remembered, add_object, packed, remember, select
 from .wire.messages import Preview, Result, Shape
 
 # Between neighbours, as a share of the widest shape.
@@ -66,7 +66,14 @@ class _Arrangement:
         standing = self.standings[number]
         name = self.name if len(self.standings) == 1 else f"{self.name} {number + 1:02}"
         item = add_object(name, new_mesh(name, shape.vertices, shape.faces), standing.matrix(shift), self.scene)
-        kept = Remembered(self.model, shape.code, standing.pose[None], shape.code[0], standing.pose)
+        kept = Remembered(
+            self.model,
+            shape.code,
+            standing.pose[None],
+            shape.code[0],
+            standing.pose,
+            refinement=packed(shape.refinement),
+        )
         remember(item, kept, {**self.settings, "source": self.name})
         return item
 

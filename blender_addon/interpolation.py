@@ -11,11 +11,12 @@ from .arrangements import Animation, Blend, Rows, Standing
 from .between import on_grid, on_path
 from .geometry import GeometryError, Seen, read_objects
 from .session import KEEP_SECONDS, Job, Purpose, session
-from .shapes import extent, remembered, title, world_pose
+from .shapes import extent, remembered, title, unpacked, world_pose
 from .wire.client import new_job
 from .wire.messages import JobSettings, Preview, Result, Shape, Source, Submit
 
 CORNERS = 4
+UNREFINED = np.zeros((0, 2), dtype="<f4")
 # How far a row stands before the objects between which it is, as a share of their own depth.
 BEFORE = 1.25
 
@@ -39,7 +40,10 @@ class Wish:
 
 @dataclass(frozen=True, eq=False)
 class End:
-    """A selected object; what was read of it where it is no shape of a model, otherwise its code and world pose."""
+    """A selected object; what was read of it where it is no shape of a model, otherwise its code and world pose.
+
+    refinement : (m, 2), by what its shape was corrected, or None
+    """
 
     name: str
     corner: np.ndarray
@@ -47,6 +51,7 @@ class End:
     seen: Seen | None = None
     code: np.ndarray | None = None
     pose: np.ndarray | None = None
+    refinement: np.ndarray | None = None
 
 
 def begin(objects: Sequence[bpy.types.Object], depsgraph: bpy.types.Depsgraph, wish: Wish) -> None:
@@ -98,7 +103,7 @@ def _encoded(end: End, shape: Shape) -> End:
     assert end.seen is not None
     world = np.eye(4)
     world[:3, 3] = end.seen.centre
-    return replace(end, seen=None, code=shape.code[0], pose=world @ shape.pose[0])
+    return replace(end, seen=None, code=shape.code[0], pose=world @ shape.pose[0], refinement=shape.refinement)
 
 
 def _read(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph, model: str) -> End:
@@ -108,7 +113,8 @@ def _read(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph, model: str) ->
         return End(title(item), low, size, seen=read_objects([item], depsgraph))
     if shape.model != model:
         raise GeometryError(f"{item.name} is one of {shape.model}, and the model is {model}; choose one for all")
-    return End(title(item), low, size, code=shape.code, pose=world_pose(item, shape.pose))
+    own = unpacked(shape.refinement) if len(shape.codes) == 1 else None
+    return End(title(item), low, size, code=shape.code, pose=world_pose(item, shape.pose), refinement=own)
 
 
 def _in_order(ends: list[End], through: str) -> list[End]:
@@ -132,16 +138,29 @@ def _ask(ends: Sequence[End], wish: Wish) -> None:
     standings = [Standing.of(pose) for _, pose in wanted]
     name, settings = f"{ends[0].name} to {ends[-1].name}", {"task": "interpolate", **vars(wish.settings)}
     purpose = _purpose(name, standings, settings, wish, codes, poses, ends)
-    submit = Submit(
+    if wish.through == "path" and wish.arrangement != "blend":
+        asked = _along(ends, codes, poses, wish)
+    else:
+        # A slider and a grid go straight: on them no order says what recedes before what grows.
+        middles = np.stack([standing.pose for standing in standings])
+        between = np.stack([code for code, _ in wanted])
+        asked = Submit(new_job(), "decode", wish.model, wish.settings, codes=between, poses=middles, keep=KEEP_SECONDS)
+    session.submit(asked, Job(asked.job, _label(ends), purpose))
+
+
+def _along(ends: Sequence[End], codes: np.ndarray, poses: np.ndarray, wish: Wish) -> Submit:
+    """The job that goes the way from the first to the last in even steps, each shape about its own middle."""
+    return Submit(
         new_job(),
-        "decode",
+        "interpolate",
         wish.model,
         wish.settings,
-        codes=np.stack([code for code, _ in wanted]),
-        poses=np.stack([standing.pose for standing in standings]),
+        codes=codes,
+        poses=np.stack([Standing.of(pose).pose for pose in poses]),
+        refinements=tuple(UNREFINED if end.refinement is None else end.refinement for end in ends),
+        count=wish.steps,
         keep=KEEP_SECONDS,
     )
-    session.submit(submit, Job(submit.job, _label(ends), purpose))
 
 
 def _between(codes: np.ndarray, poses: np.ndarray, wish: Wish) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -79,7 +79,7 @@ def request(item: bpy.types.Object, shape: Remembered, resolution: int) -> Submi
     wanted = JobSettings(resolution)
     moved = weights if weights.any() else None
     # What was seen corrects the shape that was fitted to it, and no other.
-    refinement = unpacked(shape.refinement) if moved is None and len(shape.codes) == 1 else None
+    own = unpacked(shape.refinement) if moved is None and len(shape.codes) == 1 else None
     return Submit(
         new_job(),
         "decode",
@@ -88,7 +88,7 @@ def request(item: bpy.types.Object, shape: Remembered, resolution: int) -> Submi
         codes=code[None],
         poses=pose[None],
         weights=moved,
-        refinement=refinement,
+        refinements=() if own is None else (own,),
         keep=KEEP_SECONDS,
     )
 

@@ -71,8 +71,11 @@ def _check_codes(submit: Submit) -> None:
     codes, weights, poses = submit.codes, submit.weights, submit.poses
     if weights is not None and submit.task != "decode":
         raise WireError("bad_value", f"weights are for decode; {submit.task} takes none")
-    if submit.refinement is not None and (submit.task != "decode" or _rows(codes) != 1 or weights is not None):
-        raise WireError("bad_value", "a refinement is for decode of one code, as it was fitted")
+    if submit.refinements and (submit.task not in ("decode", "interpolate") or weights is not None):
+        raise WireError("bad_value", "refinements are for decode and interpolate of codes as they were fitted")
+    refinements = len(submit.refinements)
+    if refinements and refinements != _rows(codes):
+        raise WireError("bad_value", f"{_rows(codes)} codes and {refinements} refinements; each code needs its own")
     if submit.spread and submit.task != "sample":
         raise WireError("bad_value", f"a spread is for sample; {submit.task} takes none")
     if codes is not None and weights is not None and len(codes) != len(weights):

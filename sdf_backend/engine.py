@@ -28,7 +28,7 @@ from sdf_backend.extract import EmptySurfaceError, Extraction, ExtractSettings, 
 from sdf_backend.fit import StageWatch, assess_surface, surface_deviation
 from sdf_backend.model_store import Model, ModelCard, ModelStore, load_model, read_card
 from sdf_backend.observations import Observations, observe_surface_points
-from sdf_backend.phases import Clock, Phase, Progress, only, part, parts, silent
+from sdf_backend.phases import Clock, Phase, Progress, only, parts, silent
 from sdf_backend.pose import Freedom, Similarity, axis_rotation, axis_vector
 from sdf_backend.refine import changed_places, check_refinement, refine, refined_field, scaled
 from sdf_backend.sources import Observe, Source, observe_any, observe_solid, observe_surface, observed_share
@@ -222,8 +222,8 @@ class Engine:
         """Shapes on the ways between codes, (k, code_length), with their refinements, at k poses; see `interpolate`.
 
         refinements : (m, 2) or None for each code, or none at all
-        The shapes carry codes and no refinements, of which each has several megabytes of its own; so `decode` makes of
-        their codes what the category knows, and neither the inputs' detail nor what has receded.
+        The shapes between them carry codes and no refinements, of which each has several megabytes of its own; so
+        `decode` makes of their codes what the category knows, and neither the inputs' detail nor what has receded.
         Raises `InputError` for fewer than two codes or steps, and where a line between two leaves all surfaces.
         """
         _check_steps(len(codes), steps)
@@ -232,11 +232,7 @@ class Engine:
         for refinement in refinements:
             if refinement is not None:
                 check_refinement(refinement)
-        if refinements and len(refinements) != len(codes):
-            raise InputError(
-                f"{len(refinements)} refinements were given for {len(codes)} codes; give one each, or none"
-            )
-        stops = [Stop(*pair) for pair in zip(latents, refinements or [None] * len(codes), strict=True)]
+        stops = [Stop(*pair) for pair in zip(latents, _one_each(refinements, len(codes)), strict=True)]
         places, shapes = np.linspace(0, len(codes) - 1, steps), []
         legs = np.minimum(places.astype(int), len(codes) - 2)
         for leg, share in enumerate(parts(progress, len(codes) - 1)):
@@ -308,17 +304,13 @@ class Engine:
         poses: Sequence[Similarity],
         settings: TaskSettings = TaskSettings(),
         progress: Progress = silent,
-        refinement: np.ndarray | None = None,
+        refinements: Sequence[np.ndarray | None] = (),
     ) -> list[Shape]:
-        """The shapes of codes, (k, code_length), that stand at k poses; one code may have its refinement with it."""
+        """The shapes of codes, (k, code_length), that stand at k poses, with k refinements, (m, 2) or None, or none."""
         if len(codes) != len(poses):
             raise InputError(f"{len(codes)} codes and {len(poses)} poses were given; each code needs one pose")
-        if refinement is not None and len(codes) != 1:
-            raise InputError(f"a refinement belongs to one code; {len(codes)} were given")
-        return [
-            self.shape_of(model, code, pose, settings, part(progress, index, len(codes)), refinement)
-            for index, (code, pose) in enumerate(zip(codes, poses, strict=True))
-        ]
+        each = zip(codes, poses, _one_each(refinements, len(codes)), parts(progress, len(codes)), strict=True)
+        return [self.shape_of(model, code, pose, settings, share, refinement) for code, pose, refinement, share in each]
 
     def shape_of(
         self,
@@ -411,8 +403,9 @@ class Engine:
                     self.cache.put(key, known)
             clock.lap(Phase.EXTRACTING)
             vertices, faces, code = pose.apply(known["vertices"]), known["faces"], known["code"]
-            name, seconds = loaded.model.card.name, clock.seconds
-            shapes.append(Shape(name, vertices, faces, code, pose, evaluations=evaluations, seconds=seconds))
+            shape = Shape(loaded.model.card.name, vertices, faces, code, pose, seconds=clock.seconds)
+            own = way.ends[int(share)].refinement if share in (0, 1) else None
+            shapes.append(replace(shape, refinement=own, evaluations=evaluations))
         return shapes
 
     def _refined_shape(self, model: str, one: Encoded, settings: TaskSettings, progress: Progress) -> Shape:
@@ -611,6 +604,13 @@ def _deviations(model: Model, count: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(count, model.codes.shape[1], generator=generator).to(model.device)
     return noise @ torch.linalg.cholesky(model.covariance).T
+
+
+def _one_each(refinements: Sequence[np.ndarray | None], count: int) -> Sequence[np.ndarray | None]:
+    """The refinements of so many codes; None for each where none are given."""
+    if refinements and len(refinements) != count:
+        raise InputError(f"{len(refinements)} refinements were given for {count} codes; give one each, or none")
+    return refinements or [None] * count
 
 
 def _check_steps(shapes: int, steps: int) -> None:

@@ -68,7 +68,9 @@ class Tasks:
             case "interpolate" if job.codes is not None:
                 codes = _codes(job)
                 poses = _poses(job, len(codes))
-                return self.engine.interpolate_codes(job.model, codes, poses, job.count, settings, progress)
+                return self.engine.interpolate_codes(
+                    job.model, codes, poses, job.count, settings, progress, _refinements(job)
+                )
             case "interpolate":
                 return self.engine.interpolate(job.model, sources, job.count, settings, progress)
             case "sample" if job.codes is not None:
@@ -78,8 +80,8 @@ class Tasks:
                 return self.engine.sample(job.model, job.count, settings, progress, *_poses(job, 1))
             case "decode":
                 codes = self._moved_codes(job, progress)
-                refinement = None if job.refinement is None else np.array(job.refinement, dtype=np.float32)
-                return self.engine.decode(job.model, codes, _poses(job, len(codes)), settings, progress, refinement)
+                poses = _poses(job, len(codes))
+                return self.engine.decode(job.model, codes, poses, settings, progress, _refinements(job))
         raise InputError(f"the task {job.task!r} is not known here")
 
     def _moved_codes(self, job: wire.Submit, progress: engines.Progress) -> np.ndarray:
@@ -131,6 +133,11 @@ def _model_info(name: str, store: ModelStore) -> wire.ModelInfo:
 def _codes(job: wire.Submit) -> np.ndarray:
     """Codes, (n, code_length) float32; copied, so that they are aligned and writable."""
     return np.array(job.codes, dtype=np.float32)
+
+
+def _refinements(job: wire.Submit) -> list[np.ndarray]:
+    """One for each code, (m, 2) float32, or none; copied as the codes are."""
+    return [np.array(refinement, dtype=np.float32) for refinement in job.refinements]
 
 
 def _poses(job: wire.Submit, count: int) -> list[Similarity]:

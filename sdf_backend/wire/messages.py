@@ -166,8 +166,8 @@ class Submit:
     complete, reconstruct : one shape a source, or `candidates` of each in turn; encode : one shape a source, with code
     and pose and without a mesh; interpolate : `count` shapes between the sources, or between `codes`; sample : `count`
     new shapes, with `codes` of one row near that code; decode : the shapes of `codes`, (n, code_length), that stand at
-    `poses`, (n, 4, 4), moved by `weights`, (n, k), where there are some, or one with its `refinement`; echo : the
-    sources come back as they are, to try and to measure the way to a worker.
+    `poses`, (n, 4, 4), moved by `weights`, (n, k), where there are some; echo : the sources come back as they are, to
+    try and to measure the way to a worker.
     """
 
     kind: ClassVar[str] = "submit"
@@ -180,8 +180,8 @@ class Submit:
     poses: Matrices | None = None
     weights: Codes | None = None
     """for decode: standard deviations along the model's main directions of variation, from `codes` or from the mean"""
-    refinement: Refinement | None = None
-    """for decode of one code: what a shape with that code was corrected by"""
+    refinements: tuple[Refinement, ...] = ()
+    """for decode and interpolate: by what the shapes of `codes` were corrected, without rows where by nothing"""
     count: int = 1
     spread: float = 0.0
     """for sample near a code: how far, as a share of the spread of the training codes"""

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import bpy
@@ -12,6 +13,7 @@ import pytest
 import zmq
 from fake_server import FakeServer
 
+from blender_addon.between import on_path
 from blender_addon.geometry import read_objects
 from blender_addon.results import InPlace
 from blender_addon.session import Job, session
@@ -56,6 +58,11 @@ def _shapes(submit: Submit) -> Iterator[Shape]:
             for number, source in enumerate(submit.sources):
                 pose = np.diag([*(np.ptp(source.vertices, axis=0).max(),) * 3, 1])
                 yield Shape(np.zeros((0, 3)), FACES[:0], (CODE + number)[None], pose[None])
+        case "interpolate":
+            assert submit.codes is not None and submit.poses is not None
+            for place in np.linspace(0, 1, submit.count):
+                shape = wedge(*on_path(submit.codes, submit.poses, place))
+                yield replace(shape, refinement=REFINEMENT) if place in (0, 1) else shape
         case "decode":
             assert submit.codes is not None and submit.poses is not None
             moves = np.zeros((len(submit.codes), 1)) if submit.weights is None else submit.weights

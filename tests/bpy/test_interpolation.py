@@ -1,15 +1,18 @@
 """Shapes between objects, new ones and variations, and how they come into the scene; with a scripted backend."""
 
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import bpy
 import numpy as np
 import pytest
-from conftest import CODE, Backend, cube, submissions, two_cubes
+from conftest import CODE, REFINEMENT, Backend, cube, exact, submissions, two_cubes
 from mathutils import Matrix
 
 from blender_addon.between import on_grid, on_path, towards
 from blender_addon.shapes import remembered, upright, world_pose
+from sdf_backend.wire.messages import Result, Submit
 
 
 def shapes() -> list[bpy.types.Object]:
@@ -26,7 +29,7 @@ def spans(items: list[bpy.types.Object]) -> list[tuple[float, float]]:
 def test_steps_stand_in_a_row_and_do_not_touch(connected: Backend) -> None:
     two_cubes()
     assert bpy.ops.sdf.interpolate(steps=5) == {"FINISHED"}
-    assert [submit.task for submit in submissions(connected)] == ["encode", "decode"]
+    assert [submit.task for submit in submissions(connected)] == ["encode", "interpolate"]
     items = shapes()
     assert [item.name for item in items] == [f"Left to Right {number:02}" for number in range(1, 6)]
     assert all(before[1] < after[0] for before, after in pairwise(spans(items)))
@@ -45,8 +48,30 @@ def test_what_is_a_shape_already_is_not_fitted_again(connected: Backend) -> None
     bpy.ops.sdf.complete()
     first.select_set(True)
     connected.requests.clear()
+    before = set(shapes())
     bpy.ops.sdf.interpolate(steps=3)
-    assert [submit.task for submit in submissions(connected)] == ["decode"]
+    [submit] = submissions(connected)
+    assert submit.task == "interpolate" and submit.count == 3 and len(submit.refinements) == 2
+    for refinement in submit.refinements:
+        np.testing.assert_array_equal(refinement, REFINEMENT)
+    # The ends can be made anew with all their detail, and what lies between from its code.
+    between = [item for item in shapes() if item not in before]
+    assert [bool(remembered(item).refinement) for item in between] == [True, False, True]
+
+
+def test_what_is_fitted_first_is_followed_too(connected: Backend) -> None:
+    def some(submit: Submit) -> list[Any]:
+        *before, result = exact(submit)
+        if submit.task == "encode":
+            first, second = result.shapes
+            result = Result(submit.job, (replace(first, refinement=REFINEMENT), second))
+        return [*before, result]
+
+    connected.answer = some
+    two_cubes()
+    bpy.ops.sdf.interpolate(steps=3)
+    _, submit = submissions(connected)
+    assert [len(refinement) for refinement in submit.refinements] == [len(REFINEMENT), 0]
 
 
 def test_a_shape_that_was_moved_turned_and_scaled_counts_as_it_stands(connected: Backend) -> None:

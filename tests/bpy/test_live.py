@@ -134,10 +134,10 @@ def test_what_was_seen_corrects_the_shape_anew_but_not_where_sliders_led_it(
     until(at_rest, ticking.work)
     decodes = [one for one in connected.requests if isinstance(one, Submit) and one.task == "decode"]
     for submit in decodes:
-        assert (submit.refinement is None) == (submit.weights is not None)
-        if submit.refinement is not None:
-            np.testing.assert_array_equal(submit.refinement, REFINEMENT)
-    assert decodes[0].refinement is not None and decodes[-1].refinement is not None
+        assert bool(submit.refinements) == (submit.weights is None)
+        for refinement in submit.refinements:
+            np.testing.assert_array_equal(refinement, REFINEMENT)
+    assert decodes[0].refinements and decodes[-1].refinements
     assert any(submit.weights is not None for submit in decodes)
 
 

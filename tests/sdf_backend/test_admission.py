@@ -9,6 +9,7 @@ from sdf_backend.wire.messages import REQUESTS, TASKS, JobSettings, Limits, Sour
 
 JOB = "0123456789"
 CLOUD = Source(np.zeros((5, 3)))
+NONE, SOME = np.zeros((0, 2), "<f4"), np.array([[7, 0.01]], "<f4")
 LIMITS = Limits(sources=3, shapes=4)
 
 
@@ -33,6 +34,8 @@ ACCEPTED = [
     ({"task": "decode", "weights": rows(3, 0), "poses": poses(3)}, 3),
     ({"task": "decode", "codes": rows(2), "weights": rows(2, 1), "poses": poses(2)}, 2),
     ({"task": "interpolate", "codes": rows(2), "poses": poses(2), "count": 3}, 3),
+    ({"task": "interpolate", "codes": rows(2), "refinements": (NONE, SOME), "count": 3}, 3),
+    ({"task": "decode", "codes": rows(1), "refinements": (SOME,)}, 1),
 ]
 
 
@@ -48,6 +51,8 @@ def test_what_can_be_done_may_wait_and_crosses_the_wire(fields: dict, shapes: in
         assert (sent is None) == (came is None)
         if sent is not None:
             np.testing.assert_array_equal(came, sent)
+    for sent, came in zip(submit.refinements, back.refinements, strict=True):
+        np.testing.assert_array_equal(came, sent)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +69,9 @@ def test_what_can_be_done_may_wait_and_crosses_the_wire(fields: dict, shapes: in
         ({"task": "decode", "weights": rows(2), "codes": rows(0)}, "bad_value", "0 codes and 2 rows of weights"),
         ({"task": "decode", "weights": rows(2), "poses": poses(1)}, "bad_value", "2 codes and 1 poses"),
         ({"task": "decode", "codes": rows(1), "spread": 0.5}, "bad_value", "spread is for sample"),
+        ({"task": "decode", "codes": rows(2), "refinements": (SOME,)}, "bad_value", "2 codes and 1 refinements"),
+        ({"task": "decode", "weights": rows(1), "refinements": (SOME,)}, "bad_value", "as they were fitted"),
+        ({"task": "sample", "refinements": (SOME,)}, "bad_value", "for decode and interpolate"),
         ({"task": "sample", "spread": 0.5}, "bad_value", "both, the code and a spread"),
         ({"task": "sample", "codes": rows(1)}, "bad_value", "both, the code and a spread"),
         ({"task": "sample", "codes": rows(2), "spread": 0.5}, "bad_value", "2 codes were given"),

@@ -157,10 +157,10 @@ def test_a_refinement_of_another_kind_is_refused(engine: Engine) -> None:
     [shape] = engine.encode("spheres", [cap()], KNOWN)
     for wrong in (np.zeros((3, 3)), np.array([[-1.0, 0.1]]), np.array([[9e6, 0.1]]), np.array([[0, np.nan]])):
         with pytest.raises(InputError, match="refinement"):
-            engine.decode("spheres", shape.code[None], [shape.pose], KNOWN, refinement=wrong.astype(np.float32))
-    with pytest.raises(InputError, match="one code"):
+            engine.decode("spheres", shape.code[None], [shape.pose], KNOWN, refinements=[wrong.astype(np.float32)])
+    with pytest.raises(InputError, match="1 refinements were given for 2 codes"):
         codes, poses = np.stack([shape.code] * 2), [shape.pose] * 2
-        engine.decode("spheres", codes, poses, KNOWN, refinement=np.zeros((0, 2), dtype=np.float32))
+        engine.decode("spheres", codes, poses, KNOWN, refinements=[np.zeros((0, 2), dtype=np.float32)])
 
 
 @pytest.mark.parametrize("refine", [-0.1, 1.1, np.nan])
@@ -194,7 +194,7 @@ def test_a_source_is_encoded_as_it_is_completed_or_reconstructed(engine: Engine)
         np.testing.assert_array_equal(one.pose.apply(np.eye(3)), whole.pose.apply(np.eye(3)))
         assert one.vertices.shape == one.faces.shape == (0, 3) and one.observed is None and one.evaluations == 0
         assert Phase.FITTING in one.seconds and Phase.EXTRACTING not in one.seconds
-        [decoded] = engine.decode("spheres", one.code[None], [one.pose], KNOWN, refinement=one.refinement)
+        [decoded] = engine.decode("spheres", one.code[None], [one.pose], KNOWN, refinements=[one.refinement])
         np.testing.assert_array_equal(decoded.vertices, whole.vertices)
     assert engine.encode("spheres", [], KNOWN) == []
 

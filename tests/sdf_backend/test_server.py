@@ -175,13 +175,15 @@ def test_every_task_comes_back_as_the_wire_promises(client: Listener) -> None:
     assert all(shape.vertices.dtype == np.float32 for shape in ends_of_walk)  # as precise as the input
     codes = np.concatenate([shape.code for shape in ends_of_walk])
     poses = np.concatenate([shape.pose for shape in ends_of_walk])
-    # Codes come without what their fits left over, so the same walk is one between sources that leaves it out too.
-    coarse = replace(QUICK, refine=0.0)
-    walk = client.run(complete(task="interpolate", sources=sources, count=3, settings=coarse)).shapes
-    again = client.run(complete(task="interpolate", sources=(), codes=codes, poses=poses, count=3)).shapes
+    ends = {"codes": codes, "refinements": tuple(shape.refinement for shape in ends_of_walk)}
+    walk = client.run(complete(task="interpolate", sources=sources, count=3)).shapes
+    again = client.run(complete(task="interpolate", sources=(), poses=poses, count=3, **ends)).shapes
     for one, other in zip(walk, again, strict=True):
         np.testing.assert_allclose(one.vertices, other.vertices, atol=1e-5)
-    decoded = client.run(complete(task="decode", sources=(), codes=codes, poses=poses * [[[2], [2], [2], [1]]])).shapes
+    for one, end in zip((walk[0], walk[2]), ends_of_walk, strict=True):
+        np.testing.assert_array_equal(one.refinement, end.refinement)
+    assert walk[1].refinement is None
+    decoded = client.run(complete(task="decode", sources=(), poses=poses * [[[2], [2], [2], [1]]], **ends)).shapes
     np.testing.assert_allclose(decoded[1].vertices, 2 * walk[2].vertices, atol=1e-5)
     assert len(client.run(complete(task="sample", sources=(), count=2)).shapes) == 2
     for shape, whole in zip(client.run(complete(task="encode", sources=sources)).shapes, ends_of_walk, strict=True):

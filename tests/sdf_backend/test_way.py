@@ -86,7 +86,7 @@ def test_a_horn_that_only_one_has_recedes_evenly(engine: Engine, model: Model) -
     assert (np.diff(tips) < 0.01).all()
     # The straight line has it until it is thinner than nothing, and then all of it is gone.
     line = [
-        engine.decode("spheres", BALL[None], [Similarity.identity()], SETTINGS, refinement=gathered(between))[0]
+        engine.decode("spheres", BALL[None], [Similarity.identity()], SETTINGS, refinements=[gathered(between)])[0]
         for between in np.linspace(spread_out(horn), spread_out(none), STEPS)
     ]
     jump = steps([Mesh(shape.vertices, shape.faces) for shape in line]).max()
