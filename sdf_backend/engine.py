@@ -415,6 +415,11 @@ class Engine:
     def _described(self, model: Model, shape: Shape, encoded: Encoded, shared: dict[str, float]) -> Shape:
         """The shape with what its fit says, how near the input was to each vertex, and how sure each is."""
         scale = encoded.pose.scale
+        if encoded.solid:
+            # All of a solid's surface is known, so a piece that is nowhere near it is a flake that the fit has left.
+            near = observed_share(shape.vertices, encoded.surface, scale) > 0
+            mesh = Extraction(shape.vertices, shape.faces, shape.evaluations).with_pieces(near)
+            shape = replace(shape, vertices=mesh.vertices, faces=mesh.faces)
         code, deviations, canonical = (
             torch.from_numpy(array).float().to(self.device)
             for array in (encoded.code, encoded.deviations, encoded.pose.inverse().apply(shape.vertices))

@@ -19,6 +19,8 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 from skimage.measure import marching_cubes
 
 from sdf_backend.errors import InputError
@@ -83,6 +85,17 @@ class Extraction:
     """(f, 3) int64, counter-clockwise seen from outside."""
     evaluations: int
     """Points at which the field was evaluated."""
+
+    def with_pieces(self, wanted: np.ndarray) -> Extraction:
+        """Only the connected pieces of which some vertex, of (v,) bool, is wanted; the same mesh where none is."""
+        ends = self.faces[:, [0, 1, 2]].ravel(), self.faces[:, [1, 2, 0]].ravel()
+        edges = sparse.coo_array((np.ones(len(ends[0]), dtype=np.int8), ends), shape=(len(self.vertices),) * 2)
+        piece = connected_components(edges, directed=False)[1]
+        kept = np.bincount(piece, wanted)[piece] > 0
+        if kept.all() or not kept.any():
+            return self
+        number = np.cumsum(kept) - 1
+        return Extraction(self.vertices[kept], number[self.faces[kept[self.faces[:, 0]]]], self.evaluations)
 
 
 @torch.inference_mode()

@@ -60,7 +60,7 @@ class Look:
     @classmethod
     def of(cls, time: float, mesh: Extraction) -> "Look":
         """What a mesh shows at a time, 0 to 1."""
-        edges = edge_lengths(mesh)
+        edges = _edge_lengths(mesh)
         piece = connected_components(edges, directed=False)[1]
         near = piece[KDTree(mesh.vertices).query_pairs(GAP, output_type="ndarray")]
         links = sparse.coo_array((np.ones(len(near)), tuple(near.T)), shape=(piece.max() + 1,) * 2)
@@ -138,7 +138,7 @@ class Times:
         ]
 
 
-def edge_lengths(mesh: Extraction) -> sparse.csr_array:
+def _edge_lengths(mesh: Extraction) -> sparse.csr_array:
     """The lengths of a closed mesh's edges, (n, n), in both directions."""
     ends = np.concatenate([mesh.faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
     lengths = np.linalg.norm(np.subtract(*mesh.vertices[ends.T]), axis=1)

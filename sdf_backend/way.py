@@ -16,13 +16,12 @@ from functools import cached_property
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
-from scipy.sparse.csgraph import connected_components
 from torch.nn import functional
 
 from sdf_backend.decoder import FoldedDecoder
 from sdf_backend.extract import Extraction, ExtractSettings, Field, extract_surface
 from sdf_backend.model_store import Model
-from sdf_backend.receding import Look, Times, edge_lengths
+from sdf_backend.receding import Look, Times
 from sdf_backend.refine import LEAST, SIDE, refined_field
 
 # Looks at the line, and cells an axis of its coarse meshes.
@@ -112,12 +111,7 @@ class Way:
             near = np.isfinite(away)
             seen |= near
             past[near] |= over[np.asarray(nearest)[near]] > 0
-        piece = connected_components(edge_lengths(mesh), directed=False)[1]
-        kept = np.bincount(piece, seen & ~past)[piece] > 0
-        if kept.all() or not kept.any():
-            return mesh
-        number = np.cumsum(kept) - 1
-        return Extraction(mesh.vertices[kept], number[mesh.faces[kept[mesh.faces[:, 0]]]], mesh.evaluations)
+        return mesh.with_pieces(seen & ~past)
 
     def _moment(self, share: float) -> tuple[float, float]:
         """The time at a share of the way's length, and its place on the line, 0 to 1."""

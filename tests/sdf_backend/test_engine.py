@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import trimesh
 
+from sdf_backend import engine as module
 from sdf_backend.content_cache import ContentCache
 from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings
 from sdf_backend.errors import Cancelled, InputError
-from sdf_backend.extract import EmptySurfaceError
+from sdf_backend.extract import EmptySurfaceError, Extraction
 from sdf_backend.mesh_files import Geometry
 from sdf_backend.model_store import Model, ModelStore, save_model
 from sdf_backend.pose import Freedom, Similarity
@@ -78,6 +79,24 @@ def test_a_whole_mesh_is_reconstructed_whatever_its_normals(engine: Engine) -> N
     flipped = Source(Geometry(source.geometry.vertices, source.geometry.faces[:, ::-1]))
     for one in engine.reconstruct("spheres", [source, flipped], KNOWN):
         assert closed(one) and radius(one) == pytest.approx(0.575, abs=0.015)
+
+
+def test_a_flake_away_from_all_that_was_seen_is_left_out_of_a_whole_mesh(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract = module.extract_surface
+
+    def flaked(*arguments: Any) -> Extraction:
+        mesh = extract(*arguments)
+        flake = trimesh.creation.icosphere(subdivisions=1, radius=0.02)
+        vertices = np.concatenate([mesh.vertices, np.array(flake.vertices) + [0, 0, 0.8]])
+        return Extraction(vertices, np.concatenate([mesh.faces, np.array(flake.faces) + len(mesh.vertices)]), 1)
+
+    monkeypatch.setattr(module, "extract_surface", flaked)
+    for task, there in ((engine.reconstruct, False), (engine.complete, True)):
+        [shape] = task("spheres", [ball(0.5)], KNOWN)
+        assert closed(shape) and bool(shape.vertices[:, 2].max() > 0.6) is there
+        assert len(shape.observed) == len(shape.deviation) == len(shape.vertices)
 
 
 def bumpy(lowest: float = -1.0) -> Source:
