@@ -25,9 +25,11 @@ from scipy.spatial import KDTree
 
 from sdf_backend.extract import Extraction
 
-# Farther than this from one look to the next no surface moves, it vanishes or appears; across narrower gaps pieces hold
-# together. Three cells of a coarse mesh, canonical units.
+# Farther than this from one look to the next no surface moves, it vanishes or appears. Three cells of a coarse mesh,
+# canonical units.
 GAP = 0.045
+# Across gaps narrower than this, little more than such a cell, pieces hold together: how far a step may jump at least.
+HOLD = 0.02
 # How far, canonical units, a part recedes or grows while the line goes from one end to the other.
 SPEED = 3.0
 # Where nothing is seen to move the way is still as long as this, so that it has a length.
@@ -62,7 +64,7 @@ class Look:
         """What a mesh shows at a time, 0 to 1."""
         edges = _edge_lengths(mesh)
         piece = connected_components(edges, directed=False)[1]
-        near = piece[KDTree(mesh.vertices).query_pairs(GAP, output_type="ndarray")]
+        near = piece[KDTree(mesh.vertices).query_pairs(HOLD, output_type="ndarray")]
         links = sparse.coo_array((np.ones(len(near)), tuple(near.T)), shape=(piece.max() + 1,) * 2)
         return cls(time, mesh.vertices, mesh.faces, edges, piece, connected_components(links, directed=False)[1][piece])
 
