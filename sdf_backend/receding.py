@@ -2,14 +2,13 @@
 
     times = Times.of([Look.of(place, mesh) for place, mesh in ...])      # from one end of the line, 0, to the other, 1
 
-Between two looks a part may go out like a lamp. Each vertex of each look is given the time by when it must be gone and
-that from when it may be there, such that whatever goes at some time has something next to it that goes a little later:
-looked at from the line's end, a vertex goes when the one goes that is in its place at the next look, and where nothing
-is, by now; but never later than the way from what stays to it, along the shape, takes at a given speed. For what goes
-some time after now all that is still there then is next to it; only what goes before must have what it recedes to.
-What appears is what vanishes when time runs backwards. Both are found in turns, because what must not be there yet is
-nothing to recede to, and what is gone is nothing to grow from. What does not hold to the one shape that goes on from
-look to look hangs in the air, and is not there at all.
+Between two looks a part may go out like a lamp. So each vertex of each look is given the time by when it must be gone
+and that from when it may be there, such that whatever goes has something next to it that goes a little later. Looked
+at from the line's end backwards, a vertex goes when that goes which is in its place at the next look, or by now where
+nothing is; and of what goes before the next look each vertex goes before one that it hangs on, earlier by the way
+between them at a given speed. What appears is what vanishes when time runs backwards. Both are found in turns,
+because what is not there yet is nothing to recede to, and what is gone nothing to grow from. What does not hold to
+the one shape that goes on from look to look hangs in the air, and is not there at all.
 """
 
 from collections.abc import Sequence
@@ -305,4 +304,5 @@ def _bridge(vertices: np.ndarray, mine: np.ndarray, whole: np.ndarray) -> tuple[
     gaps, nearest = KDTree(vertices[others]).query(vertices[own])
     narrowest = int(np.argmin(gaps))
     one, other = sorted((int(own[narrowest]), int(others[np.asarray(nearest)[narrowest]])))
-    return (one, other), float(gaps[narrowest])
+    # A width of nothing would be no edge.
+    return (one, other), float(gaps[narrowest]) + 1e-9
