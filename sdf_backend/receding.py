@@ -110,8 +110,8 @@ class Times:
     def of(cls, looks: list[Look]) -> "Times":
         """Those of looks, evenly spaced, from one end of the line to the other."""
         onwards = [_Step.between(look, after) for look, after in pairwise(looks)]
-        held = _that_goes_on(onwards)
         back = [step.backwards() for step in reversed(onwards)]
+        held = _that_goes_on(onwards, back[::-1])
         moved = np.maximum(
             [step.length(there) for step, there in zip(onwards, held[:-1], strict=True)],
             [step.length(there) for step, there in zip(back, held[:0:-1], strict=True)][::-1],
@@ -193,7 +193,8 @@ class _Step:
 
     def backwards(self) -> "_Step":
         """The same when time runs from the last shape to the first."""
-        return _Step.between(self.after.backwards(), self.look.backwards())
+        away, nearest = self.look.tree.query(self.after.vertices)
+        return _Step(self.after.backwards(), self.look.backwards(), np.asarray(away), np.asarray(nearest))
 
     def length(self, held: np.ndarray) -> float:
         """How far the farthest vertex of what stays, of those that are `held`, (n,), is from the next surface.
@@ -215,12 +216,15 @@ class _Step:
         return counts
 
 
-def _that_goes_on(steps: Sequence[_Step]) -> list[np.ndarray]:
-    """Of each look the vertices, (n,), of one group: those of which most goes on from look to look (Viterbi 1967)."""
+def _that_goes_on(steps: Sequence[_Step], back: Sequence[_Step]) -> list[np.ndarray]:
+    """Of each look the vertices, (n,), of one group: those of which most goes on from look to look (Viterbi 1967).
+
+    back : the same steps, backwards
+    """
     gain, came = np.zeros(steps[0].look.group.max() + 1), []
-    for step in steps:
+    for step, other in zip(steps, back, strict=True):
         # A product of shares, so that a way over which nothing is carried is the last to be taken.
-        ways = gain[:, None] + np.log(step.shared() + step.backwards().shared().T + NEXT_TO_NONE)
+        ways = gain[:, None] + np.log(step.shared() + other.shared().T + NEXT_TO_NONE)
         came.append(np.argmax(ways, axis=0))
         gain = ways.max(axis=0)
     chosen = [int(np.argmax(gain))]
