@@ -386,7 +386,7 @@ class Engine:
     ) -> list[Shape]:
         """The shapes at shares, 0 to 1, of the way between two, each with the pose at which it stands."""
         ends = [first.code, first.refinement, last.code, last.refinement]
-        leg = content_key("way 2", loaded.digest, resolution, *ends) if self.cache else ""
+        leg = content_key("way 3", loaded.digest, resolution, *ends) if self.cache else ""
         looking, *walking = (only(one, Phase.EXTRACTING) for one in parts(progress, 1 + len(there)))
         shapes, way = [], Way(loaded.model, first, last, looking)
         for (share, pose), heard in zip(there, walking, strict=True):

@@ -88,14 +88,24 @@ class Extraction:
 
     def with_pieces(self, wanted: np.ndarray) -> Extraction:
         """Only the connected pieces of which some vertex, of (v,) bool, is wanted; the same mesh where none is."""
-        ends = self.faces[:, [0, 1, 2]].ravel(), self.faces[:, [1, 2, 0]].ravel()
-        edges = sparse.coo_array((np.ones(len(ends[0]), dtype=np.int8), ends), shape=(len(self.vertices),) * 2)
-        piece = connected_components(edges, directed=False)[1]
+        piece = self._pieces()
         kept = np.bincount(piece, wanted)[piece] > 0
         if kept.all() or not kept.any():
             return self
         number = np.cumsum(kept) - 1
         return Extraction(self.vertices[kept], number[self.faces[kept[self.faces[:, 0]]]], self.evaluations)
+
+    def without_hollows(self) -> Extraction:
+        """Less the connected pieces that bound hollows in what is solid, where nobody sees them."""
+        piece = self._pieces()
+        volumes = np.bincount(piece[self.faces[:, 0]], np.linalg.det(self.vertices[self.faces]))
+        return self.with_pieces(volumes[piece] > 0)
+
+    def _pieces(self) -> np.ndarray:
+        """Of which connected piece each vertex is, (v,)."""
+        ends = self.faces[:, [0, 1, 2]].ravel(), self.faces[:, [1, 2, 0]].ravel()
+        edges = sparse.coo_array((np.ones(len(ends[0]), dtype=np.int8), ends), shape=(len(self.vertices),) * 2)
+        return connected_components(edges, directed=False)[1]
 
 
 @torch.inference_mode()

@@ -9,9 +9,11 @@ nothing is; and of what goes before the next look each vertex goes before one th
 between them at a given speed. What appears is what vanishes when time runs backwards. Both are found in turns,
 because what is not there yet is nothing to recede to, and what is gone nothing to grow from. What does not hold to
 the one shape that goes on from look to look hangs in the air, and is not there at all.
+
+What goes takes with it what is next to it inside, to the depth to which the next look has nothing there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -23,6 +25,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from sdf_backend.extract import Extraction
+from sdf_backend.nodes import Nodes
 
 # Farther than this from one look to the next no surface moves, it vanishes or appears. Three cells of a coarse mesh,
 # canonical units.
@@ -43,12 +46,16 @@ CANDIDATES = 500
 TURNS = 2
 
 
+# What goes, but not for what is there at another look: the decoder is not asked.
+WHATEVER = -1
+
+
 @dataclass(frozen=True)
 class Look:
     """The shape at one time.
 
     vertices : (n, 3); faces : (m, 3); edges : (n, n), their lengths
-    piece, group : (n,), which connected piece a vertex is of, and which group of pieces that are near each other
+    group : (n,), which group of pieces that are near each other a vertex is of; piece : (n,), of which connected one
     """
 
     time: float
@@ -60,7 +67,7 @@ class Look:
 
     @classmethod
     def of(cls, time: float, mesh: Extraction) -> "Look":
-        """What a mesh shows at a time, 0 to 1."""
+        """What a mesh, extracted on the grid of `Nodes`, shows at a time, 0 to 1."""
         edges = _edge_lengths(mesh)
         piece = connected_components(edges, directed=False)[1]
         near = piece[KDTree(mesh.vertices).query_pairs(HOLD, output_type="ndarray")]
@@ -71,12 +78,6 @@ class Look:
     def tree(self) -> KDTree:
         """Of the vertices."""
         return KDTree(self.vertices)
-
-    @cached_property
-    def hollow(self) -> np.ndarray:
-        """Whether each vertex, (n,), is of a piece that bounds a hollow in what is solid."""
-        volumes = np.linalg.det(self.vertices[self.faces])
-        return np.bincount(self.piece[self.faces[:, 0]], volumes)[self.piece] < 0
 
     @property
     def end(self) -> bool:
@@ -94,21 +95,51 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Leaving:
+    """What of a look leaves onwards, or, what appears, backwards.
+
+    moments : (n,), by when, or from when; why : (n,), the number of the look at which nothing is in its place any more,
+    or WHATEVER; depth : (n,), how far from the vertex what leaves with it reaches, canonical units
+    left : the nodes, (a, b, c) bool, that are inside at the look's own time, when some may have left already
+    """
+
+    moments: np.ndarray
+    why: np.ndarray
+    depth: np.ndarray
+    left: np.ndarray
+    onwards: bool
+
+    def past(self, time: float) -> np.ndarray:
+        """How far past being cut off its vertices are at a time, (n,), canonical; below zero for what stays.
+
+        What is `depth` away is cut off last.
+        """
+        return SPEED * (time - self.moments if self.onwards else self.moments - time) + self.depth
+
+    def cutting(self, time: float, step: float) -> bool:
+        """Whether something of it is being cut off within a step of a time."""
+        past = self.past(time)
+        return bool(((past > -SPEED * step) & (past < self.depth + SPEED * step)).any())
+
+
+@dataclass(frozen=True)
 class Times:
     """When what is seen at each look may be there.
 
-    there, gone : from when and by when, (n,) for each look of n vertices
+    there, gone : from when and by when, for each look
     clock : times, (k,), from before the line's begin to after its end, and how far the way has gone by then, (k,)
     """
 
     looks: list[Look]
-    there: list[np.ndarray]
-    gone: list[np.ndarray]
+    nodes: Nodes
+    there: list[Leaving]
+    gone: list[Leaving]
     clock: tuple[np.ndarray, np.ndarray]
 
     @classmethod
     def of(cls, looks: list[Look]) -> "Times":
         """Those of looks, evenly spaced, from one end of the line to the other."""
+        nodes = Nodes.about([look.vertices for look in looks])
         onwards = [_Step.between(look, after) for look, after in pairwise(looks)]
         back = [step.backwards() for step in reversed(onwards)]
         held = _that_goes_on(onwards, back[::-1])
@@ -116,27 +147,19 @@ class Times:
             [step.length(there) for step, there in zip(onwards, held[:-1], strict=True)],
             [step.length(there) for step, there in zip(back, held[:0:-1], strict=True)][::-1],
         )
-        there, gone = [np.full(len(look.vertices), -np.inf) for look in looks], []
-        for _ in range(TURNS):
-            gone = _last_moments(onwards, held, there)
-            ungone = _last_moments(back, held[::-1], [1 - moments for moments in reversed(gone)])
-            there = [1 - moments for moments in reversed(ungone)]
-        return cls(looks, there, gone, _clock(moved, there, gone))
+        leave, come = _in_turns(onwards, back, held)
+        gone = _leavings(nodes, looks, leave, onwards=True)
+        there = _leavings(nodes, looks, come, onwards=False)
+        return cls(looks, nodes, there, gone, _clock(moved, there, gone))
 
-    def about(self, place: float) -> tuple[int, int]:
-        """The looks before and after a place of the line, 0 to 1."""
-        return _about(place, len(self.looks) - 1)
+    def about(self, place: float) -> list[tuple[int, list[Leaving]]]:
+        """The looks before and after a place of the line, 0 to 1, by number, and what leaves of all looks, seen so."""
+        before, after = _about(place, len(self.looks) - 1)
+        return [(before, self.gone), (after, self.there)]
 
-    def past(self, time: float, place: float) -> list[tuple[Look, np.ndarray]]:
-        """The looks about a place of the line, and how far past being cut off their vertices are then, (n,), canonical.
 
-        Below zero for what stays.
-        """
-        before, after = self.about(place)
-        return [
-            (self.looks[before], SPEED * (time - self.gone[before])),
-            (self.looks[after], SPEED * (self.there[after] - time)),
-        ]
+# Of a look: by when its vertices must be gone, (n,), and why, (n,); see `Leaving`.
+_Moments = tuple[np.ndarray, np.ndarray]
 
 
 def _edge_lengths(mesh: Extraction) -> sparse.csr_array:
@@ -151,17 +174,46 @@ def _about(place: float, steps: int) -> tuple[int, int]:
     return before, before + (place > before / steps)
 
 
-def _clock(moved: np.ndarray, there: list[np.ndarray], gone: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _leavings(nodes: Nodes, looks: Sequence[Look], found: Sequence[_Moments], onwards: bool) -> list[Leaving]:
+    """What of each look leaves, by its moments."""
+    known: dict[int, Leaving] = {}
+    # Why it leaves is to be seen at looks that are farther on.
+    for number in reversed(range(len(looks))) if onwards else range(len(looks)):
+        known[number] = _leaving(nodes, number, looks[number].time, found[number], known, onwards)
+    return [known[number] for number in range(len(looks))]
+
+
+def _leaving(
+    nodes: Nodes, number: int, time: float, found: _Moments, farther: Mapping[int, Leaving], onwards: bool
+) -> Leaving:
+    """What of a look leaves: what is inside, and not inside any more at the look that is why."""
+    (moments, why), inside = found, nodes.solid(number)
+    leaving = Leaving(moments, why, np.zeros(len(why), dtype=np.float32), inside, onwards)
+    if not (np.isfinite(moments) | (leaving.past(time) > 0)).any():
+        return leaving
+    nearest, away = nodes.nearest(number)
+    goes, reason = inside.copy(), why[nearest]
+    for other in np.unique(why[why != WHATEVER]):
+        # What has not grown yet is what it was at a look that is not farther on.
+        stays = farther[other].left if other in farther else nodes.solid(other)
+        goes &= (reason != other) | ~stays
+    due = goes & (reason != WHATEVER)
+    np.maximum.at(leaving.depth, nearest[due], away[due])
+    return replace(leaving, left=inside & ~(goes & (leaving.past(time)[nearest] > away)))
+
+
+def _clock(moved: np.ndarray, there: Sequence[Leaving], gone: Sequence[Leaving]) -> tuple[np.ndarray, np.ndarray]:
     """See `Times.clock`; moved : (looks - 1,), how far surfaces move from each look to the next."""
     steps = len(moved)
     # The ends are whole: what must be gone early recedes before the line begins, what comes late grows after its end.
-    start = gone[0].min(initial=0.0, where=np.isfinite(gone[0]))
-    end = there[-1].max(initial=1.0, where=np.isfinite(there[-1]))
+    begin, close = gone[0].moments - gone[0].depth / SPEED, there[-1].moments + there[-1].depth / SPEED
+    start = begin.min(initial=0.0, where=np.isfinite(begin))
+    end = close.max(initial=1.0, where=np.isfinite(close))
     times = np.linspace(start, end, 4 * steps + 1)
     step, length = times[1] - times[0], [0.0]
     for time in (times[1:] + times[:-1]) / 2:
         before, after = _about(min(max(time, 0.0), 1.0), steps)
-        cutting = any((np.abs(moments - time) < step).any() for moments in (gone[before], there[after]))
+        cutting = gone[before].cutting(time, step) or there[after].cutting(time, step)
         speed = moved[before] * steps if 0 < time < 1 else 0.0
         length.append(length[-1] + step * max(speed, SPEED if cutting else 0.0, SLOWEST))
     return times, np.array(length)
@@ -184,7 +236,7 @@ class _Step:
 
     @cached_property
     def filled(self) -> np.ndarray:
-        """Whether each vertex, (n,), is inside the next shape: no part goes there, but a hollow is filled."""
+        """Whether each vertex, (n,), is inside the next shape: no part goes there."""
         inside, left = np.zeros(len(self.away), dtype=bool), np.flatnonzero(self.away > GAP)
         if len(left):
             turns = igl.fast_winding_number(self.after.vertices, self.after.faces, self.look.vertices[left])
@@ -196,12 +248,17 @@ class _Step:
         away, nearest = self.look.tree.query(self.after.vertices)
         return _Step(self.after.backwards(), self.look.backwards(), np.asarray(away), np.asarray(nearest))
 
+    @property
+    def near(self) -> np.ndarray:
+        """Whether there still is a surface about where each vertex is, (n,)."""
+        return self.away <= GAP
+
     def length(self, held: np.ndarray) -> float:
         """How far the farthest vertex of what stays, of those that are `held`, (n,), is from the next surface.
 
         The vertices of two meshes of one surface do not coincide: of a body, that would be most of the distance.
         """
-        stays = np.flatnonzero((held | self.look.hollow) & ((self.away <= GAP) | self.filled))
+        stays = np.flatnonzero(held & self.near)
         if not len(stays):
             return 0.0
         candidates = self.look.vertices[stays[np.argsort(self.away[stays])[-CANDIDATES:]]]
@@ -210,7 +267,7 @@ class _Step:
 
     def shared(self) -> np.ndarray:
         """How much, of 1, of each group of the look, (a,), is in the place of each group of the next, (a, b)."""
-        pairs = np.stack([self.look.group, self.after.group[self.nearest]])[:, self.away <= GAP]
+        pairs = np.stack([self.look.group, self.after.group[self.nearest]])[:, self.near]
         counts = np.zeros((self.look.group.max() + 1, self.after.group.max() + 1))
         np.add.at(counts, tuple(pairs), 1 / len(self.away))
         return counts
@@ -234,34 +291,59 @@ def _that_goes_on(steps: Sequence[_Step], back: Sequence[_Step]) -> list[np.ndar
     return [look.group == one for look, one in zip(looks, reversed(chosen), strict=True)]
 
 
-def _last_moments(steps: Sequence[_Step], held: Sequence[np.ndarray], there: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """By when each look's vertices must be gone, (n,) each; infinite for what stays to the end.
+def _in_turns(
+    onwards: Sequence[_Step], back: Sequence[_Step], held: Sequence[np.ndarray]
+) -> tuple[list[_Moments], list[_Moments]]:
+    """By when each look's vertices must be gone, and from when they may be there.
 
-    held, there : (n,) of each look, whether a vertex holds to the shape, and from when it may be there. What does not
+    held : (n,) of each look, whether a vertex holds to the shape
+    """
+    gone, there = [], [(np.full(len(kept), -np.inf), np.full(len(kept), WHATEVER)) for kept in held]
+    for _ in range(TURNS):
+        gone = _last_moments(onwards, held, there)
+        there = _reversed(_last_moments(back, held[::-1], _reversed(gone)))
+    return gone, there
+
+
+def _reversed(found: Sequence[_Moments]) -> list[_Moments]:
+    """The same when time runs from the last shape to the first."""
+    last = len(found) - 1
+    return [(1 - moments, np.where(why == WHATEVER, why, last - why)) for moments, why in reversed(found)]
+
+
+def _last_moments(steps: Sequence[_Step], held: Sequence[np.ndarray], there: Sequence[_Moments]) -> list[_Moments]:
+    """By when each look's vertices must be gone, infinite for what stays to the end.
+
+    held, there : of each look, whether a vertex holds to the shape, (n,), and from when it may be there. What does not
     hold is not there at all, -infinite, but at the ends.
     """
-    moments = [np.full(len(held[-1]), np.inf)]
+    count = len(held[-1])
+    found = [(np.full(count, np.inf), np.full(count, WHATEVER))]
     for number in range(len(steps) - 1, -1, -1):
         step = steps[number]
-        carried = held[number + 1] & (there[number + 1] <= step.after.time)
-        moments.append(_moments_before(step, held[number], moments[-1], carried))
-    return moments[::-1]
+        found.append(_moments_before(step, number + 1, held[number], found[-1], held[number + 1], there[number + 1]))
+    return found[::-1]
 
 
-def _moments_before(step: _Step, held: np.ndarray, moments: np.ndarray, carried: np.ndarray) -> np.ndarray:
+def _moments_before(
+    step: _Step, after: int, held: np.ndarray, later: _Moments, carried: np.ndarray, there: _Moments
+) -> _Moments:
     """By when the vertices of a look, those that are held, must be gone, from the moments of the look after it, (n,).
 
     What is still there then, as it is carried, has the moment that it has then. What is not has to have receded by now.
     """
-    stays = held & (step.away <= GAP) & carried[step.nearest]
-    found = np.where(stays, moments[step.nearest], np.where(step.filled, np.inf, step.look.time))
+    known, turned = held & step.near & carried[step.nearest], ~step.near & step.filled
+    grown = (there[0] <= step.after.time)[step.nearest]
+    latest = np.where(known & grown, later[0][step.nearest], np.where(turned, np.inf, step.look.time))
+    # What the line has then, but has not grown yet, is what it was before.
+    why = np.where(grown, later[1][step.nearest], there[1][step.nearest])
+    why = np.where(known, why, np.where(step.near | turned, WHATEVER, after))
     whole = held | step.look.substance if step.look.end else held
-    lasting = held & (found >= step.after.time)
-    if lasting.any():
-        found = _receded(_joined(step.look, whole, lasting), found, lasting)
-    else:  # it has become another shape, and nothing is left that it could recede towards
-        found = np.full(len(held), np.inf)
-    return np.where(whole, found, np.where(step.look.hollow, np.inf, -np.inf))
+    lasting = held & (latest >= step.after.time)
+    if not lasting.any():  # it has become another shape, and nothing is left that it could recede towards
+        return np.where(whole, np.inf, -np.inf), np.full(len(held), WHATEVER)
+    moments = _receded(_joined(step.look, whole, lasting), latest, lasting)
+    return np.where(whole, moments, -np.inf), np.where(whole, why, WHATEVER)
 
 
 def _receded(edges: sparse.csr_array, latest: np.ndarray, lasting: np.ndarray) -> np.ndarray:

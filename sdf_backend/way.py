@@ -10,25 +10,26 @@ the way, measured as the Hausdorff distance that it goes, is even.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
 from torch.nn import functional
 
 from sdf_backend.decoder import FoldedDecoder
 from sdf_backend.extract import Extraction, ExtractSettings, Field, extract_surface
 from sdf_backend.model_store import Model
-from sdf_backend.receding import Look, Times
+from sdf_backend.nodes import COARSE, STEP
+from sdf_backend.receding import WHATEVER, Leaving, Look, Times
 from sdf_backend.refine import LEAST, SIDE, refined_field
 
-# Looks at the line, and cells an axis of its coarse meshes.
-LOOKS, COARSE = 24, 128
-STEP = 2 / COARSE
+# Looks at the line.
+LOOKS = 24
 # To what distance at most a cut corrects, canonical units: more than any noise of the field.
 EMPTY = 0.04
+# How near to a look's surface its distance is asked for, canonical units: what is nearest is known to within a node.
+BAND = 3 * STEP
 # What is farther from all that was seen has not been seen.
 UNSEEN = 0.1
 # Points in one call of the decoder.
@@ -103,14 +104,17 @@ class Way:
     def without_crumbs(self, share: float, mesh: Extraction) -> Extraction:
         """The mesh of the shape at a share of the way, less the pieces of which nothing may be there.
 
-        Such hang in the air between two looks, are left by the cut, or at the ends by a fit.
+        Such hang in the air between two looks, are left by the cut, or at the ends by a fit. Nor are there hollows.
         """
+        mesh = mesh.without_hollows()
         seen, past = np.zeros(len(mesh.vertices), dtype=bool), np.zeros(len(mesh.vertices), dtype=bool)
-        for look, over in self._times.past(*self._moment(share)):
-            away, nearest = look.tree.query(mesh.vertices, distance_upper_bound=UNSEEN)
+        time, place = self._moment(share)
+        for number, leavings in self._times.about(place):
+            leaving = leavings[number]
+            away, nearest = self._times.looks[number].tree.query(mesh.vertices, distance_upper_bound=UNSEEN)
             near = np.isfinite(away)
             seen |= near
-            past[near] |= over[np.asarray(nearest)[near]] > 0
+            past[near] |= (leaving.past(time) > leaving.depth)[np.asarray(nearest)[near]]
         return mesh.with_pieces(seen & ~past)
 
     def _moment(self, share: float) -> tuple[float, float]:
@@ -128,58 +132,33 @@ class Way:
         self._progress(1.0)
         return Times.of(looks)
 
-    @cached_property
-    def _box(self) -> "_Box":
-        return _Box.about(np.concatenate([look.vertices for look in self._times.looks]))
-
     def _cut(self, time: float, place: float) -> Cut | None:
         """What must not be there at a time."""
-        past = self._times.past(time, place)
-        if not any((over > 0).any() for _, over in past):
-            return None
-        numbers = self._times.about(place)
-        spread = [self._box.spread(*one, number) for one, number in zip(past, numbers, strict=True)]
-        return Cut(self._box.first, np.maximum(*spread).clip(-1, EMPTY).astype(np.float32))
+        nodes, found = self._times.nodes, None
+        for number, leavings in self._times.about(place):
+            why, past = leavings[number].why, leavings[number].past(time)
+            if not (past > 0).any():
+                continue
+            # So a front goes in from the surface as fast as it goes along it.
+            nearest, away = nodes.nearest(number)
+            spread = past[nearest] - away
+            for other in np.unique(why[(past > 0) & (why != WHATEVER)]):
+                near = (spread > -EMPTY) & (why == other)[nearest]
+                spread[near] = np.minimum(spread[near], self._outside(other, leavings[other], near))
+            found = spread if found is None else np.maximum(found, spread)
+        return None if found is None else Cut(nodes.first, found.clip(-1, EMPTY).astype(np.float32))
 
-
-@dataclass(frozen=True)
-class _Box:
-    """The nodes about all that is seen, in the grid of the coarse meshes.
-
-    first : (3,) int64, the lowest; size : how many an axis; known : of the looks that were asked for last, by number,
-    which vertex is nearest to each node, and how far away that is
-    """
-
-    first: np.ndarray
-    size: tuple[int, ...]
-    known: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-
-    @classmethod
-    def about(cls, points: np.ndarray) -> "_Box":
-        """The smallest that holds points, (n, 3), and a node more on each side."""
-        nodes = np.round((points + 1) / STEP).astype(np.int64)
-        first, last = nodes.min(axis=0) - 1, nodes.max(axis=0) + 1
-        return cls(first, tuple(last - first + 1))
-
-    def spread(self, look: Look, values: np.ndarray, number: int) -> np.ndarray:
-        """At each node the value, of (n,), of the nearest vertex of a look, less how far that is.
-
-        So a cut goes in from the surface as fast as a part recedes along it.
-        """
-        if number not in self.known:
-            while len(self.known) > 1:
-                del self.known[next(iter(self.known))]
-            self.known[number] = self._nearest(look.vertices)
-        nearest, away = self.known[number]
-        return values[nearest] - away
-
-    def _nearest(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        at = tuple((np.round((points + 1) / STEP).astype(np.int64) - self.first).T)
-        vertex = np.full(self.size, -1, dtype=np.int32)
-        vertex[at] = np.arange(len(points))
-        marked = np.asarray(distance_transform_edt(vertex < 0, return_distances=False, return_indices=True))
-        away = STEP * np.linalg.norm(marked - np.indices(self.size), axis=0)
-        return vertex[tuple(marked)], away.astype(np.float32)
+    def _outside(self, number: int, leaving: Leaving, some: np.ndarray) -> np.ndarray:
+        """How far some nodes, (a, b, c) bool, are outside what is left at a look, (k,)."""
+        nodes = self._times.nodes
+        away, outside = nodes.nearest(number)[1][some], ~leaving.left[some]
+        found = np.where(outside, away, -away)
+        # Only next to its surface the line must be asked how far away that is exactly; of hollows, and of what has left
+        # already, it does not know.
+        band = away < BAND
+        asked = self._line.distances(number / LOOKS, nodes.points(some)[band])
+        found[band] = np.where(outside[band] & (asked < 0), away[band], asked)
+        return found
 
 
 class _Line:
@@ -199,11 +178,20 @@ class _Line:
         return (1 - place) * self._lattices[0] + place * self._lattices[1]
 
     def mesh(self, place: float) -> Extraction:
-        """A coarse mesh of the shape there."""
-        shape = Stop(self.code(place), gathered(self.lattice(place)))
+        """A coarse mesh of the shape there, without its hollows."""
         # What the bound is too small for is found where it holds to something, and nothing else counts.
         settings = ExtractSettings(COARSE, lipschitz=1.0, clamp=self._clamp, batch=BATCH)
-        return extract_surface(shape.field(self._decoder), settings, self._decoder.device)
+        return extract_surface(self._field(place), settings, self._decoder.device).without_hollows()
+
+    @torch.inference_mode()
+    def distances(self, place: float, points: np.ndarray) -> np.ndarray:
+        """The distances of points, (n, 3) float32, from the shape there, (n,)."""
+        ask = self._field(place)
+        parts = torch.from_numpy(points).to(self._decoder.device).split(BATCH)
+        return torch.cat([ask(part).float() for part in parts]).cpu().numpy() if len(points) else np.zeros(0)
+
+    def _field(self, place: float) -> Field:
+        return Stop(self.code(place), gathered(self.lattice(place))).field(self._decoder)
 
 
 def spread_out(refinement: np.ndarray | None) -> np.ndarray:

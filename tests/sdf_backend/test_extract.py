@@ -92,6 +92,19 @@ def test_two_boxes_are_two_bodies() -> None:
     assert mesh.volume == pytest.approx(8 * (0.2 * 0.3 * 0.25 + 0.15 * 0.15 * 0.4), rel=0.02)
 
 
+def test_hollows_go_and_the_rest_stays() -> None:
+    def hollow(points: torch.Tensor) -> torch.Tensor:
+        return torch.maximum(
+            sphere(0.6)(points), -torch.minimum(sphere(0.3)(points), sphere(0.1, (0, 0.45, 0))(points))
+        )
+
+    mesh = extract_surface(hollow, ExtractSettings(64, clamp=math.inf))
+    whole = closed(mesh.without_hollows())
+    assert len(closed(mesh).split()) > 1
+    assert whole.volume == pytest.approx(4 / 3 * math.pi * 0.6**3, rel=0.01)
+    assert np.linalg.norm(whole.vertices, axis=1).min() > 0.59
+
+
 def test_plate_of_one_and_a_half_cells() -> None:
     mesh = closed(extract_surface(clamped(box((0.6, 0.75 * 2 / 128, 0.6))), ExtractSettings(128)))
     assert mesh.body_count == 1

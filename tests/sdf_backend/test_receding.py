@@ -4,13 +4,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import trimesh
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from sdf_backend.extract import Extraction
-from sdf_backend.receding import SPEED, Look, Times, _receded
+from sdf_backend.extract import Extraction, ExtractSettings, Field, extract_surface
+from sdf_backend.nodes import COARSE, STEP
+from sdf_backend.receding import GAP, SPEED, Leaving, Look, Times, _receded
 
 LINK = 0.1
 
@@ -22,20 +23,31 @@ def chain(count: int) -> sparse.csr_array:
     return sparse.coo_array((np.full(2 * count - 2, LINK), ends), shape=(count, count)).tocsr()
 
 
-def ball(place: tuple[float, float, float], radius: float) -> trimesh.Trimesh:
-    mesh = trimesh.creation.icosphere(subdivisions=4, radius=radius)
-    mesh.apply_translation(place)
-    return mesh
+def ball(place: tuple[float, float, float], radius: float) -> Field:
+    centre = torch.tensor(place)
+    return lambda points: (points - centre).norm(dim=1) - radius
 
 
-def looks(*shapes: list[trimesh.Trimesh]) -> list[Look]:
-    """Looks, evenly spaced, at shapes of several balls each."""
-    meshes = [trimesh.util.concatenate(parts) for parts in shapes]
-    times = np.linspace(0, 1, len(meshes))
-    return [
-        Look.of(float(time), Extraction(np.array(mesh.vertices), np.array(mesh.faces), 0))
-        for time, mesh in zip(times, meshes, strict=True)
-    ]
+def mesh_of(parts: list[Field], pits: list[Field]) -> Extraction:
+    """What is in one of the parts and in none of the pits."""
+
+    def distances(points: torch.Tensor) -> torch.Tensor:
+        inside = torch.stack([part(points) for part in parts]).amin(dim=0)
+        return torch.stack([inside, *(-pit(points) for pit in pits)]).amax(dim=0)
+
+    return extract_surface(distances, ExtractSettings(COARSE, clamp=float("inf"))).without_hollows()
+
+
+def looks(*shapes: list[Field], pits: list[list[Field]] | None = None) -> list[Look]:
+    """Looks, evenly spaced, at shapes of several parts each, with pits in them."""
+    times, none = np.linspace(0, 1, len(shapes)), [[] for _ in shapes]
+    each = zip(times, shapes, pits or none, strict=True)
+    return [Look.of(float(time), mesh_of(parts, dug)) for time, parts, dug in each]
+
+
+def stays(leaving: list[Leaving], moment: float) -> bool:
+    """Whether nothing leaves."""
+    return all((one.moments == moment).all() for one in leaving)
 
 
 def test_a_part_recedes_along_itself_at_the_given_speed() -> None:
@@ -64,7 +76,7 @@ def test_nothing_goes_without_a_neighbour_that_goes_later(latest: list[float], d
 
 def test_what_is_there_all_the_time_is_never_cut() -> None:
     times = Times.of(looks(*[[ball((0, 0, 0), 0.5)]] * 4))
-    assert all((there == -np.inf).all() for there in times.there) and all((gone == np.inf).all() for gone in times.gone)
+    assert stays(times.there, -np.inf) and stays(times.gone, np.inf)
 
 
 def test_what_vanishes_is_gone_before_and_the_last_of_it_is_next_to_what_stays() -> None:
@@ -72,28 +84,69 @@ def test_what_vanishes_is_gone_before_and_the_last_of_it_is_next_to_what_stays()
     both, one = [ball((0, 0, 0), 0.5), ball((0, 0, 0.65), 0.17)], [ball((0, 0, 0), 0.5)]
     times = Times.of(looks(both, both, one, one, one))
     for look, gone in zip(times.looks[:2], times.gone, strict=False):
-        goes = np.isfinite(gone)
-        assert goes[look.vertices[:, 2] > 0.6].all() and not goes[look.vertices[:, 2] < 0.4].any()
-        assert (gone[goes] <= 0.25).all()
+        height, goes = look.vertices[:, 2], np.isfinite(gone.moments)
+        assert goes[height > 0.6].all() and not goes[height < 0.4].any()
+        assert (gone.moments[goes] <= 0.25).all() and (gone.why[goes] == 2).all()
         # The farther from what stays, the earlier, by the way along the surface.
-        far, near = look.vertices[:, 2] > 0.8, goes & (look.vertices[:, 2] < 0.55)
-        assert gone[far].max() < gone[near].max() - 0.2 / SPEED
+        assert gone.moments[height > 0.8].max() < gone.moments[goes & (height < 0.55)].max() - 0.2 / SPEED
+        # The middle of the smaller ball goes with its surface.
+        assert gone.depth[goes].max() == pytest.approx(0.17, abs=2 * STEP)
+        assert not gone.past(0.25)[~goes].max() > 0
+
+
+def test_what_is_dug_out_goes_before_from_its_surface_down() -> None:
+    body, pit = [ball((0, 0, 0), 0.5)], [ball((0, 0, 0.5), 0.2)]
+    times = Times.of(looks(body, body, body, body, pits=[[], [], pit, pit]))
+    look, gone = times.looks[1], times.gone[1]
+    lid = np.linalg.norm(look.vertices - [0, 0, 0.5], axis=1) < 0.1
+    assert (gone.moments[lid] <= 1 / 3).all() and (gone.why[lid] == 2).all()
+    assert gone.depth[lid].max() == pytest.approx(0.2, abs=2 * STEP)
+    # All of it has gone by its time but next to the rim, where the surface has moved, and none of what stays.
+    solid = times.nodes.solid(2)
+    assert not (solid & ~gone.left).any()
+    assert times.nodes.nearest(2)[1][gone.left & ~solid].max() < GAP + STEP
+    assert (times.gone[3].left == times.nodes.solid(3)).all() and stays(times.there, -np.inf)
+
+
+def test_what_is_filled_is_dug_out_backwards() -> None:
+    body, pit = [ball((0, 0, 0), 0.5)], [ball((0, 0, 0.5), 0.2)]
+    opens = Times.of(looks(body, body, body, body, pits=[[], [], pit, pit]))
+    closes = Times.of(looks(body, body, body, body, pits=[pit, pit, [], []]))
+    for gone, there in zip(opens.gone, reversed(closes.there), strict=True):
+        np.testing.assert_allclose(there.moments, 1 - gone.moments)
+        np.testing.assert_array_equal(there.depth, gone.depth)
+        np.testing.assert_array_equal(there.left, gone.left)
+
+
+def test_what_will_be_gone_later_goes_early_where_it_is_not_seen_yet() -> None:
+    """A core that is to go is in what goes first: by then it is gone too."""
+    thick, core, last = (
+        [ball((0, 0, 0), 0.3), ball((0, 0, 0.5), 0.3)],
+        [ball((0, 0, 0), 0.3), ball((0, 0, 0.4), 0.15)],
+        [ball((0, 0, 0), 0.3)],
+    )
+    times = Times.of(looks(thick, thick, core, last, last))
+    for number in (0, 1, 2):
+        gone = times.gone[number]
+        assert gone.left.sum() >= times.nodes.solid(4).sum()
+    top = times.nodes.points(times.gone[2].left)[:, 2].max()
+    assert top < 0.55 and times.nodes.points(times.gone[1].left)[:, 2].max() < 0.62
 
 
 def test_what_hangs_in_the_air_is_not_there_but_at_the_ends() -> None:
     shape, lone = ball((0, 0, 0), 0.4), ball((0, 0, 0.8), 0.15)
     times = Times.of(looks(*[[shape, lone]] * 4))
     for look, gone in zip(times.looks[1:-1], times.gone[1:-1], strict=True):
-        np.testing.assert_array_equal(gone == -np.inf, look.vertices[:, 2] > 0.5)
-    assert np.isfinite(times.gone[0][times.looks[0].vertices[:, 2] > 0.5]).all()
+        np.testing.assert_array_equal(gone.moments == -np.inf, look.vertices[:, 2] > 0.5)
+    assert np.isfinite(times.gone[0].moments[times.looks[0].vertices[:, 2] > 0.5]).all()
 
 
 def test_the_shape_is_what_goes_on_and_not_what_is_largest_for_a_moment() -> None:
     shape, guest = ball((-0.4, 0, 0), 0.3), ball((0.4, 0, 0), 0.4)
     times = Times.of(looks([shape], [shape], [shape, guest], [shape], [shape]))
-    gone = times.gone[2]
-    assert (gone[times.looks[2].vertices[:, 0] < 0] == np.inf).all()
-    assert (gone[times.looks[2].vertices[:, 0] > 0] == -np.inf).all()
+    gone = times.gone[2].moments
+    assert (gone[times.looks[2].vertices[:, 0] < -0.05] == np.inf).all()
+    assert (gone[times.looks[2].vertices[:, 0] > 0.05] == -np.inf).all()
 
 
 def test_a_shape_that_becomes_another_elsewhere_has_a_clock_all_the_same() -> None:
@@ -103,23 +156,12 @@ def test_a_shape_that_becomes_another_elsewhere_has_a_clock_all_the_same() -> No
 
 
 def test_the_clock_counts_how_far_a_surface_moves() -> None:
-    times = Times.of(looks(*[[ball((0, 0, place), 0.4)] for place in np.arange(5) * 0.03]))
+    times = Times.of(looks(*[[ball((0, 0, float(place)), 0.4)] for place in np.arange(5) * 0.03]))
     assert times.clock[1][-1] == pytest.approx(4 * 0.03, rel=0.05)
-
-
-def test_a_hollow_that_closes_takes_nothing_with_it() -> None:
-    def shell(hollow: float) -> list[trimesh.Trimesh]:
-        inner = ball((0, 0, 0), hollow)
-        inner.invert()
-        return [ball((0, 0, 0), 0.6), inner]
-
-    times = Times.of(looks(shell(0.4), shell(0.3), shell(0.2), shell(0.02), [ball((0, 0, 0), 0.6)]))
-    for there, gone in zip(times.there[1:-1], times.gone[1:-1], strict=True):
-        assert (there == -np.inf).all() and (gone == np.inf).all()
 
 
 def test_a_surface_that_moves_out_fast_is_not_cut() -> None:
     times = Times.of(
         looks([ball((0, 0, 0), 0.3)], [ball((0, 0, 0), 0.3)], [ball((0, 0, 0), 0.5)], [ball((0, 0, 0), 0.5)])
     )
-    assert all((gone == np.inf).all() for gone in times.gone)
+    assert all((gone.moments == np.inf).all() for gone in times.gone)

@@ -93,6 +93,16 @@ def test_a_horn_that_only_one_has_recedes_evenly(engine: Engine, model: Model) -
     assert jump > 0.2 and steps(meshes).max() < 0.3 * jump
 
 
+def test_what_is_thick_goes_from_its_surface_in(engine: Engine, model: Model) -> None:
+    """A lump that is next to nothing everywhere in it, so that on the line all of it is gone at once."""
+    lump = (np.linalg.norm(ABOVE - [0, 0, 0.62], axis=1) - 0.25).clip(-0.01)
+    meshes = walked(engine, *with_and_without(model, lump))
+    tops = np.array([mesh.vertices[:, 2].max() for mesh in meshes])
+    assert tops[0] == pytest.approx(0.87, abs=0.02) and tops[-1] == pytest.approx(RADIUS, abs=0.02)
+    found = steps(meshes)
+    assert found.max() < 3 * np.median(found)
+
+
 def test_what_grows_on_one_way_recedes_on_the_way_back(engine: Engine, model: Model) -> None:
     horn, none = with_and_without(model, stick(ABOVE, 0.85, 0.06))
     there, back = walked(engine, horn, none), walked(engine, none, horn)
