@@ -47,13 +47,17 @@ def knob(points: np.ndarray) -> np.ndarray:
     return np.linalg.norm(points - [0, 0, 0.8], axis=1) - 0.1
 
 
-def grown(model: Model, *parts: np.ndarray) -> np.ndarray:
-    """The refinement, (m, 2), that adds parts, each given by its distances at the nodes above the ball, to the ball."""
+def grown(model: Model, *parts: np.ndarray, without: np.ndarray | float = -np.inf) -> np.ndarray:
+    """The refinement, (m, 2), that adds parts, each given by its distances at the nodes above the ball, to the ball.
+
+    without : distances from what is left when something has been dug out of all that
+    """
     with torch.inference_mode():
         points = torch.from_numpy(ABOVE).float()
         ball = model.folded(torch.float32).distances(torch.zeros(1, 3), points[None])[0].numpy()
     lattice = np.zeros((SIDE,) * 3)
-    lattice[WHERE] = (np.minimum.reduce([ball, *parts]) - ball).reshape(lattice[WHERE].shape)
+    shape = np.maximum(np.minimum.reduce([ball, *parts]), without)
+    lattice[WHERE] = (shape - ball).reshape(lattice[WHERE].shape)
     return gathered(lattice)
 
 
@@ -93,14 +97,14 @@ def test_a_horn_that_only_one_has_recedes_evenly(engine: Engine, model: Model) -
     assert jump > 0.2 and steps(meshes).max() < 0.3 * jump
 
 
-def test_what_is_thick_goes_from_its_surface_in(engine: Engine, model: Model) -> None:
-    """A lump that is next to nothing everywhere in it, so that on the line all of it is gone at once."""
-    lump = (np.linalg.norm(ABOVE - [0, 0, 0.62], axis=1) - 0.25).clip(-0.01)
-    meshes = walked(engine, *with_and_without(model, lump))
-    tops = np.array([mesh.vertices[:, 2].max() for mesh in meshes])
-    assert tops[0] == pytest.approx(0.87, abs=0.02) and tops[-1] == pytest.approx(RADIUS, abs=0.02)
-    found = steps(meshes)
-    assert found.max() < 3 * np.median(found)
+def test_a_pit_is_dug_from_its_mouth_down(engine: Engine, model: Model) -> None:
+    """A pit in a lump, which on the line is there at once, to the bottom."""
+    lump = np.linalg.norm(ABOVE - [0, 0, 0.6], axis=1) - 0.3
+    hole = np.linalg.norm(ABOVE - [0, 0, 0.9], axis=1) - 0.25
+    left = np.minimum(-hole, 0.01)
+    meshes = walked(engine, grown(model, lump, without=left - 0.03), grown(model, lump, without=left))
+    depth = (0.9 - meshes[-1].vertices[np.hypot(*meshes[-1].vertices[:, :2].T) < 0.02, 2]).min()
+    assert depth == pytest.approx(0.25, abs=0.02) and steps(meshes).max() < 0.6 * depth
 
 
 def test_what_grows_on_one_way_recedes_on_the_way_back(engine: Engine, model: Model) -> None:
