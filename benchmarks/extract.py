@@ -29,7 +29,7 @@ from scipy.spatial import KDTree
 from benchmarks.shared import DatasetOption, ModelOption, console, load, show, test_observations
 from sdf_backend.answers import Quality, solid_settings
 from sdf_backend.content_cache import content_key
-from sdf_backend.engine import EXTRACTION_BATCH
+from sdf_backend.devices import EXTRACTION_BATCH
 from sdf_backend.extract import Extraction, ExtractSettings, Field, extract_dense, extract_surface
 from sdf_backend.files import replacing
 from sdf_backend.fit import fit_codes

@@ -4,6 +4,10 @@ import torch
 
 from sdf_backend.errors import InputError
 
+# Points in one call of a decoder while a mesh is extracted, by kind of device: on a CPU the activations of a batch
+# should stay in its cache; a GPU wants to be kept busy.
+EXTRACTION_BATCH = {"cpu": 8192, "cuda": 1 << 18}
+
 
 def choose_device(name: str = "auto") -> torch.device:
     """The device of a name: auto, cpu, cuda or cuda:N; raises `InputError` where this machine has none such."""

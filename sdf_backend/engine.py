@@ -20,23 +20,21 @@ import torch
 
 from sdf_backend.answers import Quality, Question, explain
 from sdf_backend.content_cache import ContentCache, content_key
-from sdf_backend.decoder import FoldedDecoder
 from sdf_backend.devices import choose_device
 from sdf_backend.encoded import Encoded, recall, remember
 from sdf_backend.errors import InputError
-from sdf_backend.extract import EmptySurfaceError, Extraction, ExtractSettings, Field, extract_surface
+from sdf_backend.extract import EmptySurfaceError, Extraction
 from sdf_backend.fit import StageWatch, assess_surface, surface_deviation
+from sdf_backend.meshes import Meshes
 from sdf_backend.model_store import Model, ModelCard, ModelStore, load_model, read_card
 from sdf_backend.observations import Observations, observe_surface_points
 from sdf_backend.phases import Clock, Phase, Progress, only, parts, silent
 from sdf_backend.pose import Freedom, Similarity, axis_rotation, axis_vector
-from sdf_backend.refine import changed_places, check_refinement, refine, refined_field, scaled
+from sdf_backend.refine import check_refinement, refine, scaled
 from sdf_backend.sources import Observe, Source, observe_any, observe_solid, observe_surface, observed_share
-from sdf_backend.way import Stop, Way
+from sdf_backend.way import Stop
 
 RESOLUTIONS = (16, 1024)
-# On a CPU the activations of a batch should stay in its cache; a GPU wants to be kept busy.
-EXTRACTION_BATCH = {"cpu": 8192, "cuda": 1 << 18}
 MAXIMUM_STEPS, MAXIMUM_SAMPLES, MAXIMUM_CANDIDATES = 1000, 1000, 16
 # How far a candidate goes from the best, where farther there is no surface.
 NEARER = (1.0, 0.5, 0.25)
@@ -328,9 +326,8 @@ class Engine:
         loaded = self._loaded(model, progress)
         clock = Clock()
         latent = _latents(loaded.model, np.asarray(code)[None])
-        mesh = self._mesh_of(
-            loaded, latent, settings.resolution, lambda share: progress(Phase.EXTRACTING, share), refinement
-        )
+        heard = only(progress, Phase.EXTRACTING)
+        mesh = self._meshes(loaded).of_code(latent, settings.resolution, heard, refinement)
         clock.lap(Phase.EXTRACTING)
         return Shape(
             loaded.model.card.name,
@@ -385,27 +382,15 @@ class Engine:
         progress: Progress,
     ) -> list[Shape]:
         """The shapes at shares, 0 to 1, of the way between two, each with the pose at which it stands."""
-        ends = [first.code, first.refinement, last.code, last.refinement]
-        leg = content_key("way 3", loaded.digest, resolution, *ends) if self.cache else ""
-        looking, *walking = (only(one, Phase.EXTRACTING) for one in parts(progress, 1 + len(there)))
-        shapes, way = [], Way(loaded.model, first, last, looking)
-        for (share, pose), heard in zip(there, walking, strict=True):
-            clock, key, evaluations = Clock(), content_key(leg, share), 0
-            known = self.cache.get(key) if self.cache else None
-            if known is None:
-                stop = way.stop(share)
-                # Only the ends may have surfaces where nothing hints at them; in between they would hang in the air.
-                hidden = stop.refinement if share in (0, 1) else None
-                mesh = self._extracted(loaded, stop.field, resolution, heard, hidden)
-                mesh, evaluations = way.without_crumbs(share, mesh), mesh.evaluations
-                known = {"vertices": mesh.vertices, "faces": mesh.faces, "code": stop.code}
-                if self.cache:
-                    self.cache.put(key, known)
+        clock, shapes = Clock(), []
+        found = self._meshes(loaded).between(first, last, [share for share, _ in there], resolution, progress)
+        for (share, pose), (mesh, code) in zip(there, found, strict=True):
             clock.lap(Phase.EXTRACTING)
-            vertices, faces, code = pose.apply(known["vertices"]), known["faces"], known["code"]
-            shape = Shape(loaded.model.card.name, vertices, faces, code, pose, seconds=clock.seconds)
-            own = way.ends[int(share)].refinement if share in (0, 1) else None
-            shapes.append(replace(shape, refinement=own, evaluations=evaluations))
+            own = (first, last)[int(share)].refinement if share in (0, 1) else None
+            vertices, name = pose.apply(mesh.vertices), loaded.model.card.name
+            shape = Shape(name, vertices, mesh.faces, code, pose, refinement=own, seconds=clock.seconds)
+            shapes.append(replace(shape, evaluations=mesh.evaluations))
+            clock = Clock()
         return shapes
 
     def _refined_shape(self, model: str, one: Encoded, settings: TaskSettings, progress: Progress) -> Shape:
@@ -487,50 +472,13 @@ class Engine:
                 return
             for number, code, pose in zip(numbers, codes, poses, strict=True):
                 with suppress(EmptySurfaceError):  # a code may pass through shapes too thin for coarse cells
-                    mesh = self._mesh_of(loaded, code[None], PREVIEW_RESOLUTION, lambda share: None)
+                    mesh = self._meshes(loaded).of_code(code[None], PREVIEW_RESOLUTION, lambda share: None)
                     preview(number, pose.apply(mesh.vertices), mesh.faces)
 
         return show
 
-    def _mesh_of(
-        self,
-        loaded: "_Loaded",
-        latent: torch.Tensor,
-        resolution: int,
-        progress: Callable[[float], None],
-        refinement: np.ndarray | None = None,
-    ) -> Extraction:
-        """The canonical mesh of a code, (1, code_length), corrected by a refinement, (m, 2)."""
-        key = content_key("mesh 2", loaded.digest, _array(latent), resolution, refinement) if self.cache else ""
-        known = self.cache.get(key) if self.cache else None
-        if known is not None:
-            return Extraction(known["vertices"], known["faces"], 0)
-        mesh = self._extracted(
-            loaded, lambda decoder: refined_field(decoder, latent, refinement), resolution, progress, refinement
-        )
-        if self.cache:
-            self.cache.put(key, {"vertices": mesh.vertices, "faces": mesh.faces})
-        return mesh
-
-    def _extracted(
-        self,
-        loaded: "_Loaded",
-        shape: Callable[[FoldedDecoder], Field],
-        resolution: int,
-        progress: Callable[[float], None],
-        refinement: np.ndarray | None,
-    ) -> Extraction:
-        """The mesh of a field that a decoder gives; a refinement, (m, 2), says where else to look for a surface."""
-        # In bfloat16 a processor with matrix units takes a quarter of the time; it is off by up to a quarter of a cell.
-        quick, exact = (shape(loaded.model.folded(dtype)) for dtype in (torch.bfloat16, torch.float32))
-        return extract_surface(
-            quick,
-            ExtractSettings(resolution, clamp=loaded.model.card.clamp, batch=EXTRACTION_BATCH[self.device.type]),
-            self.device,
-            progress,
-            None if refinement is None else changed_places(refinement),
-            exact,
-        )
+    def _meshes(self, loaded: "_Loaded") -> Meshes:
+        return Meshes(loaded.model, loaded.digest, self.cache)
 
     def _loaded(self, name: str, progress: Progress) -> "_Loaded":
         path = self.store.find(name)

@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional
 
 from sdf_backend.decoder import FoldedDecoder
+from sdf_backend.devices import EXTRACTION_BATCH
 from sdf_backend.extract import Extraction, ExtractSettings, Field, extract_surface
 from sdf_backend.model_store import Model
 from sdf_backend.nodes import COARSE, STEP
@@ -32,8 +33,6 @@ EMPTY = 0.04
 BAND = 3 * STEP
 # What is farther from all that was seen has not been seen.
 UNSEEN = 0.1
-# Points in one call of the decoder.
-BATCH = 8192
 
 
 @dataclass(frozen=True)
@@ -167,6 +166,7 @@ class _Line:
     def __init__(self, model: Model, first: Stop, last: Stop) -> None:
         self._codes = first.code, last.code
         self._decoder, self._clamp = model.folded(torch.bfloat16), model.card.clamp
+        self._batch = EXTRACTION_BATCH[model.device.type]
         self._lattices = spread_out(first.refinement), spread_out(last.refinement)
 
     def code(self, place: float) -> np.ndarray:
@@ -180,14 +180,14 @@ class _Line:
     def mesh(self, place: float) -> Extraction:
         """A coarse mesh of the shape there, without its hollows."""
         # What the bound is too small for is found where it holds to something, and nothing else counts.
-        settings = ExtractSettings(COARSE, lipschitz=1.0, clamp=self._clamp, batch=BATCH)
+        settings = ExtractSettings(COARSE, lipschitz=1.0, clamp=self._clamp, batch=self._batch)
         return extract_surface(self._field(place), settings, self._decoder.device).without_hollows()
 
     @torch.inference_mode()
     def distances(self, place: float, points: np.ndarray) -> np.ndarray:
         """The distances of points, (n, 3) float32, from the shape there, (n,)."""
         ask = self._field(place)
-        parts = torch.from_numpy(points).to(self._decoder.device).split(BATCH)
+        parts = torch.from_numpy(points).to(self._decoder.device).split(self._batch)
         return torch.cat([ask(part).float() for part in parts]).cpu().numpy() if len(points) else np.zeros(0)
 
     def _field(self, place: float) -> Field:

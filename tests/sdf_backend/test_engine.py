@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from sdf_backend import engine as module
+from sdf_backend import meshes as module
 from sdf_backend.content_cache import ContentCache
 from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings
 from sdf_backend.errors import Cancelled, InputError
