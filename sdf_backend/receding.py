@@ -44,8 +44,6 @@ NEXT_TO_NONE = 1e-4
 CANDIDATES = 500
 # How often it is found in turns what is gone and what is not there yet.
 TURNS = 2
-
-
 # What goes, but not for what is there at another look: the decoder is not asked.
 WHATEVER = -1
 
