@@ -1,4 +1,7 @@
-"""Workers that are killed at random moments: the endpoint answers throughout, and the next job is served soon."""
+"""Workers that are killed at random moments: the endpoint answers throughout, and the next job is served soon.
+
+SDF_KILLED_WORKERS says how many; each takes some three seconds, until the next one has loaded torch.
+"""
 
 import os
 import random
@@ -14,7 +17,7 @@ from backend_process import Backend, Listener, complete
 
 from sdf_backend.wire.messages import Error, Result
 
-KILLS = 50
+KILLS = int(os.environ.get("SDF_KILLED_WORKERS", "20"))
 # A machine that is busy with other tests takes its time to start a process that loads torch.
 SERVED_SECONDS, USUAL_SECONDS = 20.0, 5.0
 ANSWER_SECONDS = 2.0
