@@ -5,13 +5,17 @@ READY := .venv/ready
 BLENDER_EXT = .venv-bpy-5.0.1/bin/python \
 	.venv-bpy-5.0.1/lib/python3*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py
 
-.PHONY: demo test test-blender lint extension extension-repository bench starter-data starter-models starter-airplanes starter-chairs starter-tables starter-humans \
+.PHONY: demo test test-blender test-python lint extension extension-repository bench starter-data starter-models starter-airplanes starter-chairs starter-tables starter-humans \
 	tuning-model clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
 
-test: lint test-blender
+# Both wait for processes of theirs most of the time.
+test: lint
+	$(MAKE) --jobs=2 test-blender test-python
+
+test-python: $(READY)
 	$(BIN)/python -m pytest
 
 # The same tests on the oldest and the newest Blender that there is as a Python module; both want Python 3.11.

@@ -387,9 +387,8 @@ class Engine:
         for (share, pose), (mesh, code) in zip(there, found, strict=True):
             clock.lap(Phase.EXTRACTING)
             own = (first, last)[int(share)].refinement if share in (0, 1) else None
-            vertices, name = pose.apply(mesh.vertices), loaded.model.card.name
-            shape = Shape(name, vertices, mesh.faces, code, pose, refinement=own, seconds=clock.seconds)
-            shapes.append(replace(shape, evaluations=mesh.evaluations))
+            shape = Shape(loaded.model.card.name, pose.apply(mesh.vertices), mesh.faces, code, pose, refinement=own)
+            shapes.append(replace(shape, evaluations=mesh.evaluations, seconds=clock.seconds))
             clock = Clock()
         return shapes
 
