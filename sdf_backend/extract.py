@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from scipy.sparse.csgraph import connected_components
 from skimage.measure import marching_cubes
 
 from sdf_backend.errors import InputError
+from sdf_backend.touching import set_apart
 
 Nodes = TypeVar("Nodes", np.ndarray, torch.Tensor)
 Field = Callable[[torch.Tensor], torch.Tensor]
@@ -88,8 +90,7 @@ class Extraction:
 
     def with_pieces(self, wanted: np.ndarray) -> Extraction:
         """Only the connected pieces of which some vertex, of (v,) bool, is wanted; the same mesh where none is."""
-        piece = self._pieces()
-        kept = np.bincount(piece, wanted)[piece] > 0
+        kept = np.bincount(self.pieces, wanted)[self.pieces] > 0
         if kept.all() or not kept.any():
             return self
         number = np.cumsum(kept) - 1
@@ -97,11 +98,11 @@ class Extraction:
 
     def without_hollows(self) -> Extraction:
         """Less the connected pieces that bound hollows in what is solid, where nobody sees them."""
-        piece = self._pieces()
-        volumes = np.bincount(piece[self.faces[:, 0]], np.linalg.det(self.vertices[self.faces]))
-        return self.with_pieces(volumes[piece] > 0)
+        volumes = np.bincount(self.pieces[self.faces[:, 0]], np.linalg.det(self.vertices[self.faces]))
+        return self.with_pieces(volumes[self.pieces] > 0)
 
-    def _pieces(self) -> np.ndarray:
+    @cached_property
+    def pieces(self) -> np.ndarray:
         """Of which connected piece each vertex is, (v,)."""
         ends = self.faces[:, [0, 1, 2]].ravel(), self.faces[:, [1, 2, 0]].ravel()
         edges = sparse.coo_array((np.ones(len(ends[0]), dtype=np.int8), ends), shape=(len(self.vertices),) * 2)
@@ -137,7 +138,7 @@ def extract_surface(
     if exact is not None:
         vertices = _at_zero(sampler, exact, vertices, ends)
     sampler.report(1.0)
-    vertices, faces = _apart(vertices * settings.step - 1, faces)
+    vertices, faces = set_apart(vertices * settings.step - 1, faces)
     return Extraction(vertices, faces, sampler.evaluations)
 
 
@@ -415,35 +416,6 @@ def _at_zero(sampler: _Sampler, exact: Field, vertices: np.ndarray, ends: np.nda
     placed = lower.copy()
     np.put_along_axis(placed, axis, np.take_along_axis(lower, axis, axis=1) + moved[:, None], axis=1)
     return placed
-
-
-def _apart(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mesh, vertices (v, 3) and faces (f, 3), in which no more than two faces have an edge in common.
-
-    Where two sheets touch, Marching Cubes may lay an edge of either between the same two vertices, on the plane of
-    symmetry most likely. Then one sheet gets a vertex of its own in the middle of it.
-    """
-    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-    _, first, count = np.unique(edges[:, 0] * len(vertices) + edges[:, 1], return_index=True, return_counts=True)
-    for low, high in edges[first[count > 2]]:
-        while len(there := _along(faces, low, high)) > 1 and len(back := _along(faces, high, low)) > 1:
-            normals = np.cross(*np.diff(vertices[faces[np.append(there[0], back)]], axis=1).swapaxes(0, 1))
-            same = back[np.argmax(normals[1:] @ normals[0])]
-            faces = _split(faces, [there[0], same], low, high, len(vertices))
-            vertices = np.concatenate([vertices, vertices[[low, high]].mean(axis=0, keepdims=True)])
-    return vertices, faces
-
-
-def _along(faces: np.ndarray, start: int, end: int) -> np.ndarray:
-    """Numbers of the faces, of (f, 3), that have an edge from one vertex to another."""
-    return np.flatnonzero(((faces == start) & (np.roll(faces, -1, axis=1) == end)).any(axis=1))
-
-
-def _split(faces: np.ndarray, some: list[int], one: int, other: int, middle: int) -> np.ndarray:
-    """The faces, (f, 3), with some of them cut in two at a vertex in the middle of an edge of theirs."""
-    halves = [np.where(faces[some] == end, middle, faces[some]) for end in (one, other)]
-    rest = np.delete(faces, some, axis=0)
-    return np.concatenate([rest, *halves])
 
 
 def _flat(nodes: Nodes) -> Nodes:

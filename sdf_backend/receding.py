@@ -67,7 +67,7 @@ class Look:
     def of(cls, time: float, mesh: Extraction) -> "Look":
         """What a mesh, extracted on the grid of `Nodes`, shows at a time, 0 to 1."""
         edges = _edge_lengths(mesh)
-        piece = connected_components(edges, directed=False)[1]
+        piece = mesh.pieces
         near = piece[KDTree(mesh.vertices).query_pairs(HOLD, output_type="ndarray")]
         links = sparse.coo_array((np.ones(len(near)), tuple(near.T)), shape=(piece.max() + 1,) * 2)
         return cls(time, mesh.vertices, mesh.faces, edges, piece, connected_components(links, directed=False)[1][piece])

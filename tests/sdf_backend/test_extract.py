@@ -16,7 +16,6 @@ from sdf_backend.extract import (
     Extraction,
     ExtractSettings,
     Field,
-    _apart,
     extract_dense,
     extract_surface,
 )
@@ -104,16 +103,6 @@ def test_hollows_go_and_the_rest_stays() -> None:
     assert len(closed(mesh).split()) > 1
     assert whole.volume == pytest.approx(4 / 3 * math.pi * 0.6**3, rel=0.01)
     assert np.linalg.norm(whole.vertices, axis=1).min() > 0.59
-
-
-def test_sheets_that_touch_along_an_edge_have_edges_of_their_own() -> None:
-    """Two tetrahedra with a common edge, where four faces meet."""
-    vertices = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 1, 0], [-1, 0, 0], [-1, -1, 0]], dtype=float)
-    one = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
-    faces = np.concatenate([one, np.array([0, 1, 4, 5, 4, 5])[one + 2 * (one > 1)]])
-    assert not trimesh.Trimesh(vertices, faces, process=False).is_watertight
-    apart = closed(Extraction(*_apart(vertices, faces), evaluations=0))
-    assert apart.volume == pytest.approx(2 / 6) and len(apart.faces) == len(faces) + 2
 
 
 def test_plate_of_one_and_a_half_cells() -> None:
