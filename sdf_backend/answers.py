@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sdf_backend.encoded import Encoded
-from sdf_backend.fit import Fit, FitSettings, Stage, StageWatch, assess_surface, fit_codes
+from sdf_backend.fit import Fit, FitSettings, Restart, Stage, StageWatch, assess_surface, fit_codes
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations, with_empty_space
 from sdf_backend.phases import Clock, Phase, Progress, only, parts
@@ -54,8 +54,12 @@ def solid_settings(quality: Quality, dtype: torch.dtype = torch.bfloat16) -> Fit
 
 
 def surface_settings(quality: Quality, dtype: torch.dtype = torch.bfloat16) -> FitSettings:
-    """How a code is fitted to part of a surface."""
-    return FitSettings(SURFACE_STAGES[quality], dtype=dtype)
+    """How a code is fitted to part of a surface.
+
+    Only a preview, which costs a third of it, has no time to start once more.
+    """
+    restart = None if quality is Quality.PREVIEW else Restart()
+    return FitSettings(SURFACE_STAGES[quality], dtype=dtype, restart=restart)
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from sdf_backend.decoder import FoldedDecoder
+from sdf_backend.draws import BLOCK
 from sdf_backend.errors import InputError
-from sdf_backend.fit import BLOCK, CHUNK, EXPLAINED, decoded_distances
+from sdf_backend.fit import CHUNK, EXPLAINED, decoded_distances
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations
 from sdf_backend.outliers import stray_points

@@ -13,9 +13,9 @@ from functools import cached_property
 import numpy as np
 from scipy.spatial import KDTree
 
+from sdf_backend.adam import AdamSettings, fit_codes_with_adam
 from sdf_backend.engine import Engine, TaskSettings
 from sdf_backend.errors import InputError
-from sdf_backend.fit import AdamSettings, fit_codes_with_adam
 from sdf_backend.observations import Observations, observe_points
 from training.dataset import Dataset
 from training.metrics import CHAMFER_POINTS, Mesh, chamfer, exact_chamfer, sample_surface

@@ -7,45 +7,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial import KDTree
+from round_things import QUICK, directions, radius_of, solid_sphere
 
 from sdf_backend.decoder import FoldedDecoder
+from sdf_backend.draws import batched
 from sdf_backend.errors import Cancelled, InputError
 from sdf_backend.fit import (
-    AdamSettings,
     FitSettings,
+    Restart,
     Stage,
-    _Batch,
-    _batched,
     _Solver,
     fit_codes,
-    fit_codes_with_adam,
     residuals,
     surface_deviation,
 )
 from sdf_backend.model_store import Model
-from sdf_backend.observations import Observations, observe_points, observe_samples
+from sdf_backend.observations import Observations, observe_points
 from sdf_backend.pose import Freedom, Similarity
-
-QUICK = FitSettings((Stage(8, 300, 1e-6), Stage(6, 1_000, 1e-6, within_clamp=True)), dtype=torch.float32)
-
-
-def directions(count: int, seed: int = 0) -> np.ndarray:
-    normal = np.random.default_rng(seed).normal(size=(count, 3))
-    return normal / np.linalg.norm(normal, axis=1, keepdims=True)
-
-
-def solid_sphere(radius: float, count: int = 1_000) -> Observations:
-    rng = np.random.default_rng(1)
-    points = directions(count) * (radius + rng.normal(size=(count, 1)) * 0.05)
-    return observe_samples(points, np.linalg.norm(points, axis=1) - radius, directions(200) * radius)
-
-
-def radius_of(model: Model, code: torch.Tensor) -> float:
-    """Where the decoded surface crosses a ray from the origin."""
-    along = torch.linspace(0, 1, 2_001)
-    points = along[:, None] * torch.tensor([[0.6, 0.48, 0.64]])
-    return float(along[model.folded(torch.float32).distances(code[None], points[None])[0].abs().argmin()])
 
 
 @pytest.mark.parametrize("radius", [0.45, 0.5, 0.58])
@@ -80,42 +58,41 @@ def test_a_fit_repeats_bit_for_bit_in_whatever_order_the_observations_come(spher
     assert torch.equal(first.code, second.code)
 
 
-@settings(max_examples=30, deadline=None)
-@given(inside=st.integers(0, 400), outside=st.integers(0, 400), count=st.integers(1, 500), shift=st.floats(0, 0.99))
-def test_a_draw_is_of_different_observations_half_of_them_inside(
-    inside: int, outside: int, count: int, shift: float
-) -> None:
-    size, length = inside + outside, 1024
-    high = torch.full((1, length), torch.inf)
-    high[0, :size] = torch.cat([torch.full((inside,), -1.0), torch.full((outside,), 1.0)])
-    numbers = torch.arange(length)[None, :, None].expand(1, length, 3).float()
-    drawn = _Batch(numbers, high, high, torch.tensor([size])).drawn(count, shift)
-    chosen = drawn.points[0, :, 0].long()
-    assert len(chosen) == count == len(set(chosen.tolist()))
-    real = chosen[chosen < size]
-    assert len(real) == min(count, size) == int(drawn.sizes[0])
-    assert torch.equal(real, chosen[: len(real)])  # padding last
-    share = int((real < inside).sum())
-    assert share == min(inside, max(len(real) // 2, len(real) - outside))
+STUCK = replace(QUICK, damping=1e9)
 
 
-def test_a_draw_is_even_in_space() -> None:
-    """So no place of a surface is far from all that was drawn of it; of random draws some are."""
-    surface = directions(20_000) * 0.8
-    batch = _Batch(torch.from_numpy(surface).float()[None], *torch.zeros(2, 1, 20_000), torch.tensor([20_000]))
-    even = batch.along_curve().drawn(1_000, 0.3).points[0].numpy()
-    chance = surface[np.random.default_rng(0).permutation(20_000)[:1_000]]
-    farthest = [KDTree(some).query(surface)[0].max() for some in (even, chance)]
-    assert farthest[0] < 0.8 * farthest[1]
+@pytest.mark.parametrize("freedom", [Freedom.NONE, Freedom.ALIGNED])
+def test_what_comes_to_nothing_starts_once_more_from_training_codes(spheres: Model, freedom: Freedom) -> None:
+    """Steps so short lead nowhere; in a batch each fit is judged by itself, and in any unit."""
+    poses = [Similarity(7.0, np.eye(3), np.array([3.0, 0.0, 1.0]))] * 2
+    radii = [0.5 + 0.1 * float(spheres.codes[:, 0].max()), 0.5]
+    seen = [observe_points(poses[0].apply(directions(600) * radius)) for radius in radii]
+    stuck, right = fit_codes(spheres, seen, STUCK, poses, freedom)
+    again, same = fit_codes(spheres, seen, replace(STUCK, restart=Restart()), poses, freedom)
+    assert stuck.explained < 0.1 and radius_of(spheres, stuck.code) < 0.54
+    assert again.explained > 0.9 and radius_of(spheres, again.code) == pytest.approx(radii[0], abs=0.02)
+    assert torch.equal(same.code, right.code) and same.explained > 0.9
 
 
-def test_adam_and_levenberg_marquardt_agree(spheres: Model) -> None:
-    shape = solid_sphere(0.55)
-    [second_order] = fit_codes(spheres, [shape], QUICK)
-    [reference] = fit_codes_with_adam(spheres, [shape], AdamSettings(points=500, dtype=torch.float32))
-    assert second_order.residual < 1.05 * reference.residual
-    assert radius_of(spheres, reference.code) == pytest.approx(0.55, abs=0.015)
-    assert reference.steps == 800
+def test_what_is_explained_does_not_start_once_more(spheres: Model) -> None:
+    seen = observe_points(directions(600) * 0.55)
+    [once] = fit_codes(spheres, [seen], QUICK)
+    [same] = fit_codes(spheres, [seen], replace(QUICK, restart=Restart()))
+    assert torch.equal(once.code, same.code) and once.cost == same.cost
+
+
+def test_starting_once_more_may_be_cancelled(spheres: Model) -> None:
+    heard = 0
+
+    def progress(fraction: float) -> None:
+        nonlocal heard
+        heard += 1
+        if heard > QUICK.stages[0].steps:
+            raise Cancelled
+
+    seen = observe_points(directions(600) * 0.6)
+    with pytest.raises(Cancelled):
+        fit_codes(spheres, [seen], replace(STUCK, stages=STUCK.stages[:1], restart=Restart()), progress=progress)
 
 
 def test_a_strong_prior_holds_the_code_at_the_mean(spheres: Model) -> None:
@@ -140,7 +117,7 @@ def test_scale_and_position_are_solved_for_in_any_unit(spheres: Model, scale: fl
 def test_the_solver_gradient_is_that_of_its_cost(spheres: Model) -> None:
     observed = observe_points(directions(160) * 0.5)
     free = FitSettings((Stage(1, 1_000, 0.0),), floor=1e9, pose_prior=0.0, dtype=torch.float32)
-    solver = _Solver(spheres, _batched([observed], [Similarity.identity()], spheres.device), free, Freedom.FREE)
+    solver = _Solver(spheres, batched([observed], [Similarity.identity()], spheres.device), free, Freedom.FREE)
     solver.clamp = 9.0
     solver.begin(free.stages[0], shift=0.0)
     u = torch.tensor([[0.3, -0.2, 0.5]])

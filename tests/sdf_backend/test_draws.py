@@ -1,0 +1,39 @@
+"""Draws of observations: of as many as asked for, half of them inside, and even in space."""
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from round_things import directions
+from scipy.spatial import KDTree
+
+from sdf_backend.draws import Batch
+
+
+@settings(max_examples=30, deadline=None)
+@given(inside=st.integers(0, 400), outside=st.integers(0, 400), count=st.integers(1, 500), shift=st.floats(0, 0.99))
+def test_a_draw_is_of_different_observations_half_of_them_inside(
+    inside: int, outside: int, count: int, shift: float
+) -> None:
+    size, length = inside + outside, 1024
+    high = torch.full((1, length), torch.inf)
+    high[0, :size] = torch.cat([torch.full((inside,), -1.0), torch.full((outside,), 1.0)])
+    numbers = torch.arange(length)[None, :, None].expand(1, length, 3).float()
+    drawn = Batch(numbers, high, high, torch.tensor([size])).drawn(count, shift)
+    chosen = drawn.points[0, :, 0].long()
+    assert len(chosen) == count == len(set(chosen.tolist()))
+    real = chosen[chosen < size]
+    assert len(real) == min(count, size) == int(drawn.sizes[0])
+    assert torch.equal(real, chosen[: len(real)])  # padding last
+    share = int((real < inside).sum())
+    assert share == min(inside, max(len(real) // 2, len(real) - outside))
+
+
+def test_a_draw_is_even_in_space() -> None:
+    """So no place of a surface is far from all that was drawn of it; of random draws some are."""
+    surface = directions(20_000) * 0.8
+    batch = Batch(torch.from_numpy(surface).float()[None], *torch.zeros(2, 1, 20_000), torch.tensor([20_000]))
+    even = batch.along_curve().drawn(1_000, 0.3).points[0].numpy()
+    chance = surface[np.random.default_rng(0).permutation(20_000)[:1_000]]
+    farthest = [KDTree(some).query(surface)[0].max() for some in (even, chance)]
+    assert farthest[0] < 0.8 * farthest[1]
