@@ -1,15 +1,19 @@
 """The models that ship do what the README says of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
 
+from sdf_backend.answers import surface_settings
 from sdf_backend.engine import Engine, Quality, Source, TaskSettings
+from sdf_backend.fit import fit_codes
 from sdf_backend.mesh_files import read_geometry
 from sdf_backend.model_store import STARTER_MODELS, ModelStore, load_model, read_card
-from sdf_backend.pose import Freedom
+from sdf_backend.observations import observe_points
+from sdf_backend.pose import Freedom, Similarity
 from training.metrics import chamfer, sample_surface
 
 DEMO = Path(__file__).parents[2] / "demo"
@@ -48,3 +52,18 @@ def test_the_demonstration_scan_is_completed_nearer_to_the_truth_than_it_was() -
     assert chamfer(made_points, true_points) < 0.25 * chamfer(scan.vertices, true_points)
     mesh = trimesh.Trimesh(shape.vertices, shape.faces, process=False)
     assert mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0
+
+
+def test_a_table_to_which_the_mean_does_not_lead_is_found() -> None:
+    """Seen from one side; from the mean of the training codes the fit comes to another table, and stays there."""
+    model = load_model(ModelStore().find("tables"))
+    code = model.codes[348:349].numpy()
+    [table] = Engine(device="cpu").decode("tables", code, [Similarity.identity()], TaskSettings(resolution=64))
+    triangles = table.vertices[table.faces]
+    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    seen = observe_points(triangles[normals @ [1, 0.6, 1] > 0].mean(axis=1))
+    settings = replace(surface_settings(Quality.STANDARD), deviations=False)
+    [astray], [found] = (fit_codes(model, [seen], one) for one in (replace(settings, restart=None), settings))
+    assert found.cost < 0.5 * astray.cost
+    away = [float(np.linalg.norm(fit.code.numpy() - code[0])) for fit in (astray, found)]
+    assert away[1] < 0.8 * away[0]
