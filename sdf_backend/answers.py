@@ -120,6 +120,8 @@ def explain(
         only(progress, Phase.FITTING),
         None if staged is None else _first_of_each(attempts, staged),
         [attempt.expected for attempt in attempts],
+        # Among many codes there always is one with something like a floor.
+        once=[attempt.trusting for attempt in attempts],
     )
     clock.lap(Phase.FITTING)
     found: list[list[_Answer]] = [[] for _ in observed]

@@ -142,6 +142,7 @@ def fit_codes(
     progress: Progress = silent,
     staged: StageWatch | None = None,
     expected: list[Similarity] | None = None,
+    once: list[bool] | None = None,
 ) -> list[Fit]:
     """Fit one code, and the pose as far as `freedom` says, to each element of `observations`.
 
@@ -153,6 +154,7 @@ def fit_codes(
     staged : called at the end of every stage with what there is so far
     expected : where each pose's prior has its middle; the first estimates where None. A fit that goes on with what
         another has found should not take that for what was expected, or the scale drifts a little with each.
+    once : which fits never start once more, whatever `settings` say; none where None
 
     Raises
     ------
@@ -172,7 +174,7 @@ def fit_codes(
                 done += 1
                 progress(done / total)
             if number == 0 and settings.restart is not None:
-                solver.restart(settings.restart, partial(progress, done / total))
+                solver.restart(settings.restart, once or [False] * len(observations), partial(progress, done / total))
             if staged is not None:
                 codes, moves, _ = solver.result()
                 staged(number, codes, [pose.compose(move) for pose, move in zip(poses, moves, strict=True)])
@@ -249,12 +251,13 @@ class _Solver:
         )
         return better
 
-    def restart(self, restart: Restart, report: Callable[[], None]) -> None:
+    def restart(self, restart: Restart, once: list[bool], report: Callable[[], None]) -> None:
         """Start once more where too much of the surface is unexplained, and go on from there where that is better.
 
-        `report` is called at every step.
+        once : (s,), which rows do not; `report` is called at every step
         """
-        rows = torch.nonzero(self._unexplained() > restart.unexplained)[:, 0].tolist()
+        wanting = (self._unexplained() > restart.unexplained).tolist()
+        rows = [row for row, (wants, never) in enumerate(zip(wanting, once, strict=True)) if wants and not never]
         u, moves = self.u.clone(), list(self.moves)
         for row in rows:
             other = self._from_training_codes(row, restart)

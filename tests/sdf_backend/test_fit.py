@@ -74,6 +74,13 @@ def test_what_comes_to_nothing_starts_once_more_from_training_codes(spheres: Mod
     assert torch.equal(same.code, right.code) and same.explained > 0.9
 
 
+def test_a_fit_that_shall_not_does_not_start_once_more(spheres: Model) -> None:
+    seen, settings = [observe_points(directions(600) * 0.6)] * 2, replace(STUCK, restart=Restart())
+    [stuck] = fit_codes(spheres, seen[:1], STUCK)
+    never, again = fit_codes(spheres, seen, settings, once=[True, False])
+    assert torch.equal(never.code, stuck.code) and again.explained > stuck.explained
+
+
 def test_what_is_explained_does_not_start_once_more(spheres: Model) -> None:
     seen = observe_points(directions(600) * 0.55)
     [once] = fit_codes(spheres, [seen], QUICK)
