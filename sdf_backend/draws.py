@@ -41,10 +41,9 @@ class Batch:
         chosen = torch.stack([self._draw(row, count, shift) for row in range(len(self.points))])
         return self._rows(chosen, self.sizes.clamp_max(count))
 
-    def alone(self, row: int, times: int = 1) -> "Batch":
-        """One of the rows, so many times."""
-        of_one = (values[row : row + 1] for values in (self.points, self.low, self.high, self.sizes))
-        return Batch(*(values.expand(times, *values.shape[1:]) for values in of_one))
+    def chosen(self, rows: list[int]) -> "Batch":
+        """Some of the rows, or some several times."""
+        return Batch(self.points[rows], self.low[rows], self.high[rows], self.sizes[rows])
 
     def along_curve(self) -> "Batch":
         """The same, each row in the order of its points along a curve that fills space."""

@@ -18,7 +18,6 @@ All fits of a call are one batch: s shapes, or s starts of one shape. No row of 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -76,6 +75,9 @@ class Restart:
     """Levenberg-Marquardt steps that each gets"""
     points: int = 512
     """observations that each gets"""
+    better: float = 0.8
+    """where even so too much is unexplained in the end, the first start is taken to its end too, and counts if its cost
+    is this share or less"""
 
 
 @dataclass(frozen=True)
@@ -166,18 +168,26 @@ def fit_codes(
     everything = batched(observations, poses, model.device).along_curve()
     solver = _Solver(model, everything, settings, freedom, torch.stack([_deviation(one) for one in moved]))
     total, done = sum(stage.steps for stage in settings.stages), 0
+    left: _Left | None = None
+
+    def heard() -> None:
+        progress(done / total)
+
     with torch.inference_mode():
         for number, stage in enumerate(settings.stages):
-            solver.begin(stage, shift=STRIDE_SHIFT * number % 1)
+            shift = STRIDE_SHIFT * number % 1
+            solver.begin(stage, shift)
             for _ in range(stage.steps):
                 solver.step()
                 done += 1
                 progress(done / total)
             if number == 0 and settings.restart is not None:
-                solver.restart(settings.restart, once or [False] * len(observations), partial(progress, done / total))
+                left = _restarted(solver, settings.restart, once or [False] * len(observations), heard)
             if staged is not None:
                 codes, moves, _ = solver.result()
                 staged(number, codes, [pose.compose(move) for pose, move in zip(poses, moves, strict=True)])
+        if left is not None:
+            left.settle(solver, heard)
         codes, moves, cost = solver.result()
         deviations = solver.deviations() if settings.deviations else [None] * len(observations)
     seconds = (time.perf_counter() - start) / len(observations)
@@ -234,10 +244,10 @@ class _Solver:
         length = self.u.shape[1]
         u = self.u + delta[:, :length]
         moves = self._moved(delta[:, length:])
-        better = self._keep(u, moves)
+        better = self.keep(u, moves)
         self.damping = torch.where(better, self.damping * 0.3, self.damping * 4).clamp(LEAST_DAMPING, 1e6)
 
-    def _keep(self, u: Tensor, moves: list[Similarity]) -> Tensor:
+    def keep(self, u: Tensor, moves: list[Similarity]) -> Tensor:
         """Go on with other codes and moves, where the cost is smaller: (s,) bool."""
         gradient, normal, cost = self.now
         trial = self._linearise(u, moves)
@@ -251,41 +261,37 @@ class _Solver:
         )
         return better
 
-    def restart(self, restart: Restart, once: list[bool], report: Callable[[], None]) -> None:
-        """Start once more where too much of the surface is unexplained, and go on from there where that is better.
+    def some(self, rows: list[int]) -> "_Solver":
+        """Only these rows, with codes, moves and all."""
+        chosen = _Solver(self.model, self.all.chosen(rows), self.settings, self.freedom, self.moved[rows])
+        chosen.u, chosen.moves, chosen.damping = self.u[rows], [self.moves[row] for row in rows], self.damping[rows]
+        gradient, normal, cost = self.now
+        chosen.stage, chosen.now = self.stage, (gradient[rows], normal[rows], cost[rows])
+        return chosen
 
-        once : (s,), which rows do not; `report` is called at every step
-        """
-        wanting = (self._unexplained() > restart.unexplained).tolist()
-        rows = [row for row, (wants, never) in enumerate(zip(wanting, once, strict=True)) if wants and not never]
-        u, moves = self.u.clone(), list(self.moves)
-        for row in rows:
-            other = self._from_training_codes(row, restart)
-            for _ in range(restart.steps):
-                other.step()
-                report()
-            best = int(other.now[2].argmin())
-            u[row], moves[row] = other.u[best], other.moves[best]
-        if rows:
-            self._keep(u, moves)
+    def copy_row(self, row: int, other: "_Solver", number: int) -> None:
+        """Have in a row what another solver has in the row of that number."""
+        self.u[row], self.moves[row], self.damping[row] = other.u[number], other.moves[number], other.damping[number]
+        for mine, theirs in zip(self.now, other.now, strict=True):
+            mine[row] = theirs[number]
 
-    def _unexplained(self) -> Tensor:
+    def unexplained(self) -> Tensor:
         """The share of the drawn surface points, (s,), that each model is not near to."""
         batch = self.batch
         on_surface = (batch.low == 0) & (batch.high == 0)
         far = self._distances(self.u, self._canonical(batch.points, self.moves)).abs() >= EXPLAINED
         return (far & on_surface).sum(1) / on_surface.sum(1).clamp_min(1)
 
-    def _from_training_codes(self, row: int, restart: Restart) -> "_Solver":
+    def from_training_codes(self, row: int, restart: Restart) -> "_Solver":
         """Fits of one row, at the pose that it has, which begin at the training codes that explain it best."""
         known = torch.linalg.solve_triangular(self.root, (self.model.codes - self.mean).T, upper=False).T
         known = known[evenly(torch.arange(len(known), device=known.device), min(restart.codes, len(known)), 0.0)]
-        move, few = self.moves[row], self.all.alone(row).drawn(restart.glance, 0.0)
+        move, few = self.moves[row], self.all.chosen([row]).drawn(restart.glance, 0.0)
         points = self._canonical(few.points, [move]).expand(len(known), -1, -1)
         misfit = residuals(self._distances(known, points), few.low / move.scale, few.high / move.scale, self.clamp)
         best = misfit.abs().mean(1).argsort(stable=True)[: restart.starts]
         moved = self.moved[row].expand(len(best), -1)
-        fits = _Solver(self.model, self.all.alone(row, len(best)), self.settings, self.freedom, moved)
+        fits = _Solver(self.model, self.all.chosen([row] * len(best)), self.settings, self.freedom, moved)
         fits.u, fits.moves = known[best], [move] * len(best)
         fits.begin(replace(self.stage, steps=restart.steps, points=restart.points), 0.0)
         return fits
@@ -378,6 +384,56 @@ class _Solver:
             normal / count[..., None] + torch.diag(weights),
             cost / count[:, 0] + 0.5 * (weights * offsets.square()).sum(1),
         )
+
+
+@dataclass
+class _Left:
+    """Fits that have started once more, as they were before: `rows`, which those are of all."""
+
+    fits: _Solver
+    rows: list[int]
+    restart: Restart
+
+    def settle(self, solver: _Solver, report: Callable[[], None]) -> None:
+        """Where the new start has not led to what was seen either, go on from the old one too, and take the better."""
+        still = (solver.unexplained() > self.restart.unexplained).tolist()
+        numbers = [number for number, row in enumerate(self.rows) if still[row]]
+        if not numbers:
+            return
+        old, stages = self.fits.some(numbers), solver.settings.stages
+        for number in range(1, len(stages)):
+            old.begin(stages[number], STRIDE_SHIFT * number % 1)
+            for _ in range(stages[number].steps):
+                old.step()
+                report()
+        for number, one in enumerate(numbers):
+            row = self.rows[one]
+            if old.now[2][number] < self.restart.better * solver.now[2][row]:
+                solver.copy_row(row, old, number)
+
+
+def _restarted(solver: _Solver, restart: Restart, once: list[bool], report: Callable[[], None]) -> _Left | None:
+    """Start once more where too much of the surface is unexplained, and go on from there where that is better.
+
+    once : (s,), which fits do not; `report` is called at every step. What was left, or None where nothing was.
+    """
+    wanting = (solver.unexplained() > restart.unexplained).tolist()
+    changed: list[int] = []
+    before = solver.some(list(range(len(wanting))))
+    u, moves = solver.u.clone(), list(solver.moves)
+    for row in (row for row, (wants, never) in enumerate(zip(wanting, once, strict=True)) if wants and not never):
+        starts = solver.from_training_codes(row, restart)
+        for _ in range(restart.steps):
+            starts.step()
+            report()
+        best = int(starts.now[2].argmin())
+        u[row], moves[row] = starts.u[best], starts.moves[best]
+        changed.append(row)
+    if not changed:
+        return None
+    better = solver.keep(u, moves).tolist()
+    rows = [row for row in changed if better[row]]
+    return _Left(before.some(rows), rows, restart) if rows else None
 
 
 def _columns(count: int) -> int:

@@ -81,6 +81,19 @@ def test_a_fit_that_shall_not_does_not_start_once_more(spheres: Model) -> None:
     assert torch.equal(never.code, stuck.code) and again.explained > stuck.explained
 
 
+def test_where_both_starts_are_taken_to_their_ends_the_better_counts(spheres: Model) -> None:
+    """As if nothing were ever explained: all start once more, and none is content with that."""
+    stages = (Stage(1, 300, 1e-6), Stage(6, 1_000, 1e-6))
+    seen = [observe_points(directions(600) * radius) for radius in (0.42, 0.5, 0.57)]
+    always = Restart(unexplained=-1.0, starts=1, steps=1, better=1.0)
+    first = fit_codes(spheres, seen, replace(QUICK, stages=stages))
+    both = fit_codes(spheres, seen, replace(QUICK, stages=stages, restart=always))
+    new = fit_codes(spheres, seen, replace(QUICK, stages=stages, restart=replace(always, better=0.0)))
+    costs = [[fit.cost for fit in fits] for fits in (first, new, both)]
+    assert costs[1] != costs[0]
+    assert costs[2] == [min(pair) for pair in zip(*costs[:2], strict=True)]
+
+
 def test_what_is_explained_does_not_start_once_more(spheres: Model) -> None:
     seen = observe_points(directions(600) * 0.55)
     [once] = fit_codes(spheres, [seen], QUICK)
