@@ -3,7 +3,7 @@
     mesh = extract_surface(lambda points: points.norm(dim=1) - 0.5, ExtractSettings(resolution=128))
 
 The field lives in canonical space, negative inside. A grid of `resolution` cells per axis covers [-1, 1]^3. Large cells
-that the field's Lipschitz bound proves empty are dropped, the others split in eight; only the nodes of what is left are
+whose middle is far from the surface are dropped, the others split in eight; only the nodes of what is left are
 evaluated, and scikit-image's Marching Cubes (Lewiner et al. 2003) sees only the cells that the surface crosses. Where
 the surface leaves those cells it is followed, so the mesh is closed even where the field is steeper than promised.
 
@@ -59,7 +59,8 @@ class ExtractSettings:
     resolution: int = 256
     """Cells per axis of the cube [-1, 1]^3, 16 to 1024."""
     lipschitz: float = 1.4
-    """Upper bound of the field's gradient norm; larger is slower, too small may lose parts, but opens no holes."""
+    """Upper bound of the field's gradient norm; larger is slower, too small may lose pieces, but opens no holes. A
+    piece that is six cells across is never lost, and where the field is an exact distance none of two cells."""
     clamp: float = 0.1
     """Distance at which the field saturates (training clamps it there); math.inf for an exact distance."""
     batch: int = 65536
@@ -236,8 +237,10 @@ def _refine(sampler: _Sampler) -> torch.Tensor:
         done = EVALUATED * (4**level - 1) / (4 ** (len(sizes) + 1) - 1)
         share = EVALUATED * 3 * 4**level / (4 ** (len(sizes) + 1) - 1)
         distances = sampler.distances(cells + size // 2, done, share)
+        # Half an edge, though a corner is further away: what is dropped of a piece is found again as the surface is
+        # followed, so some cells of each will do; wherever a wall stands, a layer of centres is within half an edge.
         # The cut at the domain's border has slope 1, so the clipped field's bound is no smaller.
-        reach = max(settings.lipschitz, 1.0) * size * settings.step * math.sqrt(3) / 2
+        reach = max(settings.lipschitz, 1.0) * size * settings.step / 2
         cells = cells[distances.abs() <= reach]
         cells = (cells[:, None] + corners * (size // 2)).reshape(-1, 3)
         cells = sampler.inside_domain(cells, size // 2)
