@@ -68,7 +68,7 @@ def fit_codes_with_adam(
     fits = []
     for code, observed in zip(codes.detach(), observations, strict=True):
         residual, explained = assess(model, code, observed, identity, settings.dtype)
-        fits.append(Fit(code.clone(), identity, residual, explained, residual, settings.steps, seconds))
+        fits.append(Fit(code.clone(), identity, residual, settings.steps, seconds, residual, explained))
     return fits
 
 

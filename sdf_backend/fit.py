@@ -15,6 +15,7 @@ training codes that explain it best (see `Restart`).
 All fits of a call are one batch: s shapes, or s starts of one shape. No row of it depends on the others.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ LEAST_DAMPING = 1e-3
 EXPLAINED = 0.02
 # Where the distance hardly changes with the place, nobody can say how far its surface moves.
 LEAST_SLOPE = 0.2
+# Edge of the cells in which it is found out once how sure the surface is, canonical units.
+SPREAD_CELL = 1 / 64
 # Each stage begins its draw this share of a stride on, so that they see different observations.
 STRIDE_SHIFT = 0.618
 
@@ -102,8 +105,8 @@ class FitSettings:
     """precision of the decoder's matrix products"""
     restart: Restart | None = None
     """whether what the first stage leaves unexplained makes it start once more"""
-    deviations: bool = True
-    """find out too which other codes are about as likely"""
+    described: bool = True
+    """find out too what each fit explains of all that was observed, and which other codes are about as likely"""
 
 
 @dataclass(frozen=True)
@@ -111,19 +114,22 @@ class Fit:
     """A fitted code and what the fit has to say of itself.
 
     code : (code_length,) tensor; pose : canonical frame -> the observations' frame.
+    cost : what was minimised, on the draw of the last stage, in units of the first pose's scale.
     residual : mean absolute residual over all observations, canonical units.
     explained : share of the observed surface points within 0.02 canonical units of the model.
     deviations : (code_length, code_length) tensor; code + deviations @ standard normals are codes that are about as
-    likely, given the observations (see `_Solver.deviations`). None where that was not found out.
+    likely, given the observations (see `_Solver.deviations`).
+
+    The last three only of a fit that is `described`: otherwise nan, nan and None.
     """
 
     code: Tensor
     pose: Similarity
-    residual: float
-    explained: float
     cost: float
     steps: int
     seconds: float
+    residual: float = math.nan
+    explained: float = math.nan
     deviations: Tensor | None = None
 
 
@@ -190,16 +196,22 @@ def fit_codes(
         if left is not None:
             left.settle(solver, heard)
         codes, moves, cost = solver.result()
-        deviations = solver.deviations() if settings.deviations else [None] * len(observations)
+        deviations = solver.deviations() if settings.described else None
     seconds = (time.perf_counter() - start) / len(observations)
-    fits = []
-    for index, (observed, pose) in enumerate(zip(observations, poses, strict=True)):
-        found = pose.compose(moves[index])
-        residual, explained = assess(model, codes[index], observed, found, settings.dtype)
-        fits.append(
-            Fit(codes[index].clone(), found, residual, explained, float(cost[index]), total, seconds, deviations[index])
-        )
-    return fits
+    fits = [
+        Fit(code.clone(), pose.compose(move), one, total, seconds)
+        for code, pose, move, one in zip(codes, poses, moves, cost.tolist(), strict=True)
+    ]
+    if deviations is None:
+        return fits
+    described = zip(fits, observations, deviations, strict=True)
+    return [_described(model, fit, observed, settings.dtype, root) for fit, observed, root in described]
+
+
+def _described(model: Model, fit: Fit, observed: Observations, dtype: torch.dtype, deviations: Tensor) -> Fit:
+    """The fit with what it explains and how sure it is."""
+    residual, explained = assess(model, fit.code, observed, fit.pose, dtype)
+    return replace(fit, residual=residual, explained=explained, deviations=deviations)
 
 
 class _Solver:
@@ -511,15 +523,19 @@ def surface_deviation(model: Model, code: Tensor, deviations: Tensor, points: Te
     """Standard deviation, (n,), of where the surface lies along its normal at canonical points, (n, 3), on it.
 
     code : (code_length,); deviations : root of the code's covariance, see `Fit`. To first order the surface moves by
-    (df/dz . dz) / |df/dx| when the code moves by dz.
+    (df/dz . dz) / |df/dx| when the code moves by dz. That varies slowly, so one point speaks for all in its cell.
     """
-    decoder = model.folded(torch.bfloat16)
+    places = ((points / SPREAD_CELL).round().long() & 0xFFFF) << torch.tensor([32, 16, 0], device=points.device)
+    cells, cell = torch.unique(places.sum(1), return_inverse=True)
+    numbers = torch.arange(len(points), device=points.device)
+    speaker = numbers.new_full((len(cells),), len(points)).scatter_reduce(0, cell, numbers, "amin")
+    decoder, asked = model.folded(torch.bfloat16), points[speaker]
     moves = []
-    for part in functional.pad(points, (0, 0, 0, -len(points) % BLOCK)).split(CHUNK):
+    for part in functional.pad(asked, (0, 0, 0, -len(asked) % BLOCK)).split(CHUNK):
         _, by_code, by_point = decoder.gradients(code[None], part[None])
         slope = by_point[0].norm(dim=1).clamp_min(LEAST_SLOPE)
         moves.append((by_code[0] @ deviations).norm(dim=1) / slope)
-    return torch.cat(moves)[: len(points)]
+    return torch.cat(moves)[cell]
 
 
 def decoded_distances(model: Model, code: Tensor, points: Tensor, dtype: torch.dtype) -> Tensor:

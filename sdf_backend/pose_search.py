@@ -106,7 +106,7 @@ def search_poses(
         fits = fit_codes(
             model,
             [observed] * len(starts),
-            FitSettings((stage,), deviations=False),
+            FitSettings((stage,), described=False),
             [start.pose for start in starts],
             freedom,
             lambda part: progress(done + share * part),

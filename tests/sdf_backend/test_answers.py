@@ -23,7 +23,7 @@ def balls(*places: tuple[float, int]) -> Observations:
 def answer(model: Model, seen: Observations, x: float) -> tuple[_Attempt, Fit]:
     pose = Similarity(1.0, np.eye(3), np.array([x, 0, 0]))
     code = torch.zeros_like(model.mean)
-    return _Attempt(0, seen, pose, pose), Fit(code, pose, 0.0, 1.0, 0.0, 1, 0.0)
+    return _Attempt(0, seen, pose, pose), Fit(code, pose, 0.0, 1, 0.0, 0.0, 1.0)
 
 
 def places(found: list[tuple[_Attempt, Fit]]) -> list[float]:

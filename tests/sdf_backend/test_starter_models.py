@@ -62,7 +62,7 @@ def test_a_table_to_which_the_mean_does_not_lead_is_found() -> None:
     triangles = table.vertices[table.faces]
     normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     seen = observe_points(triangles[normals @ [1, 0.6, 1] > 0].mean(axis=1))
-    settings = replace(surface_settings(Quality.STANDARD), deviations=False)
+    settings = replace(surface_settings(Quality.STANDARD), described=False)
     [astray], [found] = (fit_codes(model, [seen], one) for one in (replace(settings, restart=None), settings))
     assert found.cost < 0.5 * astray.cost
     away = [float(np.linalg.norm(fit.code.numpy() - code[0])) for fit in (astray, found)]
