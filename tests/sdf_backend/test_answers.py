@@ -57,3 +57,11 @@ def test_rivals_are_as_unsure_as_the_best(spheres: Model, monkeypatch) -> None:
     [best] = explain(spheres, [seen], question, silent, Clock())
     assert best.confidence == 0.1
     assert [one.confidence for one in best.rivals] == [0.1]
+
+
+def test_a_fit_has_more_steps_where_the_pose_is_to_be_found_too(spheres: Model) -> None:
+    seen, steps = balls((0.0, 1_000)), []
+    for freedom in (Freedom.NONE, Freedom.ALIGNED):
+        [best] = explain(spheres, [seen], Question(freedom, np.eye(3), Quality.STANDARD), silent, Clock())
+        steps.append(best.steps)
+    assert steps[1] > steps[0]
