@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdf_backend.decoder import FoldedDecoder
+from sdf_backend.assess import assess, residuals
+from sdf_backend.decoder import CHUNK, FoldedDecoder
 from sdf_backend.draws import Batch, batched
-from sdf_backend.fit import CHUNK, Fit, Progress, assess, residuals, silent
+from sdf_backend.fit import Fit, Progress, silent
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations
 from sdf_backend.pose import Similarity

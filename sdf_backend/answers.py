@@ -9,8 +9,10 @@ from enum import StrEnum
 import numpy as np
 import torch
 
+from sdf_backend.assess import assess_surface
 from sdf_backend.encoded import Encoded
-from sdf_backend.fit import Fit, FitSettings, Restart, Stage, StageWatch, assess_surface, fit_codes
+from sdf_backend.fit import Fit, StageWatch, fit_codes
+from sdf_backend.fit_settings import FitSettings, Restart, Stage
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations, with_empty_space
 from sdf_backend.phases import Clock, Phase, Progress, only, parts

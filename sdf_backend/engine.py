@@ -19,12 +19,13 @@ import numpy as np
 import torch
 
 from sdf_backend.answers import Quality, Question, explain
+from sdf_backend.assess import assess_surface, surface_deviation
 from sdf_backend.content_cache import ContentCache, content_key
 from sdf_backend.devices import choose_device
 from sdf_backend.encoded import Encoded, recall, remember
 from sdf_backend.errors import InputError
 from sdf_backend.extract import EmptySurfaceError, Extraction
-from sdf_backend.fit import StageWatch, assess_surface, surface_deviation
+from sdf_backend.fit import StageWatch
 from sdf_backend.meshes import Meshes
 from sdf_backend.model_store import Model, ModelCard, ModelStore, load_model, read_card
 from sdf_backend.observations import Observations, observe_surface_points

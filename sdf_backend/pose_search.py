@@ -14,9 +14,11 @@ import torch
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
+from sdf_backend.assess import assess_surface
 from sdf_backend.errors import InputError
 from sdf_backend.extract import EmptySurfaceError, ExtractSettings, extract_surface
-from sdf_backend.fit import FitSettings, Stage, assess_surface, fit_codes
+from sdf_backend.fit import fit_codes
+from sdf_backend.fit_settings import FitSettings, Stage
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations
 from sdf_backend.pose import Freedom, Similarity, axis_vector

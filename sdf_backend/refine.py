@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sdf_backend.decoder import FoldedDecoder
+from sdf_backend.assess import EXPLAINED, decoded_distances
+from sdf_backend.decoder import CHUNK, FoldedDecoder
 from sdf_backend.draws import BLOCK
 from sdf_backend.errors import InputError
-from sdf_backend.fit import CHUNK, EXPLAINED, decoded_distances
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations
 from sdf_backend.outliers import stray_points

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from sdf_backend.fit import FitSettings, Stage
+from sdf_backend.fit_settings import FitSettings, Stage
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations, observe_samples
 

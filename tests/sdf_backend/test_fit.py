@@ -5,22 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from round_things import QUICK, directions, radius_of, solid_sphere
 
 from sdf_backend.decoder import FoldedDecoder
-from sdf_backend.draws import batched
 from sdf_backend.errors import Cancelled, InputError
-from sdf_backend.fit import (
-    FitSettings,
-    Restart,
-    Stage,
-    _Solver,
-    fit_codes,
-    residuals,
-    surface_deviation,
-)
+from sdf_backend.fit import fit_codes
+from sdf_backend.fit_settings import FitSettings, Stage
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations, observe_points
 from sdf_backend.pose import Freedom, Similarity
@@ -58,63 +48,6 @@ def test_a_fit_repeats_bit_for_bit_in_whatever_order_the_observations_come(spher
     assert torch.equal(first.code, second.code)
 
 
-STUCK = replace(QUICK, damping=1e9)
-
-
-@pytest.mark.parametrize("freedom", [Freedom.NONE, Freedom.ALIGNED])
-def test_what_comes_to_nothing_starts_once_more_from_training_codes(spheres: Model, freedom: Freedom) -> None:
-    """Steps so short lead nowhere; in a batch each fit is judged by itself, and in any unit."""
-    poses = [Similarity(7.0, np.eye(3), np.array([3.0, 0.0, 1.0]))] * 2
-    radii = [0.5 + 0.1 * float(spheres.codes[:, 0].max()), 0.5]
-    seen = [observe_points(poses[0].apply(directions(600) * radius)) for radius in radii]
-    stuck, right = fit_codes(spheres, seen, STUCK, poses, freedom)
-    again, same = fit_codes(spheres, seen, replace(STUCK, restart=Restart()), poses, freedom)
-    assert stuck.explained < 0.1 and radius_of(spheres, stuck.code) < 0.54
-    assert again.explained > 0.9 and radius_of(spheres, again.code) == pytest.approx(radii[0], abs=0.02)
-    assert torch.equal(same.code, right.code) and same.explained > 0.9
-
-
-def test_a_fit_that_shall_not_does_not_start_once_more(spheres: Model) -> None:
-    seen, settings = [observe_points(directions(600) * 0.6)] * 2, replace(STUCK, restart=Restart())
-    [stuck] = fit_codes(spheres, seen[:1], STUCK)
-    never, again = fit_codes(spheres, seen, settings, once=[True, False])
-    assert torch.equal(never.code, stuck.code) and again.explained > stuck.explained
-
-
-def test_where_both_starts_are_taken_to_their_ends_the_better_counts(spheres: Model) -> None:
-    """As if nothing were ever explained: all start once more, and none is content with that."""
-    stages = (Stage(1, 300, 1e-6), Stage(6, 1_000, 1e-6))
-    seen = [observe_points(directions(600) * radius) for radius in (0.42, 0.5, 0.57)]
-    always = Restart(unexplained=-1.0, starts=1, steps=1, better=1.0)
-    first = fit_codes(spheres, seen, replace(QUICK, stages=stages))
-    both = fit_codes(spheres, seen, replace(QUICK, stages=stages, restart=always))
-    new = fit_codes(spheres, seen, replace(QUICK, stages=stages, restart=replace(always, better=0.0)))
-    costs = [[fit.cost for fit in fits] for fits in (first, new, both)]
-    assert costs[1] != costs[0]
-    assert costs[2] == [min(pair) for pair in zip(*costs[:2], strict=True)]
-
-
-def test_what_is_explained_does_not_start_once_more(spheres: Model) -> None:
-    seen = observe_points(directions(600) * 0.55)
-    [once] = fit_codes(spheres, [seen], QUICK)
-    [same] = fit_codes(spheres, [seen], replace(QUICK, restart=Restart()))
-    assert torch.equal(once.code, same.code) and once.cost == same.cost
-
-
-def test_starting_once_more_may_be_cancelled(spheres: Model) -> None:
-    heard = 0
-
-    def progress(fraction: float) -> None:
-        nonlocal heard
-        heard += 1
-        if heard > QUICK.stages[0].steps:
-            raise Cancelled
-
-    seen = observe_points(directions(600) * 0.6)
-    with pytest.raises(Cancelled):
-        fit_codes(spheres, [seen], replace(STUCK, stages=STUCK.stages[:1], restart=Restart()), progress=progress)
-
-
 def test_a_strong_prior_holds_the_code_at_the_mean(spheres: Model) -> None:
     [free] = fit_codes(spheres, [solid_sphere(0.6)], QUICK)
     [held] = fit_codes(spheres, [solid_sphere(0.6)], FitSettings((Stage(14, 1_000, 10.0),), dtype=torch.float32))
@@ -132,43 +65,6 @@ def test_scale_and_position_are_solved_for_in_any_unit(spheres: Model, scale: fl
     np.testing.assert_allclose(centre, truth.translation, atol=0.01 * scale)
     # Radius and scale explain one another; what counts is the sphere that stands in the scene.
     assert radius_of(spheres, fit.code) * fit.pose.scale == pytest.approx(0.5 * scale, rel=0.02)
-
-
-def test_the_solver_gradient_is_that_of_its_cost(spheres: Model) -> None:
-    observed = observe_points(directions(160) * 0.5)
-    free = FitSettings((Stage(1, 1_000, 0.0),), floor=1e9, pose_prior=0.0, dtype=torch.float32)
-    solver = _Solver(spheres, batched([observed], [Similarity.identity()], spheres.device), free, Freedom.FREE)
-    solver.clamp = 9.0
-    solver.begin(free.stages[0], shift=0.0)
-    u = torch.tensor([[0.3, -0.2, 0.5]])
-    move = Similarity.from_parameters(np.full(7, 0.05))
-
-    def cost(change: np.ndarray) -> float:
-        turned = move.compose(Similarity.from_parameters(change[3:]))
-        code = u + torch.from_numpy(change[None, :3]).float()
-        points = torch.from_numpy(turned.inverse().apply(observed.points)).float()[None]
-        value = solver.decoder.distances(code, points).double() * turned.scale
-        return float(value.square().mean() / 2)
-
-    gradient, _, _ = solver._linearise(u, [move])
-    # A floor so high makes the cost the plain mean square, over the floor.
-    for index in range(10):
-        step = np.zeros(10)
-        step[index] = 2e-2
-        slope = (cost(step) - cost(-step)) / 4e-2
-        assert float(gradient[0, index]) * 1e9 == pytest.approx(slope, rel=0.05, abs=2e-4)
-
-
-@settings(max_examples=50, deadline=None)
-@given(value=st.floats(-1, 1), low=st.floats(-1, 1), width=st.floats(0, 1))
-def test_a_residual_is_zero_inside_its_interval_and_the_distance_to_it_outside(
-    value: float, low: float, width: float
-) -> None:
-    clamp = 0.4
-    found = float(residuals(*(torch.tensor([number]) for number in (value, low, low + width)), clamp)[0])
-    inside = np.clip(value, -clamp, clamp)
-    nearest = np.clip(inside, *np.clip([low, low + width], -clamp, clamp))
-    assert found == pytest.approx(inside - nearest, abs=1e-6)
 
 
 def test_free_space_pushes_a_model_that_is_too_large_out_of_it(spheres: Model) -> None:
@@ -247,18 +143,3 @@ def test_what_was_seen_well_deviates_little_and_what_was_not_as_the_training_cod
     assert max(abs(radius - 0.5) for radius in radii) < 0.02
     spread = [radius_of(spheres, strong.code + strong.deviations @ one) for one in noise]
     assert np.std(spread) > 5 * np.std(radii)
-
-
-def test_the_surface_deviates_as_codes_drawn_from_the_deviations_do(spheres: Model) -> None:
-    root = 0.3 * torch.linalg.cholesky(spheres.covariance)
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(200, len(spheres.mean), generator=generator)
-    radii = [radius_of(spheres, spheres.mean + root @ one) for one in noise]
-    place = torch.tensor([[0.6, 0.48, 0.64]]) * radius_of(spheres, spheres.mean)
-    found = float(surface_deviation(spheres, spheres.mean, root, place)[0])
-    assert found == pytest.approx(float(np.std(radii)), rel=0.3)
-    around = torch.nn.functional.normalize(torch.randn(2_000, 3, generator=generator), dim=1) * place.norm()
-    together = surface_deviation(spheres, spheres.mean, root, around)
-    alone = [float(surface_deviation(spheres, spheres.mean, root, one[None])[0]) for one in around[-40:]]
-    # One speaks for those next to it, over which it hardly changes.
-    assert together[-40:].tolist() == pytest.approx(alone, rel=0.1) and len(together.unique()) < 1_500

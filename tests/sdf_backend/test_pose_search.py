@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from sdf_backend.assess import assess_surface
 from sdf_backend.errors import InputError
-from sdf_backend.fit import assess_surface
 from sdf_backend.model_store import Model
 from sdf_backend.observations import observe_points
 from sdf_backend.pose import Freedom, Similarity
