@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from sdf_backend.assess import assess, residuals
-from sdf_backend.decoder import CHUNK, FoldedDecoder
+from sdf_backend.decoder import FoldedDecoder
+from sdf_backend.devices import CHUNK
 from sdf_backend.draws import Batch, batched
 from sdf_backend.fit import Fit, Progress, silent
 from sdf_backend.model_store import Model

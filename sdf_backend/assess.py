@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sdf_backend.decoder import CHUNK
+from sdf_backend.devices import CHUNK
 from sdf_backend.draws import BLOCK, batched
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations
@@ -15,8 +15,6 @@ from sdf_backend.pose import Similarity
 EXPLAINED = 0.02
 # Where the distance hardly changes with the place, nobody can say how far its surface moves.
 LEAST_SLOPE = 0.2
-# Edge of the cells in which it is found out once how sure the surface is, canonical units.
-SPREAD_CELL = 1 / 64
 
 
 def residuals(distance: Tensor, low: Tensor, high: Tensor, clamp: float) -> Tensor:
@@ -55,20 +53,16 @@ def assess_surface(
 def surface_deviation(model: Model, code: Tensor, deviations: Tensor, points: Tensor) -> Tensor:
     """Standard deviation, (n,), of where the surface lies along its normal at canonical points, (n, 3), on it.
 
-    code : (code_length,); deviations : root of the code's covariance, see `Fit`. To first order the surface moves by
-    (df/dz . dz) / |df/dx| when the code moves by dz. That varies slowly, so one point speaks for all in its cell.
+    code : (code_length,); deviations : root of the code's covariance, see `fit.Fit`. To first order the surface moves
+    by (df/dz . dz) / |df/dx| when the code moves by dz.
     """
-    places = ((points / SPREAD_CELL).round().long() & 0xFFFF) << torch.tensor([32, 16, 0], device=points.device)
-    cells, cell = torch.unique(places.sum(1), return_inverse=True)
-    numbers = torch.arange(len(points), device=points.device)
-    speaker = numbers.new_full((len(cells),), len(points)).scatter_reduce(0, cell, numbers, "amin")
-    decoder, asked = model.folded(torch.bfloat16), points[speaker]
+    decoder = model.folded(torch.bfloat16)
     moves = []
-    for part in functional.pad(asked, (0, 0, 0, -len(asked) % BLOCK)).split(CHUNK):
+    for part in functional.pad(points, (0, 0, 0, -len(points) % BLOCK)).split(CHUNK):
         _, by_code, by_point = decoder.gradients(code[None], part[None])
         slope = by_point[0].norm(dim=1).clamp_min(LEAST_SLOPE)
         moves.append((by_code[0] @ deviations).norm(dim=1) / slope)
-    return torch.cat(moves)[cell]
+    return torch.cat(moves)[: len(points)]
 
 
 def decoded_distances(model: Model, code: Tensor, points: Tensor, dtype: torch.dtype) -> Tensor:

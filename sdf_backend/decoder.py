@@ -16,9 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-# Points evaluated at once on a CPU, over all shapes: their activations stay in the processor's cache.
-CHUNK = 8192
-
 
 @dataclass(frozen=True)
 class DecoderSettings:

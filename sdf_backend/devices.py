@@ -7,6 +7,8 @@ from sdf_backend.errors import InputError
 # Points in one call of a decoder while a mesh is extracted, by kind of device: on a CPU the activations of a batch
 # should stay in its cache; a GPU wants to be kept busy.
 EXTRACTION_BATCH = {"cpu": 8192, "cuda": 1 << 18}
+# And while codes are fitted, over all shapes of a batch, everywhere alike: a sum's rounding depends on it.
+CHUNK = 8192
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -33,6 +33,7 @@ Field = Callable[[torch.Tensor], torch.Tensor]
 
 DOMAIN_RADIUS = 0.995  # models are trained in the unit ball; what a field says outside is cut away
 COARSEST_CELL = 2 / 32  # edge of the largest cells that are tested; larger ones almost never drop out
+SOME_WILL_DO = 4  # edge, in steps, of the cells of which those whose middle is near to the surface are enough
 CLAMP_SHARE = 0.8  # a trained field is imprecise next to its clamp, so no test relies on values beyond this share of it
 SMALLEST = 2e-6  # values are kept this far from zero: a vertex on a node would give triangles without area
 LARGEST = 1.0  # and below this, so that SMALLEST / LARGEST stays above float32's resolution inside a block
@@ -59,8 +60,8 @@ class ExtractSettings:
     resolution: int = 256
     """Cells per axis of the cube [-1, 1]^3, 16 to 1024."""
     lipschitz: float = 1.4
-    """Upper bound of the field's gradient norm; larger is slower, too small may lose pieces, but opens no holes. A
-    piece that is six cells across is never lost, and where the field is an exact distance none of two cells."""
+    """Upper bound of the field's gradient norm; larger is slower, too small may lose pieces, but opens no holes.
+    A ball that is three cells across is never lost, and where the field is an exact distance none of one and a half."""
     clamp: float = 0.1
     """Distance at which the field saturates (training clamps it there); math.inf for an exact distance."""
     batch: int = 65536
@@ -237,11 +238,11 @@ def _refine(sampler: _Sampler) -> torch.Tensor:
         done = EVALUATED * (4**level - 1) / (4 ** (len(sizes) + 1) - 1)
         share = EVALUATED * 3 * 4**level / (4 ** (len(sizes) + 1) - 1)
         distances = sampler.distances(cells + size // 2, done, share)
-        # Half an edge, though a corner is further away: what is dropped of a piece is found again as the surface is
-        # followed, so some cells of each will do; wherever a wall stands, a layer of centres is within half an edge.
+        # A cell reaches from its centre to its corners. But of the last ones it is enough to have some of each piece,
+        # since the surface is followed from there; wherever a wall stands, a layer of centres is within half an edge.
+        reach = size * settings.step / 2 * (1.0 if size <= SOME_WILL_DO else math.sqrt(3))
         # The cut at the domain's border has slope 1, so the clipped field's bound is no smaller.
-        reach = max(settings.lipschitz, 1.0) * size * settings.step / 2
-        cells = cells[distances.abs() <= reach]
+        cells = cells[distances.abs() <= max(settings.lipschitz, 1.0) * reach]
         cells = (cells[:, None] + corners * (size // 2)).reshape(-1, 3)
         cells = sampler.inside_domain(cells, size // 2)
     return cells

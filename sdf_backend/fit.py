@@ -10,7 +10,7 @@ sweep through the decoder gives every observation's derivative by the code (see 
 derivative by the point comes with it, so that a pose can be solved for jointly.
 
 A fit starts at the mean code. Where that leads to nothing that explains what was seen, it starts once more from the
-training codes that explain it best (see `Restart`).
+training codes that explain it best (see `restarts`).
 
 All fits of a call are one batch: s shapes, or s starts of one shape. No row of it depends on the others.
 """
@@ -40,12 +40,13 @@ class Fit:
 
     code : (code_length,) tensor; pose : canonical frame -> the observations' frame.
     cost : what was minimised, on the draw of the last stage, in units of the first pose's scale.
-    residual : mean absolute residual over all observations, canonical units.
+    residual : mean absolute residual over all that was observed, guesses left out, canonical units.
     explained : share of the observed surface points within 0.02 canonical units of the model.
     deviations : (code_length, code_length) tensor; code + deviations @ standard normals are codes that are about as
     likely, given the observations (see `Solver.deviations`).
 
-    The last three only of a fit that is `described`: otherwise nan, nan and None.
+    The last three are nan, nan and None of a fit that is not `described`. Adam's has no deviations, and its cost is the
+    residual.
     """
 
     code: Tensor

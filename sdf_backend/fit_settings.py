@@ -31,13 +31,13 @@ class Restart:
     """
 
     unexplained: float = 0.02
-    """the share of the drawn surface points, beyond which that is tried, that the model is not near to"""
+    """it does where the model is not near to more than this share of the drawn surface points"""
     codes: int = 512
     """training codes that are looked at, evenly over all"""
     glance: int = 256
-    """observations by which they are"""
+    """observations by which those codes are compared"""
     starts: int = 8
-    """how many of them are started from, the likeliest"""
+    """how many of them are started from, those that explain the glance best"""
     steps: int = 10
     """Levenberg-Marquardt steps that each gets"""
     points: int = 512

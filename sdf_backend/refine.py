@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sdf_backend.assess import EXPLAINED, decoded_distances
-from sdf_backend.decoder import CHUNK, FoldedDecoder
+from sdf_backend.decoder import FoldedDecoder
+from sdf_backend.devices import CHUNK
 from sdf_backend.draws import BLOCK
 from sdf_backend.errors import InputError
 from sdf_backend.model_store import Model

@@ -1,6 +1,6 @@
 """Fits that start once more: from the mean of the training codes some come to a shape that is likely and wrong.
 
-When that is tried is said by `Restart`. What has led nowhere either is taken to its end from both starts.
+`Restart` says when. Where the new start leads nowhere either, both are taken to their ends.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,10 @@ from sdf_backend.solver import Solver
 
 @dataclass
 class Left:
-    """Fits that have started once more, as they were before: `rows`, which those are of all."""
+    """What fits were before they took a new start, so that they can go on from there too.
+
+    rows : which row of the whole batch each row of `fits` is
+    """
 
     fits: Solver
     rows: list[int]
@@ -43,7 +46,8 @@ class Left:
 def restarted(solver: Solver, restart: Restart, once: list[bool], report: Callable[[], None]) -> Left | None:
     """Start once more where too much of the surface is unexplained, and go on from there where that is better.
 
-    once : (s,), which fits do not; `report` is called at every step. What was left, or None where nothing was.
+    once : (s,), which fits do not; `report` is called at every step. Returns the starts that were given up; None where
+    no fit took a new one.
     """
     wanting = (solver.unexplained() > restart.unexplained).tolist()
     rows = [row for row, (wants, never) in enumerate(zip(wanting, once, strict=True)) if wants and not never]

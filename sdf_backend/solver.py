@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sdf_backend.assess import EXPLAINED, residuals
-from sdf_backend.decoder import CHUNK
+from sdf_backend.devices import CHUNK
 from sdf_backend.draws import Batch
 from sdf_backend.fit_settings import FitSettings, Stage
 from sdf_backend.model_store import Model
@@ -86,7 +86,8 @@ class Solver:
         chosen = Solver(self.model, self.all.chosen(rows), self.settings, self.freedom, self.moved[rows])
         chosen.u, chosen.moves, chosen.damping = self.u[rows], [self.moves[row] for row in rows], self.damping[rows]
         gradient, normal, cost = self.now
-        chosen.stage, chosen.now = self.stage, (gradient[rows], normal[rows], cost[rows])
+        chosen.stage, chosen.batch = self.stage, self.batch.chosen(rows)
+        chosen.now = gradient[rows], normal[rows], cost[rows]
         return chosen
 
     def copy_row(self, row: int, other: "Solver", number: int) -> None:

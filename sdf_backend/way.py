@@ -179,7 +179,7 @@ class _Line:
 
     def mesh(self, place: float) -> Extraction:
         """A coarse mesh of the shape there, without its hollows."""
-        # What the bound is too small for is found where it holds to something, and nothing else counts.
+        # What this bound is too small for is found where it holds to something, and nothing else counts.
         settings = ExtractSettings(COARSE, lipschitz=1.0, clamp=self._clamp, batch=self._batch)
         return extract_surface(self._field(place), settings, self._decoder.device).without_hollows()
 

@@ -143,3 +143,11 @@ def test_what_was_seen_well_deviates_little_and_what_was_not_as_the_training_cod
     assert max(abs(radius - 0.5) for radius in radii) < 0.02
     spread = [radius_of(spheres, strong.code + strong.deviations @ one) for one in noise]
     assert np.std(spread) > 5 * np.std(radii)
+
+
+def test_a_fit_that_is_not_described_is_the_same_and_says_no_more(spheres: Model) -> None:
+    [full], [bare] = (
+        fit_codes(spheres, [solid_sphere(0.5)], replace(QUICK, described=described)) for described in (True, False)
+    )
+    assert torch.equal(full.code, bare.code) and full.cost == bare.cost
+    assert np.isnan([bare.residual, bare.explained]).all() and bare.deviations is None

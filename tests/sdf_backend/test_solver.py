@@ -1,4 +1,4 @@
-"""One step of the solver, against finite differences."""
+"""The gradient of the solver's cost, against finite differences."""
 
 import numpy as np
 import pytest
