@@ -103,7 +103,7 @@ def interpolate(whole: bpy.types.Object) -> Iterator[Wait]:
 
 
 def drag_a_slider() -> Iterator[Wait]:
-    select(*shapes()[-2:])
+    select(*shapes()[:2])  # two steps of a row may have one code, and differ by what recedes
     bpy.ops.sdf.interpolate(arrangement="blend", resolution=128)
     yield lambda: len(shapes()) == 8 and not session().jobs
     item, counts = bpy.context.object, set()
