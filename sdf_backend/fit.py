@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +29,7 @@ from sdf_backend.fit_settings import FitSettings
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations
 from sdf_backend.pose import Freedom, Similarity
+from sdf_backend.pose_prior import PosePrior
 from sdf_backend.restarts import Left, restarted
 from sdf_backend.solver import Solver
 
@@ -97,9 +97,9 @@ def fit_codes(
     """
     start = time.perf_counter()
     poses = poses or [Similarity.identity()] * len(observations)
-    moved = [middle.inverse().compose(pose) for middle, pose in zip(expected or poses, poses, strict=True)]
     everything = batched(observations, poses, model.device).along_curve()
-    solver = Solver(model, everything, settings, freedom, torch.stack([_deviation(one) for one in moved]))
+    prior = PosePrior.about(expected or poses, poses, observations, settings, model.device)
+    solver = Solver(model, everything, settings, freedom, prior)
     total, done = sum(stage.steps for stage in settings.stages), 0
     left: Left | None = None
 
@@ -137,9 +137,3 @@ def _described(model: Model, fit: Fit, observed: Observations, dtype: torch.dtyp
     """The fit with what it explains and how sure it is."""
     residual, explained = assess(model, fit.code, observed, fit.pose, dtype)
     return replace(fit, residual=residual, explained=explained, deviations=deviations)
-
-
-def _deviation(moved: Similarity) -> Tensor:
-    """Log of the scale and shift, in the axes of the moved, of a similarity, (7,); turns are not held to anything."""
-    shift = moved.rotation.T @ moved.translation / moved.scale
-    return torch.tensor([np.log(moved.scale), *shift, 0.0, 0.0, 0.0], dtype=torch.float32)

@@ -2,12 +2,13 @@
 
 What makes it work (measured): residuals in the input's units, so that a small model cannot buy a small residual; a
 first estimate of the scale from how far what was seen reaches, and a real prior about it; starts that face front and
-back both. The few best answers that differ are fitted once more and ranked by how well they explain the input, and by
-how much surface they show where the input has none and should have: of one view, all that the camera would have seen.
+back both, and at two distances, since of one view the middle of what is seen is nearer than the object's. The few best
+answers that differ are fitted once more and ranked by how well they explain the input, and by how much surface they
+show where the input has none and should have: of one view, all that the camera would have seen.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,6 +36,10 @@ class PoseSearchSettings:
     """starts about the up axis, where the turn about it is not known"""
     tilts: int = 120
     """starts over all rotations, where nothing is known"""
+    depths: tuple[float, ...] = (0.0, 0.25)
+    """how much farther than what is seen all these are tried, along the line of sight where that is known, canonical
+    units: seen from the side, an aircraft's middle lies a quarter behind that of what is seen, seen from above it does
+    not"""
     glance: Stage = GLANCE
     """what each start gets, where there are more than `promising`"""
     promising: int = 8
@@ -100,9 +105,11 @@ def search_poses(
     """
     if freedom is Freedom.NONE:
         raise InputError("the pose is known; there is nothing to search for")
-    reach = model.card.reach * SEEN_SHARE
-    estimates = [_first_estimate(observed, (turn @ axes).T, reach) for turn in _turns(freedom, settings)]
-    starts = [_Start(estimate, estimate, model.mean) for estimate in estimates]
+    turns = [(turn @ axes).T for turn in _turns(freedom, settings)]
+    estimates = [_first_estimate(observed, turn, model.card.reach * SEEN_SHARE) for turn in turns]
+    depths = settings.depths if observed.sensor is not None else (0.0,)
+    behind = [_behind(estimate, observed.sensor, depth) for depth in depths for estimate in estimates]
+    starts = [_Start(estimate, estimate, model.mean) for estimate in behind]
 
     def fitted(starts: list[_Start], stage: Stage, done: float, share: float) -> list[_Start]:
         fits = fit_codes(
@@ -147,6 +154,14 @@ def _first_estimate(observed: Observations, turn: np.ndarray, reach: float) -> S
     """
     centre, seen = _extent(observed.surface @ turn)
     return Similarity(seen / reach, turn, turn @ centre)
+
+
+def _behind(pose: Similarity, sensor: np.ndarray | None, depth: float) -> Similarity:
+    """A pose so much farther from the sensor, (3,), canonical units."""
+    if sensor is None:
+        return pose
+    sight = pose.translation - sensor
+    return replace(pose, translation=pose.translation + depth * pose.scale * sight / max(np.linalg.norm(sight), 1e-12))
 
 
 def _turns(freedom: Freedom, settings: PoseSearchSettings) -> list[np.ndarray]:

@@ -74,8 +74,8 @@ def _from_training_codes(solver: Solver, row: int, restart: Restart) -> Solver:
     points = solver.canonical(few.points, [move]).expand(len(known), -1, -1)
     misfit = residuals(solver.distances(known, points), few.low / move.scale, few.high / move.scale, solver.clamp)
     best = misfit.abs().mean(1).argsort(stable=True)[: restart.starts]
-    moved = solver.moved[row].expand(len(best), -1)
-    fits = Solver(solver.model, solver.all.chosen([row] * len(best)), solver.settings, solver.freedom, moved)
+    same = [row] * len(best)
+    fits = Solver(solver.model, solver.all.chosen(same), solver.settings, solver.freedom, solver.prior.of(same))
     fits.u, fits.moves = known[best], [move] * len(best)
     fits.begin(replace(solver.stage, steps=restart.steps, points=restart.points), 0)
     return fits

@@ -14,6 +14,7 @@ from sdf_backend.draws import Batch
 from sdf_backend.fit_settings import FitSettings, Stage
 from sdf_backend.model_store import Model
 from sdf_backend.pose import Freedom, Similarity
+from sdf_backend.pose_prior import PosePrior
 
 # Undamped steps fit the drawn observations instead of the shape.
 LEAST_DAMPING = 1e-3
@@ -30,9 +31,8 @@ class Solver:
         everything: Batch,
         settings: FitSettings,
         freedom: Freedom,
-        moved: Tensor | None = None,
+        prior: PosePrior,
     ) -> None:
-        """`moved` : (s, 7), how far each first pose is from what was expected already."""
         self.model, self.settings, self.freedom, self.all = model, settings, freedom, everything
         self.clamp = model.card.clamp
         # z = mean + L u is folded into the decoder, so that its derivative by u costs nothing extra.
@@ -42,13 +42,8 @@ class Solver:
         count, length = len(everything.points), len(self.mean)
         self.u = torch.zeros(count, length, device=model.device)
         self.moves = [Similarity.identity()] * count
-        self.moved = (torch.zeros(count, 7) if moved is None else moved).to(model.device)
         self.damping = torch.full((count,), settings.damping, device=model.device)
-        self.free = freedom.columns().to(model.device)
-        sigma = torch.tensor(
-            [settings.scale_sigma, *[settings.shift_sigma] * 3, *[1e3] * 3], device=model.device, dtype=torch.float32
-        )
-        self.pose_prior = sigma[self.free].square().reciprocal()
+        self.free, self.prior = freedom.columns().to(model.device), prior
 
     def begin(self, stage: Stage, number: int) -> None:
         """Go on with another draw of the observations, the one of that number, weighted as `stage` says."""
@@ -83,7 +78,7 @@ class Solver:
 
     def some(self, rows: list[int]) -> "Solver":
         """Only these rows, with codes, moves and all."""
-        chosen = Solver(self.model, self.all.chosen(rows), self.settings, self.freedom, self.moved[rows])
+        chosen = Solver(self.model, self.all.chosen(rows), self.settings, self.freedom, self.prior.of(rows))
         chosen.u, chosen.moves, chosen.damping = self.u[rows], [self.moves[row] for row in rows], self.damping[rows]
         gradient, normal, cost = self.now
         chosen.stage, chosen.batch = self.stage, self.batch.chosen(rows)
@@ -178,19 +173,20 @@ class Solver:
     def _with_prior(
         self, gradient: Tensor, normal: Tensor, cost: Tensor, u: Tensor, moves: list[Similarity]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        count = self.batch.sizes[:, None]
-        length, prior = u.shape[1], self.stage.prior
-        offsets = u
-        weights = torch.full((length,), prior, device=u.device)
+        count, prior, length = self.batch.sizes[:, None], self.stage.prior, u.shape[1]
+        gradient, normal, cost = gradient / count, normal / count[..., None], cost / count[:, 0]
+        gradient[:, :length] += prior * u
+        normal[:, :length, :length] += prior * torch.eye(length, device=u.device)
+        cost = cost + 0.5 * prior * u.square().sum(1)
         if self.free.any():
-            away = self.moved + torch.from_numpy(np.stack([move.parameters() for move in moves])).float().to(u.device)
-            offsets = torch.cat([u, away[:, self.free]], 1)
-            weights = torch.cat([weights, self.settings.pose_prior * self.pose_prior])
-        return (
-            gradient / count + weights * offsets,
-            normal / count[..., None] + torch.diag(weights),
-            cost / count[:, 0] + 0.5 * (weights * offsets.square()).sum(1),
-        )
+            changes = torch.from_numpy(np.stack([move.parameters() for move in moves])).float().to(u.device)
+            away = (self.prior.moved + changes)[:, self.free]
+            precision = self.settings.pose_prior * self.prior.precision[:, self.free][:, :, self.free]
+            pull = (precision @ away[..., None])[..., 0]
+            gradient[:, length:] += pull
+            normal[:, length:, length:] += precision
+            cost = cost + 0.5 * (pull * away).sum(1)
+        return gradient, normal, cost
 
 
 def _columns(count: int) -> int:

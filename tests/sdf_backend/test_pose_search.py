@@ -2,6 +2,7 @@
 
 from copy import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from sdf_backend.assess import assess_surface
 from sdf_backend.errors import InputError
+from sdf_backend.fit import Fit, fit_codes
 from sdf_backend.model_store import Model
-from sdf_backend.observations import observe_points
+from sdf_backend.observations import Observations, observe_points
 from sdf_backend.pose import Freedom, Similarity
 from sdf_backend.pose_search import different, elsewhere, score, search_poses
 
@@ -45,6 +47,21 @@ def test_the_size_that_is_expected_is_what_was_seen_over_what_the_shapes_reach(s
     one, other = (search_poses(model, observed, Freedom.ALIGNED, np.eye(3))[0].expected for model in (spheres, far))
     assert other.scale == pytest.approx(2 * one.scale)
     assert one.scale == pytest.approx(1.0, rel=0.05)
+
+
+def test_of_one_view_starts_stand_at_two_distances(spheres: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    observed, begun = observe_points(half_ball(50, [100, 0, 0])), []
+
+    def fits(model: Model, observations: list[Observations], *rest: Any, **named: Any) -> list[Fit]:
+        begun.append(rest[1])
+        return fit_codes(model, observations, *rest, **named)
+
+    monkeypatch.setattr("sdf_backend.pose_search.fit_codes", fits)
+    for seen in (observed, replace(observed, sensor=np.array([500.0, 0, 0]))):
+        search_poses(spheres, seen, Freedom.ALIGNED, np.eye(3))
+    [alone], [near, far] = begun[0], next(poses for poses in begun if len(poses) == 2)
+    np.testing.assert_allclose(near.translation, alone.translation)
+    np.testing.assert_allclose(far.translation - near.translation, [-0.25 * near.scale, 0, 0], atol=0.1)
 
 
 def test_a_known_pose_is_not_searched_for(spheres: Model) -> None:

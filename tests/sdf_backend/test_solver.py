@@ -1,5 +1,7 @@
 """The gradient of the solver's cost, against finite differences."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,15 +10,22 @@ from round_things import directions
 from sdf_backend.draws import batched
 from sdf_backend.fit_settings import FitSettings, Stage
 from sdf_backend.model_store import Model
-from sdf_backend.observations import observe_points
+from sdf_backend.observations import Observations, observe_points
 from sdf_backend.pose import Freedom, Similarity
+from sdf_backend.pose_prior import PosePrior
 from sdf_backend.solver import Solver
+
+
+def begun(spheres: Model, observed: Observations, settings: FitSettings, expected: list[Similarity]) -> Solver:
+    poses = [Similarity.identity()]
+    prior = PosePrior.about(expected, poses, [observed], settings, spheres.device)
+    return Solver(spheres, batched([observed], poses, spheres.device), settings, Freedom.FREE, prior)
 
 
 def test_the_solver_gradient_is_that_of_its_cost(spheres: Model) -> None:
     observed = observe_points(directions(160) * 0.5)
     free = FitSettings((Stage(1, 1_000, 0.0),), floor=1e9, pose_prior=0.0, dtype=torch.float32)
-    solver = Solver(spheres, batched([observed], [Similarity.identity()], spheres.device), free, Freedom.FREE)
+    solver = begun(spheres, observed, free, [Similarity.identity()])
     solver.clamp = 9.0
     solver.begin(free.stages[0], 0)
     u = torch.tensor([[0.3, -0.2, 0.5]])
@@ -36,3 +45,29 @@ def test_the_solver_gradient_is_that_of_its_cost(spheres: Model) -> None:
         step[index] = 2e-2
         slope = (cost(step) - cost(-step)) / 4e-2
         assert float(gradient[0, index]) * 1e9 == pytest.approx(slope, rel=0.05, abs=2e-4)
+
+
+def test_what_is_expected_of_poses_and_codes_has_the_gradient_and_curvature_of_its_cost(spheres: Model) -> None:
+    """All that was observed lies free of the model, so nothing but priors costs anything."""
+    observed = replace(observe_points(directions(160) * 0.5), sensor=np.array([0, 1.0, 2.0]))
+    nothing = replace(observed, low=np.full_like(observed.low, -np.inf), high=np.full_like(observed.high, np.inf))
+    settings = FitSettings((Stage(1, 1_000, 1e-2),), pose_prior=3e-2, dtype=torch.float32)
+    solver = begun(spheres, nothing, settings, [Similarity(0.9, np.eye(3), np.array([0.1, -0.2, 0.05]))])
+    solver.begin(settings.stages[0], 0)
+    u, place = np.array([0.3, -0.2, 0.5]), np.full(4, 0.02)
+
+    def at(unknowns: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        code = torch.from_numpy(unknowns[None, :3]).float()
+        move = Similarity.from_parameters(np.concatenate([unknowns[3:], np.zeros(3)]))
+        gradient, normal, cost = solver._linearise(code, [move])
+        return gradient[0].double().numpy(), normal[0].double().numpy(), float(cost[0])
+
+    middle = np.concatenate([u, place])
+    gradient, normal, _ = at(middle)
+    for index in range(7):
+        step = np.zeros(7)
+        step[index] = 1e-2
+        (above, _, more), (below, _, less) = at(middle + step), at(middle - step)
+        assert gradient[index] == pytest.approx((more - less) / 2e-2, rel=1e-2, abs=1e-4)
+        np.testing.assert_allclose(normal[index, :7], ((above - below) / 2e-2)[:7], rtol=1e-2, atol=1e-4)
+    assert abs(normal[5, 6]) > 0.1, "depth and height go together along the line of sight"
