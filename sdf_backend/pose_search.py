@@ -107,9 +107,9 @@ def search_poses(
         raise InputError("the pose is known; there is nothing to search for")
     turns = [(turn @ axes).T for turn in _turns(freedom, settings)]
     estimates = [_first_estimate(observed, turn, model.card.reach * SEEN_SHARE) for turn in turns]
-    depths = settings.depths if observed.sensor is not None else (0.0,)
-    behind = [_behind(estimate, observed.sensor, depth) for depth in depths for estimate in estimates]
-    starts = [_Start(estimate, estimate, model.mean) for estimate in behind]
+    if observed.sensor is not None:
+        estimates = [_behind(estimate, observed.sensor, depth) for depth in settings.depths for estimate in estimates]
+    starts = [_Start(estimate, estimate, model.mean) for estimate in estimates]
 
     def fitted(starts: list[_Start], stage: Stage, done: float, share: float) -> list[_Start]:
         fits = fit_codes(
@@ -156,10 +156,8 @@ def _first_estimate(observed: Observations, turn: np.ndarray, reach: float) -> S
     return Similarity(seen / reach, turn, turn @ centre)
 
 
-def _behind(pose: Similarity, sensor: np.ndarray | None, depth: float) -> Similarity:
+def _behind(pose: Similarity, sensor: np.ndarray, depth: float) -> Similarity:
     """A pose so much farther from the sensor, (3,), canonical units."""
-    if sensor is None:
-        return pose
     sight = pose.translation - sensor
     return replace(pose, translation=pose.translation + depth * pose.scale * sight / max(np.linalg.norm(sight), 1e-12))
 
