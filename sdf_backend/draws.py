@@ -13,8 +13,9 @@ from sdf_backend.pose import Similarity
 # Observations are filled up to a multiple of this. For every shape of a product that torch's oneDNN meets it keeps a
 # kernel, up to two thousand of about a megabyte, so inputs of ever other lengths would fill a worker's memory.
 BLOCK = 1024
-# The curve along which observations are ordered runs through 2^bits cells an axis of the cube of this half side.
-CURVE_BITS, CURVE_REACH = 10, 1.5
+# The curve along which observations are ordered runs through 2^bits cells an axis of the cube of this half side: so
+# many that no two points share one, or those that do would be in the order of the input.
+CURVE_BITS, CURVE_REACH = 20, 1.5
 
 
 @dataclass

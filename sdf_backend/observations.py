@@ -138,7 +138,8 @@ def observe_points(
     surface = np.asarray(points, dtype=np.float64)[chosen]
     floor = np.zeros(len(surface), dtype=bool) if up is None else floor_points(surface, up)
     suspects, surface, chosen = surface[floor], surface[~floor], chosen[~floor]
-    extent = float(np.ptp(surface, axis=0).max())
+    # A few strays would stretch it.
+    extent = float(np.ptp(np.percentile(surface, [0.5, 99.5], axis=0), axis=0).max())
     parts = [(surface, np.zeros(len(surface)), np.zeros(len(surface)))]
     if normals is not None:
         parts += _beside(surface, np.asarray(normals, dtype=np.float64)[chosen], settings.normal_step * extent)
@@ -234,7 +235,7 @@ def with_empty_space(observed: Observations, pose: Similarity, mirror_axis: int 
 
 def _beside(surface: np.ndarray, normals: np.ndarray, step: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     length = np.linalg.norm(normals, axis=1)
-    known = length > 0
+    known = np.isfinite(length) & (length > 0)
     away = normals[known] / length[known, None] * step
     distance = np.full(int(known.sum()), step)
     return [(surface[known] + away, distance, distance), (surface[known] - away, -distance, -distance)]

@@ -45,6 +45,26 @@ class PosePrior:
         """Only these rows; one may be there several times."""
         return PosePrior(self.moved[rows], self.precision[rows])
 
+    def at(self, moves: Sequence[Similarity]) -> tuple[Tensor, Tensor, Tensor]:
+        """Half the squared deviation of the first poses after a move each: gradient (s, 7), curvature (s, 7, 7), (s,).
+
+        Both derivatives are by a further small change, which comes before the move: R and s of the move are between it
+        and the place that is held.
+        """
+        changes = torch.from_numpy(np.stack([move.parameters() for move in moves])).to(self.moved)
+        carried = torch.from_numpy(np.stack([_carried(move) for move in moves])).to(self.moved)
+        away = (self.moved + changes)[..., None]
+        pull = self.precision @ away
+        gradient, curvature = carried.mT @ pull, carried.mT @ self.precision @ carried
+        return gradient[..., 0], curvature, 0.5 * (pull * away).sum((1, 2))
+
+
+def _carried(move: Similarity) -> np.ndarray:
+    """What a small change before a move does to log scale and shift after it, (7, 7); turns are held to nothing."""
+    carried = np.eye(7)
+    carried[1:4, 1:4] = move.scale * move.rotation
+    return carried
+
 
 def _moved(expected: Similarity, pose: Similarity) -> np.ndarray:
     """Log of the scale and shift of a pose from an expected one, in the pose's axes, (7,)."""

@@ -150,9 +150,11 @@ def _extent(points: np.ndarray) -> tuple[np.ndarray, float]:
 def _first_estimate(observed: Observations, turn: np.ndarray, reach: float) -> Similarity:
     """The pose, with `turn` canonical -> observed, in which what was seen reaches that far, canonical units.
 
-    Canonical shapes have the middle of their box at the origin.
+    Canonical shapes have the middle of their box at the origin. Raises `InputError` where it reaches nowhere.
     """
     centre, seen = _extent(observed.surface @ turn)
+    if seen == 0:
+        raise InputError("nearly all points of the input are in one place")
     return Similarity(seen / reach, turn, turn @ centre)
 
 

@@ -151,12 +151,12 @@ class Solver:
         for first in range(0, points.shape[1], rows):
             part = slice(first, first + rows)
             distance, by_code, by_point = self.decoder.gradients(u, points[:, part])
-            residual = residuals(
-                distance, self.batch.low[:, part] / scale, self.batch.high[:, part] / scale, self.clamp
-            )
+            low, high = self.batch.low[:, part] / scale, self.batch.high[:, part] / scale
+            residual = residuals(distance, low, high, self.clamp)
             jacobian = by_code
             if self.free.any():
-                by_pose = pose_derivative(distance, by_point, points[:, part])[..., self.free]
+                sought = torch.where(distance < low, low, high)
+                by_pose = pose_derivative(distance, sought, self.clamp, by_point, points[:, part])[..., self.free]
                 jacobian = torch.cat([by_code, by_pose], -1)
             # In the user's units a small model cannot buy a small residual.
             residual, jacobian = residual * scale, jacobian * scale[..., None]
@@ -179,13 +179,10 @@ class Solver:
         normal[:, :length, :length] += prior * torch.eye(length, device=u.device)
         cost = cost + 0.5 * prior * u.square().sum(1)
         if self.free.any():
-            changes = torch.from_numpy(np.stack([move.parameters() for move in moves])).float().to(u.device)
-            away = (self.prior.moved + changes)[:, self.free]
-            precision = self.settings.pose_prior * self.prior.precision[:, self.free][:, :, self.free]
-            pull = (precision @ away[..., None])[..., 0]
-            gradient[:, length:] += pull
-            normal[:, length:, length:] += precision
-            cost = cost + 0.5 * (pull * away).sum(1)
+            pull, curvature, deviation = (self.settings.pose_prior * part for part in self.prior.at(moves))
+            gradient[:, length:] += pull[:, self.free]
+            normal[:, length:, length:] += curvature[:, self.free][:, :, self.free]
+            cost = cost + deviation
         return gradient, normal, cost
 
 
@@ -200,13 +197,17 @@ def _huber(residual: Tensor, floor: float) -> Tensor:
     return torch.where(size > floor, size - floor / 2, size.square() / (2 * floor))
 
 
-def pose_derivative(distance: Tensor, by_point: Tensor, points: Tensor) -> Tensor:
+def pose_derivative(distance: Tensor, sought: Tensor, clamp: float, by_point: Tensor, points: Tensor) -> Tensor:
     """Derivative of scale * residual by log scale, shift and turn, over scale; (s, n, 7).
+
+    sought : (s, n), the bounds from which residuals are counted, canonical units. They were observed, so they stay in
+    the user's units when the scale changes; but those beyond the clamp mean the clamp, which is the model's own.
 
     The canonical point is x = R^T (q - t) / s: it moves by -x with the log of the scale, by -1 with a shift (canonical
     units and axes) and by x * axis (cross product) with a turn of the model.
     """
-    by_scale = distance - (by_point * points).sum(-1)
+    own = torch.where(sought.abs() < clamp, 0, sought.clamp(-clamp, clamp))
+    by_scale = distance.clamp(-clamp, clamp) - own - (by_point * points).sum(-1)
     by_turn = torch.linalg.cross(by_point, points, dim=-1)
     return torch.cat([by_scale[..., None], -by_point, by_turn], -1)
 

@@ -66,7 +66,9 @@ def hidden(places: np.ndarray, seen: np.ndarray, sensor: np.ndarray) -> np.ndarr
     # Nobody looks from within a point; but a sensor may be given as one.
     depth = np.linalg.norm(sight, axis=1).clip(1e-12)
     tree = KDTree(sight / depth[:, None])
-    spacing = float(np.median(tree.query(tree.data[:LOOKED_AT], k=2)[0][:, 1]))
+    # They are in order, so that the first of them would be those of one side.
+    some = tree.data[:: max(1, len(sight) // LOOKED_AT)]
+    spacing = float(np.median(tree.query(some, k=2)[0][:, 1]))
     away = np.linalg.norm(look, axis=1).clip(1e-12)
     beside, before = tree.query(look / away[:, None], distance_upper_bound=SHADOW * spacing)
     return np.isfinite(beside) & (away > np.append(depth, np.inf)[before])

@@ -33,7 +33,18 @@ def test_a_draw_is_even_in_space() -> None:
     """So no place of a surface is far from all that was drawn of it; of random draws some are."""
     surface = directions(20_000) * 0.8
     batch = Batch(torch.from_numpy(surface).float()[None], *torch.zeros(2, 1, 20_000), torch.tensor([20_000]))
-    even = batch.along_curve().drawn(1_000, 0.3).points[0].numpy()
-    chance = surface[np.random.default_rng(0).permutation(20_000)[:1_000]]
-    farthest = [KDTree(some).query(surface)[0].max() for some in (even, chance)]
+    curve = batch.along_curve()
+    even = [curve.drawn(1_000, shift).points[0].numpy() for shift in np.linspace(0, 0.9, 5)]
+    chance = [surface[np.random.default_rng(seed).permutation(20_000)[:1_000]] for seed in range(5)]
+    farthest = [np.mean([KDTree(some).query(surface)[0].max() for some in ways]) for ways in (even, chance)]
     assert farthest[0] < 0.8 * farthest[1]
+
+
+def test_a_draw_does_not_depend_on_the_order_of_the_input_however_dense_that_is() -> None:
+    dense = torch.from_numpy(0.3 + directions(3_000) * 0.01).float()
+    shuffled = dense[torch.randperm(3_000, generator=torch.Generator().manual_seed(0))]
+    drawn = [
+        Batch(points[None], *torch.zeros(2, 1, 3_000), torch.tensor([3_000])).along_curve().drawn(500, 0.3).points
+        for points in (dense, shuffled)
+    ]
+    assert torch.equal(*drawn)

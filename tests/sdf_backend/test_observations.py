@@ -45,9 +45,17 @@ def test_normals_give_distances_on_both_sides() -> None:
     assert seen.low.min() < 0 < seen.low.max()
 
 
+def test_a_stray_point_moves_no_distance_farther_from_the_surface() -> None:
+    """Observed along normals are places at a share of what the cloud reaches, not of what one stray does."""
+    stray = np.concatenate([CLOUD, CENTRE[None] + 500])
+    seen, clean = (observe_points(one, normals=one - CENTRE) for one in (stray, CLOUD))
+    assert seen.high.max() == pytest.approx(clean.high.max(), rel=0.05)
+
+
 def test_points_without_a_normal_are_kept_as_surface_only() -> None:
     normals = CLOUD - CENTRE
     normals[::2] = 0
+    normals[::4] = np.inf
     assert len(observe_points(CLOUD, normals=normals).points) == len(CLOUD) + 2 * (len(CLOUD) // 2)
 
 

@@ -69,6 +69,12 @@ def test_a_known_pose_is_not_searched_for(spheres: Model) -> None:
         search_poses(spheres, observe_points(half_ball(0.5, [0, 0, 0])), Freedom.NONE, np.eye(3))
 
 
+def test_a_cloud_that_is_one_place_and_a_few_strays_is_refused(spheres: Model) -> None:
+    observed = observe_points(np.concatenate([np.zeros((19_000, 3)), np.eye(3), 2 * np.eye(3)]))
+    with pytest.raises(InputError, match="nearly all points of the input are in one place"):
+        search_poses(spheres, observed, Freedom.UPRIGHT, np.eye(3))
+
+
 def test_the_search_is_watched_and_may_be_ended(spheres: Model) -> None:
     heard: list[float] = []
     observed = observe_points(half_ball(0.5, [0, 0, 0]))

@@ -47,14 +47,55 @@ def test_the_solver_gradient_is_that_of_its_cost(spheres: Model) -> None:
         assert float(gradient[0, index]) * 1e9 == pytest.approx(slope, rel=0.05, abs=2e-4)
 
 
-def test_what_is_expected_of_poses_and_codes_has_the_gradient_and_curvature_of_its_cost(spheres: Model) -> None:
-    """All that was observed lies free of the model, so nothing but priors costs anything."""
+@pytest.mark.parametrize("bound", [np.inf, -np.inf])
+def test_of_what_is_beyond_the_clamp_the_gradient_is_that_of_its_cost_too(spheres: Model, bound: float) -> None:
+    """The clamp is the model's, and grows with it; what was observed stays as large as it is."""
+    near = observe_points(directions(160) * 0.5)
+    beyond = np.full(len(near.points), bound)
+    settings = FitSettings((Stage(1, 1_000, 0.0),), pose_prior=0.0, dtype=torch.float32)
+    solver = begun(spheres, replace(near, low=beyond, high=beyond), settings, [Similarity.identity()])
+    solver.begin(settings.stages[0], 0)
+    start = Similarity.from_parameters(np.array([0.03, 0.02, 0.01, -0.01, 0, 0, 0]))
+    held_to_its_cost(solver, torch.zeros(1, 3), start, range(7))
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.8])
+def test_what_is_expected_of_poses_is_pulled_at_however_they_have_turned(spheres: Model, turn: float) -> None:
     observed = replace(observe_points(directions(160) * 0.5), sensor=np.array([0, 1.0, 2.0]))
     nothing = replace(observed, low=np.full_like(observed.low, -np.inf), high=np.full_like(observed.high, np.inf))
     settings = FitSettings((Stage(1, 1_000, 1e-2),), pose_prior=3e-2, dtype=torch.float32)
     solver = begun(spheres, nothing, settings, [Similarity(0.9, np.eye(3), np.array([0.1, -0.2, 0.05]))])
     solver.begin(settings.stages[0], 0)
-    u, place = np.array([0.3, -0.2, 0.5]), np.full(4, 0.02)
+    start = Similarity.from_parameters(np.array([0.2, 0.1, 0.05, -0.1, 0.3 * turn, turn, -0.2 * turn]))
+    held_to_its_cost(solver, torch.zeros(1, 3), start, range(4))
+
+
+def held_to_its_cost(solver: Solver, u: torch.Tensor, start: Similarity, unknowns: range) -> None:
+    """That the gradient by these unknowns of the pose is the slope of the cost."""
+    gradient = solver._linearise(u, [start])[0][0, u.shape[1] :].double().numpy()
+    assert np.abs(gradient).max() > 1e-3
+
+    def cost(index: int, change: float) -> float:
+        small = np.zeros(7)
+        small[index] = change
+        return float(solver._linearise(u, [start.compose(Similarity.from_parameters(small))])[2])
+
+    for index in unknowns:
+        slope = (cost(index, 5e-3) - cost(index, -5e-3)) / 1e-2
+        assert gradient[index] == pytest.approx(slope, rel=0.03, abs=1e-3)
+
+
+def test_what_is_expected_of_poses_and_codes_has_the_gradient_and_curvature_of_its_cost(spheres: Model) -> None:
+    """All that was observed lies free of the model, so nothing but priors costs anything; the pose is as expected.
+
+    Elsewhere the curvature lacks what the pull adds, as in every Gauss-Newton step.
+    """
+    observed = replace(observe_points(directions(160) * 0.5), sensor=np.array([0, 1.0, 2.0]))
+    nothing = replace(observed, low=np.full_like(observed.low, -np.inf), high=np.full_like(observed.high, np.inf))
+    settings = FitSettings((Stage(1, 1_000, 1e-2),), pose_prior=3e-2, dtype=torch.float32)
+    solver = begun(spheres, nothing, settings, [Similarity.identity()])
+    solver.begin(settings.stages[0], 0)
+    u, place = np.array([0.3, -0.2, 0.5]), np.zeros(4)
 
     def at(unknowns: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         code = torch.from_numpy(unknowns[None, :3]).float()

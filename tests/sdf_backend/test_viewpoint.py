@@ -91,6 +91,20 @@ def test_behind_is_what_the_ball_hides() -> None:
     np.testing.assert_array_equal(hidden(places, seen, sensor), [True, True, False, False, False, True])
 
 
+@pytest.mark.parametrize("way", [*np.eye(3), *-np.eye(3)])
+def test_a_ball_of_points_strewn_over_it_hides_what_is_behind_from_every_side(way: np.ndarray) -> None:
+    """And nothing beside it."""
+    ball = on_sphere(20_000, np.random.default_rng(0)) * 0.5
+    sensor = way * DISTANCE
+    seen = ball[ball @ way > 0.5 * 0.5 / DISTANCE]
+    inside = on_sphere(500, np.random.default_rng(1)) * 0.35 - 0.1 * way
+    assert hidden(inside, seen, sensor).mean() > 0.85
+    across = np.linalg.svd(way[None])[2][1:]
+    beside = 0.56 * (on_sphere(500, np.random.default_rng(2))[:, :2] @ across)
+    beside *= 0.56 / np.linalg.norm(beside, axis=1, keepdims=True)
+    assert not hidden(beside, seen, sensor).any()
+
+
 def test_sources_know_it_of_clouds_and_of_a_cameras_meshes() -> None:
     way = ways(1)[0]
     points = photograph(way)
