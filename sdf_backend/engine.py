@@ -10,7 +10,7 @@ Every task takes a batch and a `progress` callback, which hears of every step an
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -185,10 +185,10 @@ class Engine:
         """
         if not sources:
             return []
-        clock = Clock()
-        encoded = self._encode(model, sources, settings, observe_any, progress, None, clock)
-        name, shared = self.model(model).card.name, clock.shared(len(sources))
-        return [_without_mesh(name, one, settings, shared) for one in encoded]
+        loaded, clock = self._loaded(model, progress), Clock()
+        encoded = self._encode(loaded, sources, settings, observe_any, progress, None, clock)
+        shared = clock.shared(len(sources))
+        return [_without_mesh(loaded.model.card.name, one, settings, shared) for one in encoded]
 
     def interpolate(
         self,
@@ -324,7 +324,17 @@ class Engine:
         if refinement is not None:
             refinement = np.asarray(refinement, dtype=np.float32)
             check_refinement(refinement)
-        loaded = self._loaded(model, progress)
+        return self._shape(self._loaded(model, progress), code, pose, settings, progress, refinement)
+
+    def _shape(
+        self,
+        loaded: "_Loaded",
+        code: np.ndarray,
+        pose: Similarity,
+        settings: TaskSettings,
+        progress: Progress,
+        refinement: np.ndarray | None,
+    ) -> Shape:
         clock = Clock()
         latent = _latents(loaded.model, np.asarray(code)[None])
         heard = only(progress, Phase.EXTRACTING)
@@ -352,26 +362,31 @@ class Engine:
     ) -> list[Shape]:
         if not sources:
             return []
-        clock = Clock()
-        encoded = self._encode(model, sources, settings, observe, progress, preview, clock)
-        everything = [other for one in encoded for other in self._candidates(model, one, settings)]
-        shared = clock.shared(len(everything))
-        shapes = []
-        for number, (one, share) in enumerate(zip(everything, parts(progress, len(everything)), strict=True)):
-            best = everything[number - number % settings.candidates]
-            shape, found = self._nearest_shape(model, one, best, settings, share)
-            shapes.append(self._described(self.model(model), shape, found, shared))
+        loaded, clock = self._loaded(model, progress), Clock()
+        encoded = self._encode(loaded, sources, settings, observe, progress, preview, clock)
+        shared = clock.shared(len(encoded) * settings.candidates)
+        shares, shapes = iter(parts(progress, len(encoded) * settings.candidates)), []
+        for best in encoded:
+            clock = Clock()
+            for one in self._candidates(loaded, best, settings):
+                clock.lap(Phase.REFINING)
+                shape, found = self._nearest_shape(loaded, one, best, settings, next(shares))
+                seconds = shared | shape.seconds
+                seconds[Phase.REFINING] = shared.get(Phase.REFINING, 0.0) + clock.seconds[Phase.REFINING]
+                shapes.append(self._described(loaded.model, replace(shape, seconds=seconds), found))
+                clock = Clock()
         return shapes
 
     def _nearest_shape(
-        self, model: str, one: Encoded, best: Encoded, settings: TaskSettings, progress: Progress
+        self, loaded: "_Loaded", one: Encoded, best: Encoded, settings: TaskSettings, progress: Progress
     ) -> tuple[Shape, Encoded]:
         """The shape of a candidate; where its code has no surface, of one nearer to the best, or the best's own."""
         for share in NEARER if one is not best else ():
-            near = one if share == 1 else self._moved_to(model, best, best.code + share * (one.code - best.code))
+            code = best.code + share * (one.code - best.code)
+            near = one if share == 1 else self._moved_to(loaded.model, best, code, settings)
             with suppress(EmptySurfaceError):
-                return self._refined_shape(model, near, settings, progress), near
-        return self._refined_shape(model, best, settings, progress), best
+                return self._refined_shape(loaded, near, settings, progress), near
+        return self._refined_shape(loaded, best, settings, progress), best
 
     def _between(
         self,
@@ -393,11 +408,11 @@ class Engine:
             clock = Clock()
         return shapes
 
-    def _refined_shape(self, model: str, one: Encoded, settings: TaskSettings, progress: Progress) -> Shape:
+    def _refined_shape(self, loaded: "_Loaded", one: Encoded, settings: TaskSettings, progress: Progress) -> Shape:
         """The shape of a fit, as far refined as the settings say."""
-        return self.shape_of(model, one.code, one.pose, settings, progress, scaled(one.refinement, settings.refine))
+        return self._shape(loaded, one.code, one.pose, settings, progress, scaled(one.refinement, settings.refine))
 
-    def _described(self, model: Model, shape: Shape, encoded: Encoded, shared: dict[str, float]) -> Shape:
+    def _described(self, model: Model, shape: Shape, encoded: Encoded) -> Shape:
         """The shape with what its fit says, how near the input was to each vertex, and how sure each is."""
         scale = encoded.pose.scale
         if encoded.solid:
@@ -417,28 +432,31 @@ class Engine:
             explained=encoded.explained,
             confidence=encoded.confidence,
             steps=encoded.steps,
-            seconds=shared | shape.seconds,
         )
 
-    def _moved_to(self, model: str, best: Encoded, code: np.ndarray) -> Encoded:
+    def _moved_to(self, model: Model, best: Encoded, code: np.ndarray, settings: TaskSettings) -> Encoded:
         """Another code for what was fitted, with what it explains and leaves over of the surface."""
-        loaded, latent = self.model(model), torch.as_tensor(code, dtype=torch.float32, device=self.device)
-        found = assess_surface(loaded, latent, best.surface, best.pose, torch.float32)
+        latent = torch.as_tensor(code, dtype=torch.float32, device=self.device)
+        found = assess_surface(model, latent, best.surface, best.pose, torch.float32)
         seen = replace(observe_surface_points(best.surface), solid=best.solid)
-        refinement = refine(loaded, latent, seen, best.pose)
+        refinement = refine(model, latent, seen, best.pose) if settings.refine else best.refinement[:0]
         return replace(best, code=code, residual=found[0], explained=found[1], refinement=refinement)
 
-    def _candidates(self, model: str, best: Encoded, settings: TaskSettings) -> list[Encoded]:
-        """The fit, its rivals that stand elsewhere, and codes drawn from the posterior about it, where it stands."""
+    def _candidates(self, loaded: "_Loaded", best: Encoded, settings: TaskSettings) -> Iterator[Encoded]:
+        """The fit, its rivals that stand elsewhere, and codes drawn from the posterior about it, where it stands.
+
+        One by one: each of the latter takes as long as a refinement, and in between a task may be cancelled.
+        """
         found = [best, *best.rivals][: settings.candidates]
+        yield from found
         generator = torch.Generator().manual_seed(settings.seed)
         noise = torch.randn(settings.candidates - len(found), len(best.code), generator=generator).numpy()
-        codes = best.code + noise @ best.deviations.T
-        return [*found, *(self._moved_to(model, best, code) for code in codes)]
+        for code in best.code + noise @ best.deviations.T:
+            yield self._moved_to(loaded.model, best, code, settings)
 
     def _encode(
         self,
-        name: str,
+        loaded: "_Loaded",
         sources: Sequence[Source],
         settings: TaskSettings,
         observe: Observe,
@@ -447,7 +465,6 @@ class Engine:
         clock: Clock,
     ) -> list[Encoded]:
         """Fit all sources that the cache does not know: solids as one batch, surfaces as another."""
-        loaded = self._loaded(name, progress)
         keys = [self._fit_key(loaded, observe, source, settings) for source in sources]
         found = [recall(self.cache, key) for key in keys]
         missing = [index for index, one in enumerate(found) if one is None]
@@ -603,7 +620,7 @@ def _question(model: Model, settings: TaskSettings) -> Question:
 def _alike(numbers: Sequence[int], observed: Sequence[Observations]) -> list[tuple[list[int], list[Observations]]]:
     """The numbered observations as a group of solids and one of surfaces, those that are not empty.
 
-    Each kind has its own settings of a fit; so a code does not depend on what else is fitted with it.
+    Each kind has its own settings of a fit; so a code does not depend on what else is fitted with it, but for rounding.
     """
     pairs = list(zip(numbers, observed, strict=True))
     groups = [[pair for pair in pairs if pair[1].solid is solid] for solid in (True, False)]

@@ -12,7 +12,9 @@ derivative by the point comes with it, so that a pose can be solved for jointly.
 A fit starts at the mean code. Where that leads to nothing that explains what was seen, it starts once more from the
 training codes that explain it best (see `restarts`).
 
-All fits of a call are one batch: s shapes, or s starts of one shape. No row of it depends on the others.
+All fits of a call are one batch: s shapes, or s starts of one shape. No row of it depends on the others,
+but for rounding: a product of matrices may round otherwise in a larger batch, and then a step that is just taken in one
+is just not in the other.
 """
 
 import math

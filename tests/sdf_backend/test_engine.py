@@ -18,6 +18,7 @@ from sdf_backend.extract import EmptySurfaceError, Extraction
 from sdf_backend.mesh_files import Geometry
 from sdf_backend.model_store import Model, ModelStore, save_model
 from sdf_backend.pose import Freedom, Similarity
+from sdf_backend.refine import refine
 
 KNOWN = TaskSettings(resolution=48, pose=Freedom.NONE, quality=Quality.PREVIEW)
 NO_FACES = np.zeros((0, 3), dtype=np.int64)
@@ -118,8 +119,8 @@ def height(shape: Shape) -> float:
 @pytest.mark.parametrize("solid", [True, False])
 def test_refinement_follows_what_no_code_explains_as_far_as_asked(engine: Engine, solid: bool) -> None:
     heights = []
-    for refine in (0.0, 0.5, 1.0):
-        settings = replace(KNOWN, refine=refine)
+    for strength in (0.0, 0.5, 1.0):
+        settings = replace(KNOWN, refine=strength)
         task, source = (engine.reconstruct, bumpy()) if solid else (engine.complete, bumpy(lowest=0.0))
         [shape] = task("spheres", [source], settings)
         assert closed(shape)
@@ -525,19 +526,42 @@ def test_more_candidates_of_the_same_need_no_second_fit(cached: Engine) -> None:
     np.testing.assert_array_equal(shapes[0].code, first.code)
 
 
+@pytest.mark.parametrize(("strength", "expected"), [(1.0, 3), (0.0, 0)])
+def test_each_candidate_is_refined_when_its_turn_comes_and_only_where_that_is_asked(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, strength: float, expected: int
+) -> None:
+    """So a task of many candidates can be cancelled between them, and says what it does."""
+    refined: list[int] = []
+    done: list[int] = []
+
+    def counted(*arguments: Any) -> np.ndarray:
+        refined.append(len(refined))
+        return refine(*arguments)
+
+    def heard(phase: Phase, fraction: float) -> None:
+        if phase is Phase.EXTRACTING:
+            done.append(len(refined))
+
+    monkeypatch.setattr("sdf_backend.engine.refine", counted)
+    shapes = engine.complete("spheres", [cap()], replace(KNOWN, candidates=4, refine=strength), heard)
+    assert len(refined) == expected and (expected == 0 or set(done) == {0, 1, 2, 3})
+    assert all((shape.refinement is None) == (strength == 0) for shape in shapes)
+    assert all(shape.seconds[Phase.REFINING] > 0 for shape in shapes)
+
+
 def test_a_candidate_without_a_surface_gives_way_to_one_nearer_to_the_best(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [best] = engine.complete("spheres", [cap()], KNOWN)
-    made, far = engine.shape_of, []
+    made, far = engine._shape, []
 
-    def only_near(model: str, code: np.ndarray, *rest: Any) -> Shape:
+    def only_near(loaded: Any, code: np.ndarray, *rest: Any) -> Shape:
         if np.abs(code - best.code).max() > 0 and len(far) < 2:
             far.append(np.abs(code - best.code).max())
             raise EmptySurfaceError("nothing there")
-        return made(model, code, *rest)
+        return made(loaded, code, *rest)
 
-    monkeypatch.setattr(engine, "shape_of", only_near)
+    monkeypatch.setattr(engine, "_shape", only_near)
     first, second = engine.complete("spheres", [cap()], replace(KNOWN, candidates=2))
     np.testing.assert_array_equal(first.code, best.code)
     assert np.abs(second.code - best.code).max() == pytest.approx(far[0] / 4, rel=1e-3)
