@@ -3,12 +3,12 @@
 The reference is faithful where it counts: the same decoder, the paper's 800 Adam steps of 8,000 samples, and for
 completion its observations: normals estimated on the points, distances beside them, and free space along the lines of
 sight from the sensor, which our own completion is not told. Its surface is extracted from coarse to fine, which gives
-the mesh of the dense grid (`benchmarks.extract`). The nearest training shape says whether a model completes or copies.
+the mesh of the dense grid (`benchmarks.extract`). The training shape nearest to the truth says whether a model
+completes or copies.
 """
 
 import time
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -22,8 +22,8 @@ from training.metrics import CHAMFER_POINTS, Mesh, chamfer, exact_chamfer, sampl
 
 # Points of a scan's neighbourhood that say which way its normal points.
 NEIGHBOURS = 12
-# Points of each training shape that are searched through.
-COMPARED_POINTS = 500
+# Points of each training shape that are searched through, and of how many all points are compared.
+COMPARED_POINTS, NEAREST = 1_500, 5
 
 
 @dataclass(frozen=True)
@@ -71,34 +71,35 @@ def reference_observations(points: np.ndarray, sensor: np.ndarray, seed: int) ->
 
 @dataclass
 class NearestShapes:
-    """The training shapes of a dataset, deformed copies too, to be searched through."""
+    """The training shapes of a dataset, deformed copies too where it has them, to be searched through.
 
-    dataset: Dataset
+    surfaces : points on each, (n, 3); none of a dataset that was made for tests alone
+    """
 
-    @cached_property
-    def _surfaces(self) -> dict[str, np.ndarray]:
-        """Points on each, (n, 3); none of a dataset that was made for tests alone."""
+    surfaces: dict[str, np.ndarray]
+    found: dict[str, Baseline | None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, dataset: Dataset | None) -> "NearestShapes":
+        """Those of a dataset; raises `InputError` where one of its files cannot be read."""
         try:
-            records = self.dataset.split("train")
+            records = dataset.split("train") if dataset else []
         except InputError:
-            return {}
-        return {record.name: self.dataset.load(record.name).surface[:CHAMFER_POINTS] for record in records}
+            records = []
+        return cls({record.name: dataset.load(record.name).surface[:CHAMFER_POINTS] for record in records if dataset})
 
-    def find(self, points: np.ndarray, truth: np.ndarray, whole: bool) -> Baseline | None:
-        """The training shape nearest to an input, (n, 3), measured against the truth, (m, 3), as it is.
+    def find(self, name: str, truth: np.ndarray) -> Baseline | None:
+        """The training shape nearest to the truth called `name`, points (m, 3) on it; None where there are no shapes.
 
-        None where there are no training shapes.
-        whole : the input is all of a surface, so that what of the shape lies away from it counts too
+        Nobody who has but a scan could choose as well, so copying never does better than this. The few nearest by some
+        points are compared by all.
         """
-        sparse = points[:: max(1, len(points) // COMPARED_POINTS)]
-        tree = KDTree(sparse)
+        if name not in self.found and self.surfaces:
+            few = sorted(self.surfaces, key=lambda one: self._away(one, truth, COMPARED_POINTS))[:NEAREST]
+            best = min((self._away(one, truth, CHAMFER_POINTS), one) for one in few)
+            self.found[name] = Baseline(best[0], name=best[1])
+        return self.found.get(name)
 
-        def away(surface: np.ndarray) -> float:
-            some = surface[:COMPARED_POINTS]
-            there = KDTree(some).query(sparse)[0].mean()
-            return float(there + (tree.query(some)[0].mean() if whole else 0.0))
-
-        if not self._surfaces:
-            return None
-        name = min(self._surfaces, key=lambda name: away(self._surfaces[name]))
-        return Baseline(chamfer(self._surfaces[name].astype(np.float64), truth), name=name)
+    def _away(self, name: str, truth: np.ndarray, count: int) -> float:
+        """The Chamfer distance of a training shape from the truth, by so many points of each."""
+        return chamfer(self.surfaces[name][:count].astype(np.float64), truth[:count])

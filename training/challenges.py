@@ -15,13 +15,16 @@ FLOOR_SHARE, FLOOR_MARGIN = 0.1, 0.1
 SYMMETRY_STEP, SYMMETRIC = 15, 0.02
 
 
-def floor_under(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Points, (m, 3), of a floor under an object of canonical points, (n, 3): a tenth of all that are then there."""
+def floor_under(points: np.ndarray, height: float, rng: np.random.Generator) -> np.ndarray:
+    """Points, (m, 3), of a floor at a height, on which an object stands that canonical points, (n, 3), were seen of.
+
+    A tenth of all points that are then there.
+    """
     count = round(len(points) * FLOOR_SHARE / (1 - FLOOR_SHARE))
     low, high = points.min(axis=0), points.max(axis=0)
     margin = FLOOR_MARGIN * (high - low)
     floor = rng.uniform(low - margin, high + margin, size=(count, 3))
-    floor[:, 1] = low[1] + rng.normal(size=count) * CameraSettings().noise
+    floor[:, 1] = height + rng.normal(size=count) * CameraSettings().noise
     return floor
 
 

@@ -274,8 +274,10 @@ def evaluate(
         if output and output.exists() and not output.is_dir():
             raise InputError(f"cannot write into {output}: it is a file; name a folder")
         if task is TaskName.INTERPOLATE:
-            if shapes or record or with_reference or max(views, seeds) > 1:
-                raise InputError("interpolate takes none of --shapes, --views, --seeds, --reference and --record")
+            if shapes or record or with_reference or max(views, seeds) > 1 or seed or refine != 1:
+                raise InputError(
+                    "interpolate takes none of --shapes, --views, --seed, --seeds, --refine, --reference and --record"
+                )
             _interpolations(model, dataset, output, as_json, resolution, device, Quality(quality.value))
             return
         settings = EvaluateSettings(
@@ -285,11 +287,12 @@ def evaluate(
         sheet, outcomes = ContactSheet(settings.task), []
         for result in _watched(engine, model, data, settings):
             outcomes.append(result.outcome)
+            report = Report(model, str(dataset), settings, outcomes)
+            # After each, since they take minutes: of a run that is killed all numbers stay.
             if output:
+                report.save(output)
                 sheet.add(result)
-        report = Report(model, str(dataset), settings, outcomes)
         if output:
-            report.save(output)
             sheet.save(output / f"{task}.png")
             write_html(output / f"{task}.html", report, (output / f"{task}.png").read_bytes())
         if as_json:
@@ -333,6 +336,8 @@ def _interpolations(
         numbers = (f"{pair.largest:.4f}", f"{pair.median:.4f}", f"{pair.ratio:.2f}")
         table.add_row(pair.first, pair.last, str(pair.steps), str(pair.closed), *numbers, pair.reason)
     stdout.print(table)
+    if all(pair.reason for pair in pairs):
+        raise InputError(f"all {len(pairs)} pairs failed; the first reason: {pairs[0].reason}")
 
 
 def _watched(engine: "Engine", model: str, dataset: "Dataset", settings: "EvaluateSettings") -> "Iterator[Result]":

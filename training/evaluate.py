@@ -209,6 +209,9 @@ class _Subject:
     variant: Variant
     nearest: NearestShapes
     rng: np.random.Generator
+    """the same for all seeds of a view"""
+    own: np.random.Generator
+    """of this seed alone: for the camera's noise, a floor, a place"""
     progress: Callable[[Phase, float], None]
 
     @property
@@ -241,7 +244,8 @@ def evaluate(
             f"{settings.seeds} seeds: they are scans whose noise differs, and {settings.task} has none; use 1"
         )
     loaded = engine.model(model)
-    records, nearest = chosen_records(loaded, dataset, settings), NearestShapes(dataset)
+    records = chosen_records(loaded, dataset, settings)
+    nearest = NearestShapes.of(dataset if settings.task is not Task.KNOWN else None)
     for record in records:
         for variant in variants(settings):
             yield _result(engine, model, dataset, record, variant, nearest, settings, progress)
@@ -319,6 +323,7 @@ def _result(
         result = replace(result, truth=truth)
         # By the name, so that a shape's scan does not depend on which others are evaluated.
         rng = np.random.default_rng((settings.seed, zlib.crc32(record.name.encode()), variant.view))
+        own = [rng, *rng.spawn(variant.seed)][-1]
         subject = _Subject(
             engine,
             model,
@@ -328,6 +333,7 @@ def _result(
             variant,
             nearest,
             rng,
+            own,
             lambda phase, fraction: progress(record.name, phase, fraction),
         )
         match settings.task:
@@ -364,7 +370,7 @@ def _unknown(subject: _Subject, result: Result) -> Result:
         residual=found.residual,
         explained=found.explained,
         seconds=_seconds(clock.seconds | shape.seconds),
-        **_baselines(subject, lambda: observed, samples.surface.astype(np.float64), whole=True),
+        **_baselines(subject, result.outcome.name, lambda: observed),
     )
     return replace(result, shape=shape, outcome=outcome)
 
@@ -375,8 +381,7 @@ def _observed(subject: _Subject, result: Result) -> Result:
     [direction] = view_directions(1, rng)
     camera = CameraSettings(noise=subject.variant.noise)
     # From the same place, whatever the noise.
-    noise = [rng, *rng.spawn(subject.variant.seed)][-1]
-    seen = scan(truth.vertices, truth.faces, direction, camera, noise)
+    seen = scan(truth.vertices, truth.faces, direction, camera, subject.own)
     surface, _ = sample_surface(truth.vertices, truth.faces, CHAMFER_POINTS, rng)
     outcome = replace(
         result.outcome,
@@ -384,26 +389,23 @@ def _observed(subject: _Subject, result: Result) -> Result:
         seen=float((KDTree(seen.points).query(surface)[0] < SEEN_DISTANCE).mean()),
         **_baselines(
             subject,
+            result.outcome.name,
             lambda: reference_observations(seen.points, seen.sensor, subject.settings.seed),
-            seen.points,
-            whole=False,
         ),
     )
     points = seen.points
     if subject.settings.task is Task.OUTLIERS:
-        points = np.concatenate([points, floor_under(points, rng)])
+        points = np.concatenate([points, floor_under(points, truth.vertices[:, 1].min(), subject.own)])
     return replace(result, points=points, outcome=outcome)
 
 
-def _baselines(
-    subject: _Subject, observe: Callable[[], Observations], points: np.ndarray, whole: bool
-) -> dict[str, Baseline | None]:
-    """The nearest training shape to `points`, (n, 3), and where it is asked for the reference fitted to observations.
+def _baselines(subject: _Subject, name: str, observe: Callable[[], Observations]) -> dict[str, Baseline | None]:
+    """The training shape nearest to the truth, and where it is asked for the reference fitted to observations.
 
     A reference that fails leaves its place empty: it must not take our own result with it.
     """
     truth, _ = sample_surface(subject.truth.vertices, subject.truth.faces, CHAMFER_POINTS, np.random.default_rng(0))
-    found: dict[str, Baseline | None] = {"nearest": subject.nearest.find(points, truth, whole)}
+    found: dict[str, Baseline | None] = {"nearest": subject.nearest.find(name, truth)}
     if subject.settings.reference:
         settings, rng = subject.task_settings, np.random.default_rng(1)
         with suppress(InputError):
@@ -417,7 +419,7 @@ def _completed(subject: _Subject, result: Result) -> Result:
     """Complete the bare points: neither normals nor the sensor's place, which users seldom have."""
     assert result.points is not None
     posed = subject.settings.task is Task.POSE
-    placed = random_placement(subject.rng) if posed else Similarity.identity()
+    placed = random_placement(subject.own) if posed else Similarity.identity()
     geometry = Geometry(placed.apply(result.points), np.zeros((0, 3), dtype=np.int64))
     [shape] = subject.engine.complete(subject.model, [Source(geometry)], subject.task_settings, subject.progress)
     outcome = replace(
@@ -452,10 +454,7 @@ def _seconds(phases: dict[str, float]) -> dict[str, float]:
 def summarise(outcomes: Sequence[Outcome]) -> Summary:
     """Mean and median of every measure over the shapes that have it."""
     scored = [outcome for outcome in outcomes if outcome.scores]
-    columns: dict[str, list[float]] = {}
-    for outcome in scored:
-        for name, value in outcome.measures().items():
-            columns.setdefault(name, []).append(value)
+    columns = _columns(scored)
     has_scans = any(outcome.scan is not None for outcome in scored)
     labels = list(dict.fromkeys(outcome.variant for outcome in scored))
     seeded = labels[0].startswith("seed") if labels else False
@@ -482,9 +481,17 @@ def _by_shape(scored: Sequence[Outcome], measure: str) -> list[float]:
 
 def _means(scored: Sequence[Outcome], label: str) -> dict[str, float]:
     rows = [outcome for outcome in scored if outcome.variant == label]
-    names = rows[0].measures()
-    means = {name: float(np.mean([row.measures()[name] for row in rows])) for name in names}
+    means = {name: float(np.mean(values)) for name, values in _columns(rows).items()}
     return means | {"nearer": float(np.mean([row.nearer for row in rows]))}
+
+
+def _columns(scored: Sequence[Outcome]) -> dict[str, list[float]]:
+    """Every measure's values, of the rows that have it."""
+    columns: dict[str, list[float]] = {}
+    for outcome in scored:
+        for name, value in outcome.measures().items():
+            columns.setdefault(name, []).append(value)
+    return columns
 
 
 def _seed_deviation(scored: Sequence[Outcome]) -> float | None:
@@ -493,7 +500,7 @@ def _seed_deviation(scored: Sequence[Outcome]) -> float | None:
         assert outcome.scores
         by_input.setdefault((outcome.name, outcome.view), []).append(outcome.scores.chamfer)
     several = [values for values in by_input.values() if len(values) > 1]
-    return float(np.mean([np.std(values) / np.mean(values) for values in several])) if several else None
+    return float(np.mean([np.std(values, ddof=1) / np.mean(values) for values in several])) if several else None
 
 
 def bootstrap(values: Sequence[float], resamples: int = 2_000) -> tuple[float, float]:

@@ -36,9 +36,9 @@ def test_what_has_a_front_has_no_turn_of_its_own() -> None:
 
 def test_a_floor_is_a_tenth_of_all_points_and_lies_under_them() -> None:
     points = np.random.default_rng(0).uniform(-0.5, 0.5, size=(9_000, 3))
-    floor = floor_under(points, np.random.default_rng(1))
+    floor = floor_under(points, -0.7, np.random.default_rng(1))
     assert len(floor) == 1_000
-    assert np.abs(floor[:, 1] - points[:, 1].min()).max() < 0.02
+    assert np.abs(floor[:, 1] + 0.7).max() < 0.02
     assert np.ptp(floor[:, 0]) > 1.1
 
 

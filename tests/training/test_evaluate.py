@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
-from sdf_backend.engine import Engine, Quality
+from sdf_backend.engine import Engine, Quality, Shape
 from sdf_backend.errors import InputError
 from sdf_backend.model_store import Model, load_model, save_model
+from sdf_backend.pose import Similarity
 from training import evaluate as module
+from training.baselines import Baseline, NearestShapes
+from training.challenges import floor_under, random_placement
 from training.cli import app
 from training.dataset import Dataset, ShapeRecord, save_samples
 from training.evaluate import (
@@ -31,7 +35,7 @@ from training.evaluate import (
     summarise,
 )
 from training.evaluation_pictures import ContactSheet, pictures_of
-from training.metrics import ShapeScores
+from training.metrics import Mesh, ShapeScores, chamfer
 from training.sampling import ShapeSamples, quantise
 
 CENTRE, ORIGINAL_RADIUS = np.array([1.0, 2.0, 3.0]), 4.0
@@ -295,9 +299,36 @@ def test_wrong_usage(wrong: list[str]) -> None:
 
 def test_the_nearest_training_shape_is_told_beside(model: str, dataset: Dataset) -> None:
     for task in (Task.UNKNOWN, Task.COMPLETE):
-        [first, *_] = outcomes(model, dataset, replace(SETTINGS, task=task, shapes=1))
-        assert first.nearest and first.nearest.name in {record.name for record in dataset.split("train")}
-        assert first.nearest.chamfer > 0 and first.reference is None
+        for found in outcomes(model, dataset, replace(SETTINGS, task=task)):
+            radius = TEST_RADII[found.name]
+            names = [record.name for record in dataset.split("train")]
+            radii = {name: np.linalg.norm(dataset.load(name).surface[0]) for name in names}
+            least = min(abs(one - radius) for one in radii.values())
+            assert found.nearest and found.reference is None
+            assert abs(radii[found.nearest.name] - radius) == pytest.approx(least, abs=2e-3)
+            # Both ways, the radii's difference squared, and what lies between the 500 points that the samples have.
+            assert 2 * least**2 < found.nearest.chamfer < 2 * least**2 + 5e-3
+
+
+def test_the_nearest_training_shape_is_the_nearest_to_the_truth() -> None:
+    """A training shape that holds all of the truth, and much besides, is not the nearest."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(-0.5, 0.5, size=(3_000, 3))
+    more = np.concatenate([rng.uniform(-0.5, 0.5, size=(3_000, 3)), rng.uniform(2, 3, size=(3_000, 3))])[
+        rng.permutation(6_000)
+    ]
+    shapes = {"more": more, "moved": truth[::-1] + [0.1, 0, 0], "far": truth + 1}
+    found = NearestShapes(shapes).find("truth", truth)
+    assert found and found.name == "moved" and found.chamfer == chamfer(shapes["moved"], truth)
+    assert NearestShapes({}).find("truth", truth) is None
+
+
+def test_a_damaged_training_shape_is_an_error_before_the_work_and_not_the_failure_of_every_test_shape(
+    model: str, dataset: Dataset
+) -> None:
+    dataset.path("sphere1").write_bytes(b"no samples")
+    with pytest.raises(InputError, match="sphere1"):
+        outcomes(model, dataset, SETTINGS)
 
 
 def test_the_reference_is_fitted_where_it_is_asked_for(model: str, dataset: Dataset) -> None:
@@ -337,6 +368,53 @@ def test_a_placement_is_found_and_measured(model: str, dataset: Dataset) -> None
         assert outcome.scores
 
 
+@pytest.mark.parametrize(
+    ("turn", "size", "right"), [(3, 1.04, True), (12, 1.0, False), (183, 1, False), (2, 1.12, False)]
+)
+def test_a_pose_is_right_within_ten_degrees_and_a_tenth(turn: float, size: float, right: bool) -> None:
+    """An aeroplane's shape, which no turn brings onto itself, that stands elsewhere and is found too far round."""
+    nose, wing = trimesh.creation.box([1, 0.2, 0.2]), trimesh.creation.box([0.2, 0.1, 1.2])
+    truth = trimesh.util.concatenate([nose, wing.apply_translation([0.3, 0, 0])])
+    placed = Similarity(7.0, Rotation.from_rotvec([0, 0.9, 0]).as_matrix(), np.array([3.0, -5, 2]))
+    further = Rotation.from_rotvec([0, np.radians(turn), 0]).as_matrix()
+    pose = placed.compose(Similarity(size, further, np.array([0.01, 0, 0])))
+    shape = Shape("planes", np.array(truth.vertices), np.array(truth.faces), np.zeros(3), pose, confidence=0.3)
+    found = module._pose_errors(placed, shape, Mesh(np.array(truth.vertices), np.array(truth.faces)))
+    assert found["turn"] == pytest.approx(min(turn, 360 - turn), abs=0.01)
+    assert found["size"] == pytest.approx(size) and found["right"] is right and found["confidence"] == 0.3
+
+
+def test_every_seed_of_a_pose_stands_elsewhere(model: str, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    placed = []
+
+    def placement(rng: np.random.Generator) -> Similarity:
+        placed.append(random_placement(rng))
+        return placed[-1]
+
+    monkeypatch.setattr(module, "random_placement", placement)
+    outcomes(model, dataset, replace(SETTINGS, task=Task.POSE, shapes=1, seeds=3))
+    assert len({one.scale for one in placed}) == 3
+
+
+def test_a_floor_lies_under_the_object_and_not_under_what_was_seen_of_it(
+    model: str, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heights = []
+
+    def floor(points: np.ndarray, height: float, rng: np.random.Generator) -> np.ndarray:
+        heights.append((points[:, 1].min(), height))
+        return floor_under(points, height, rng)
+
+    monkeypatch.setattr(module, "floor_under", floor)
+    outcomes(model, dataset, replace(SETTINGS, task=Task.OUTLIERS, views=4))
+    lowest = dict(zip(TEST_RADII.values(), [[], [], []], strict=True))
+    for (seen, height), radius in zip(heights, np.repeat(list(TEST_RADII.values()), 4), strict=True):
+        assert height == pytest.approx(-radius, abs=0.01)
+        lowest[radius].append(seen - height)
+    # From above a ball's foot is not seen.
+    assert max(map(max, lowest.values())) > 0.05
+
+
 def test_seeds_are_scans_of_one_view_that_differ_in_their_noise(model: str, dataset: Dataset) -> None:
     found = outcomes(model, dataset, replace(SETTINGS, task=Task.COMPLETE, shapes=1, seeds=3))
     assert [outcome.variant for outcome in found] == ["seed 0", "seed 1", "seed 2"]
@@ -372,6 +450,14 @@ def test_a_reference_that_fails_leaves_our_result(
     monkeypatch.setattr(module, "reference", lambda *_: (_ for _ in ()).throw(InputError("no surface")))
     [found] = outcomes(model, dataset, replace(SETTINGS, shapes=1, reference=True))
     assert found.scores and found.reference is None and not found.reason
+
+
+def test_a_row_whose_reference_failed_is_left_out_of_its_variants_mean() -> None:
+    with_one = Outcome("a", variant="noise 0", scores=scores(1.0), reference=Baseline(5.0))
+    without = Outcome("b", variant="noise 0", scores=scores(3.0))
+    found = summarise([with_one, without, replace(without, variant="noise 1")]).variants
+    assert found["noise 0"]["reference"] == 5.0 and found["noise 0"]["chamfer"] == 2.0
+    assert "reference" not in found["noise 1"]
 
 
 def test_a_dataset_for_tests_alone_has_no_nearest_training_shape(model: str, dataset: Dataset) -> None:
