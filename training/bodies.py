@@ -59,23 +59,33 @@ SINGLE = (
 def write_bodies(output: Path, count: int, seed: int = 0, report: Callable[[int], None] = lambda done: None) -> None:
     """Write `count` bodies as OBJ files and `sources.json` into `output`; body i depends on `seed` and i alone.
 
-    `report(done)` is called as they come. Raises `InputError` where anny is not installed.
+    But for rounding, that is, which other bodies of its batch may change. `report(done)` is called as they come.
+    Raises `InputError` where anny is not installed, and where `output` holds bodies that are not of these.
     """
+    credits = [_credit(number) for number in range(count)]
+    # First: of a run that is killed, bodies that nothing is known of would all be training shapes.
+    others = {path.stem for path in output.glob("body-*.obj")} - {credit["name"] for credit in credits}
+    if others:
+        raise InputError(f"{output} holds {len(others)} other bodies, {min(others)} first; name another folder")
     model = _load()
-    faces, credits = model.faces.numpy(), []
+    faces = model.faces.numpy()
+    with replacing(output / SOURCES_FILE) as temporary:
+        temporary.write_text(json.dumps(credits, indent=1))
     for first in range(0, count, BATCH):
         numbers = range(first, min(first + BATCH, count))
         generators = [np.random.default_rng([seed, number]) for number in numbers]
         for number, vertices in zip(numbers, _draw(model, generators), strict=True):
-            name = f"body-{number:04d}"
             text = trimesh.Trimesh(vertices, faces, process=False).export(file_type="obj")
-            with replacing(output / f"{name}.obj") as temporary:
+            with replacing(output / f"{credits[number]['name']}.obj") as temporary:
                 temporary.write_text(str(text))
-            split = "test" if number % TEST_EVERY == 0 else "train"
-            credits.append({"name": name, "split": split, "licence": LICENCE, "creator": CREATOR, "family": name})
             report(number + 1)
-    with replacing(output / SOURCES_FILE) as temporary:
-        temporary.write_text(json.dumps(credits, indent=1))
+
+
+def _credit(number: int) -> dict[str, str]:
+    """What `sources.json` says of a body."""
+    name = f"body-{number:04d}"
+    split = "test" if number % TEST_EVERY == 0 else "train"
+    return {"name": name, "split": split, "licence": LICENCE, "creator": CREATOR, "family": name}
 
 
 def _load() -> Any:

@@ -188,16 +188,22 @@ def _outcome_of(job: _Job, results: Iterator[Outcome]) -> Outcome:
 
 
 def _resumed(job: _Job, dataset: Dataset) -> Outcome | None:
+    """What became of a mesh in an earlier run; None where nothing did, or the mesh has changed since."""
     rejected = _rejection_path(job)
-    if rejected.exists():
+    if _made_of(rejected, job.entry.path):
         return replace(Outcome(**json.loads(rejected.read_text())), resumed=True)
-    if not dataset.path(job.name).exists():
+    if not _made_of(_samples_path(job), job.entry.path):
         return None
     try:
-        samples = load_samples(dataset.path(job.name))
+        samples = load_samples(_samples_path(job))
     except InputError:
         return None
     return Outcome(job.name, "", 0.0, samples.uncertain / job.settings.sampling.count, resumed=True)
+
+
+def _made_of(made: Path, mesh: Path) -> bool:
+    """Whether there is such a file, and it was written after the mesh was."""
+    return made.exists() and (not mesh.exists() or mesh.stat().st_mtime_ns <= made.stat().st_mtime_ns)
 
 
 def _prepare_one(job: _Job) -> Outcome:
@@ -216,7 +222,8 @@ def _prepare_one(job: _Job) -> Outcome:
         return _reject(job, str(error), time.perf_counter() - start)
     except Exception as error:  # one rotten mesh must not end the run, whatever a reader makes of it
         return _reject(job, f"{type(error).__name__}: {error}", time.perf_counter() - start)
-    save_samples(job.target / "shapes" / f"{job.name}.npz", samples)
+    save_samples(_samples_path(job), samples)
+    _rejection_path(job).unlink(missing_ok=True)
     return Outcome(job.name, "", time.perf_counter() - start, samples.uncertain / settings.sampling.count)
 
 
@@ -224,7 +231,12 @@ def _reject(job: _Job, reason: str, seconds: float) -> Outcome:
     outcome = Outcome(job.name, reason, seconds)
     with replacing(_rejection_path(job)) as temporary:
         temporary.write_text(json.dumps(asdict(outcome)))
+    _samples_path(job).unlink(missing_ok=True)
     return outcome
+
+
+def _samples_path(job: _Job) -> Path:
+    return job.target / "shapes" / f"{job.name}.npz"
 
 
 def _rejection_path(job: _Job) -> Path:

@@ -158,7 +158,7 @@ class Trainer:
     def run(self, on_epoch: Callable[[EpochReport], None] = lambda report: None) -> Model:
         """Train to the end and write the finished model; returns it.
 
-        Raises `InputError` where `output` cannot be written and where the loss is no longer a number.
+        Raises `InputError` where `output` cannot be written and where loss or weights are no longer numbers.
         """
         check_folder(self.output)
         while self.epoch < self.settings.epochs:
@@ -217,7 +217,8 @@ class Trainer:
     def resume(self) -> None:
         """Go on where the last checkpoint in `output` was written.
 
-        Raises `InputError` where there is none, it is damaged, or it belongs to other settings or shapes.
+        Raises `InputError` where there is none, it is damaged, it belongs to other settings or shapes, or is beyond the
+        epochs that are asked for.
         """
         path = self.output / CHECKPOINT_FILE
         if not path.exists():
@@ -260,6 +261,8 @@ class Trainer:
         changed = [key for key in now if key not in free and now[key] != before.get(key)]
         if changed:
             raise InputError(f"{path} was begun with other settings ({', '.join(changed)}); use another folder")
+        if int(meta["epoch"]) > self.settings.epochs:
+            raise InputError(f"{path} has done {meta['epoch']} epochs already; ask for as many, or use another folder")
         if json.loads(meta["shapes"]) != [record.name for record in self.records]:
             raise InputError(f"{path} was trained on other shapes than {self.dataset.folder} holds")
 
@@ -278,6 +281,9 @@ class Trainer:
         loss = total / steps
         if not math.isfinite(loss):
             raise InputError(f"the loss became {loss} in epoch {self.epoch}; lower the learning rates")
+        # The loss is that before the last step, and a checkpoint holds what comes after it.
+        if not all(bool(torch.isfinite(weights).all()) for weights in (self.codes, *self.decoder.parameters())):
+            raise InputError(f"the weights are no longer numbers after epoch {self.epoch}; lower the learning rates")
         norm = float(self.codes.detach().norm(dim=1).mean())
         rate = self.settings.decoder_rate * decay
         return EpochReport(self.epoch + 1, loss, norm, rate, seen / (time.perf_counter() - start))

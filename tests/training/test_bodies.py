@@ -13,6 +13,7 @@ import torch
 from sdf_backend.errors import InputError
 from training import bodies
 from training.bodies import PAIRS, SINGLE, TEST_EVERY, write_bodies
+from training.catalog import Layout, list_meshes
 
 LABELS = ["gender", "age", "muscle", "weight"]
 
@@ -58,6 +59,25 @@ def test_a_body_depends_on_the_seed_and_its_number_alone(figure: Figure, tmp_pat
     text = {folder: (tmp_path / folder / "body-0002.obj").read_text() for folder in "abc"}
     assert text["a"] == text["b"] != text["c"]
     assert (tmp_path / "a" / "body-0001.obj").read_text() != text["a"]
+
+
+def test_of_a_run_that_is_killed_it_is_known_which_are_test_bodies(figure: Figure, tmp_path: Path) -> None:
+    def killed(done: int) -> None:
+        if done == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_bodies(tmp_path, 60, report=killed)
+    entries = list_meshes(tmp_path, Layout.FOLDER)
+    assert len(entries) == 30
+    assert {entry.name for entry in entries if entry.split == "test"} == {"body-0000", f"body-{TEST_EVERY:04d}"}
+
+
+def test_bodies_of_another_run_are_not_left_among_these(figure: Figure, tmp_path: Path) -> None:
+    write_bodies(tmp_path, 5)
+    with pytest.raises(InputError, match="holds 2 other bodies, body-0003 first; name another folder"):
+        write_bodies(tmp_path, 3)
+    assert len(json.loads((tmp_path / "sources.json").read_text())) == 5
 
 
 def test_poses_turn_every_joint_within_its_bounds_and_nothing_else(figure: Figure, tmp_path: Path) -> None:

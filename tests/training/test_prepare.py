@@ -148,6 +148,31 @@ def test_a_damaged_shape_is_prepared_again(source: Path, tmp_path: Path) -> None
     assert path.read_bytes() == whole
 
 
+def test_a_mesh_that_has_changed_is_prepared_again_whatever_became_of_it(tmp_path: Path) -> None:
+    """A broken one that was mended, a good one that was replaced, one that was spoilt; and one that stayed."""
+    box = trimesh.creation.box([1, 0.5, 0.5]).export(file_type="obj")
+    sheet = "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
+    meshes, target = tmp_path / "meshes", tmp_path / "dataset"
+    meshes.mkdir()
+    for name, text in {"mended": sheet, "replaced": box, "spoilt": box, "same": box}.items():
+        (meshes / f"{name}.obj").write_text(str(text))
+    entries = list_meshes(meshes, Layout.FOLDER)
+    first = {outcome.name: outcome for outcome in prepare(entries, target, QUICK, jobs=1)}
+    assert [name for name, outcome in first.items() if outcome.reason] == ["mended"]
+    wide = str(trimesh.creation.box([1, 0.5, 2]).export(file_type="obj"))
+    for name, text in {"mended": wide, "replaced": wide, "spoilt": sheet}.items():
+        (meshes / f"{name}.obj").write_text(text)
+    for _ in range(2):
+        again = {outcome.name: outcome for outcome in prepare(entries, target, QUICK, jobs=1)}
+        assert [name for name, outcome in again.items() if outcome.reason] == ["spoilt"]
+        made = Dataset.open(target)
+        assert sorted(record.name for record in made.split("train")) == ["mended", "replaced", "same"]
+        for name in ("mended", "replaced"):
+            assert np.ptp(made.load(name).surface, axis=0).argmax() == 2
+        assert again["same"].resumed
+    assert all(outcome.resumed for outcome in again.values())
+
+
 def test_the_number_of_workers_and_the_company_change_nothing(source: Path, tmp_path: Path) -> None:
     entries = [entry for entry in list_meshes(source, Layout.FOLDER) if entry.name in ("cube", "rod", "slab")]
     prepare(entries, tmp_path / "three", QUICK, jobs=2)

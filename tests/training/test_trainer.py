@@ -363,6 +363,35 @@ def test_a_loss_that_is_no_number_ends_the_run_and_spares_the_last_checkpoint(
     assert all(bool(torch.isfinite(value).all()) for value in fresh.decoder.state_dict().values())
 
 
+@pytest.mark.parametrize("epochs", [10, 12])
+def test_weights_that_are_no_numbers_are_never_written(boxes: Dataset, tmp_path: Path, epochs: int) -> None:
+    """Not by a step of the tenth epoch, which ends in a checkpoint: the loss is that from before it."""
+    trainer = Trainer(boxes, replace(TINY, epochs=epochs), tmp_path)
+    step = trainer._step
+
+    def spoiling(*arguments: torch.Tensor) -> float:
+        loss = step(*arguments)
+        if trainer.epoch == 9:
+            trainer.decoder.last.weight.data.fill_(math.nan)
+        return loss if trainer.epoch < 9 else 0.01
+
+    trainer._step = spoiling  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="the weights are no longer numbers after epoch 9"):
+        trainer.run()
+    assert not (tmp_path / "boxes.safetensors").exists()
+    fresh = Trainer(boxes, replace(TINY, epochs=epochs), tmp_path)
+    fresh.resume()
+    assert fresh.epoch == 5
+
+
+def test_a_run_that_is_beyond_the_epochs_that_are_asked_for_is_not_said_to_have_had_fewer(
+    boxes: Dataset, tmp_path: Path
+) -> None:
+    Trainer(boxes, replace(TINY, epochs=4), tmp_path).run()
+    with pytest.raises(InputError, match="has done 4 epochs already"):
+        Trainer(boxes, replace(TINY, epochs=3), tmp_path).resume()
+
+
 def test_an_output_that_is_a_file_is_refused_before_the_first_epoch(boxes: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     reports: list[EpochReport] = []
