@@ -1,6 +1,6 @@
 """How far a generated shape is from the truth: the five measures of the DeepSDF paper.
 
-    truth = Mesh(vertices, faces)                      # or OrientedPoints(points, normals)
+    truth = Mesh(vertices, faces)
     scores = compare(generated, truth, np.random.default_rng(0), truth_scale=0.42)
 
 Park et al., "DeepSDF", CVPR 2019, section 6 and its supplement, name the measures; the released code fixes what the
@@ -55,14 +55,6 @@ class Mesh:
 
 
 @dataclass(frozen=True)
-class OrientedPoints:
-    """A surface that is known by samples only: `points` and their `normals`, both (n, 3) float."""
-
-    points: NDArray
-    normals: NDArray
-
-
-@dataclass(frozen=True)
 class ShapeScores:
     """One generated shape against the truth. Lower is better, but for `completion` and `cosine`."""
 
@@ -75,17 +67,12 @@ class ShapeScores:
     chamfer_exact: float  # as `chamfer`, to surfaces instead of to samples of them
 
 
-def compare(
-    generated: MeshLike, truth: MeshLike | OrientedPoints, rng: np.random.Generator, truth_scale: float = 1.0
-) -> ShapeScores:
+def compare(generated: MeshLike, truth: MeshLike, rng: np.random.Generator, truth_scale: float = 1.0) -> ShapeScores:
     """All measures of one generated mesh.
 
     Parameters
     ----------
-    generated : mesh in the canonical frame.
-    truth : the true mesh in the same frame, or oriented samples of its surface. Of more than 30,000 samples a random
-        30,000 are used, of fewer all. Accuracy is exact against a mesh; against samples it is measured to the nearest
-        one, so it cannot fall below the gaps between them (0.0175 for 30,000 on a unit sphere).
+    generated, truth : meshes in the canonical frame.
     rng : decides the surface samples; the same state gives the same scores.
     truth_scale : canonical = original * truth_scale (an offset aside), so a squared length in original units is the
         canonical one divided by truth_scale ** 2.
@@ -95,18 +82,16 @@ def compare(
     if not (np.isfinite(truth_scale) and truth_scale > 0):
         raise InputError(f"truth_scale is {truth_scale}; it must be a positive number (canonical = original * scale).")
     points, normals = sample_surface(generated.vertices, generated.faces, CHAMFER_POINTS, rng)
-    true_points, true_normals = _truth_samples(truth, rng)
+    true_points, true_normals = sample_surface(truth.vertices, truth.faces, CHAMFER_POINTS, rng)
     distance = chamfer(points, true_points)
     return ShapeScores(
         chamfer=distance,
         chamfer_original=distance / truth_scale**2,
         emd=earth_mover(*_equal_subsets(points, true_points, EMD_POINTS, rng)),
-        accuracy=mesh_accuracy(points, true_points if isinstance(truth, OrientedPoints) else truth),
+        accuracy=mesh_accuracy(points, truth),
         completion=mesh_completion(true_points, generated),
         cosine=normal_cosine(points, normals, true_points, true_normals),
-        chamfer_exact=distance
-        if isinstance(truth, OrientedPoints)
-        else exact_chamfer(points, generated, true_points, truth),
+        chamfer_exact=exact_chamfer(points, generated, true_points, truth),
     )
 
 
@@ -156,23 +141,18 @@ def earth_mover(a: ArrayLike, b: ArrayLike) -> float:
     return float(cost[linear_sum_assignment(cost)].mean())
 
 
-def mesh_accuracy(generated_points: ArrayLike, truth: MeshLike | NDArray, share: float = ACCURACY_SHARE) -> float:
+def mesh_accuracy(generated_points: ArrayLike, truth: MeshLike, share: float = ACCURACY_SHARE) -> float:
     """The smallest d such that `share` of the generated points lie within d of the true surface.
 
     Seitz et al., CVPR 2006, as used by DeepSDF with a share of 90 %.
 
     generated_points : (n, 3) samples of the generated surface.
-    truth : a mesh, to which distances are exact; or (m, 3) surface points, of which the nearest counts.
     share : in (0, 1].
     Returns units of the input. Raises InputError for malformed input.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share is {share}; it must lie in (0, 1].")
-    points = checked_points(generated_points, "generated_points")
-    if isinstance(truth, np.ndarray):
-        distances, _ = KDTree(checked_points(truth, "truth")).query(points)
-    else:
-        distances = surface_distance(points, truth.vertices, truth.faces)
+    distances = surface_distance(generated_points, truth.vertices, truth.faces)
     # The inverted CDF is the definition itself: interpolation would name a d that no point has.
     return float(np.quantile(distances, share, method="inverted_cdf"))
 
@@ -278,16 +258,6 @@ def checked_mesh(vertices: ArrayLike, faces: ArrayLike) -> tuple[Floats, Ints]:
             f"faces names vertices {faces.min()} to {faces.max()}; there are {len(vertices)}, counted from 0."
         )
     return vertices, np.ascontiguousarray(faces, dtype=np.int64)
-
-
-def _truth_samples(truth: MeshLike | OrientedPoints, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    if not isinstance(truth, OrientedPoints):
-        return sample_surface(truth.vertices, truth.faces, CHAMFER_POINTS, rng)
-    points, normals = _oriented(truth.points, truth.normals, "truth")
-    if len(points) <= CHAMFER_POINTS:
-        return points, normals
-    kept = rng.choice(len(points), CHAMFER_POINTS, replace=False)
-    return points[kept], normals[kept]
 
 
 def _equal_subsets(a: Floats, b: Floats, count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:

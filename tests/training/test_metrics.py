@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
 
 from training import metrics
-from training.metrics import Mesh, OrientedPoints
+from training.metrics import Mesh
 
 SQUARE = Mesh(np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], float), np.array([[0, 1, 2], [0, 2, 3]]))
 coordinates = st.floats(-1, 1, allow_nan=False, width=32)
@@ -100,10 +100,6 @@ class TestAccuracyAndCompletion:
     def test_accuracy_against_a_mesh_does_not_depend_on_its_tessellation(self):
         # The square has four vertices: distances to its vertices would be far too long.
         assert metrics.mesh_accuracy([[0.5, 0.4, 0.002]], SQUARE) == pytest.approx(0.002)
-
-    def test_accuracy_against_points(self):
-        directions = on_sphere(5_000, 0)
-        assert metrics.mesh_accuracy(1.02 * directions, directions) == pytest.approx(0.02)
 
     def test_accuracy_takes_a_trimesh(self):
         box = trimesh.creation.box(extents=(2, 2, 2))
@@ -218,20 +214,6 @@ class TestCompare:
         assert scores.accuracy == pytest.approx(0.05, abs=2e-3)
         assert scores.completion == 0.0
 
-    def test_truth_as_oriented_points(self):
-        points = on_sphere(40_000, 0)
-        scores = metrics.compare(sphere(), OrientedPoints(points, points), np.random.default_rng(0))
-        assert scores.chamfer == pytest.approx(2 * 4 / 30_000, rel=0.05)
-        assert scores.accuracy < 0.025
-        assert scores.chamfer_exact == scores.chamfer
-        assert scores.completion == 1.0
-        assert scores.cosine > 0.999
-
-    def test_few_truth_points(self):
-        points = on_sphere(100, 0)
-        scores = metrics.compare(sphere(), OrientedPoints(points, points), np.random.default_rng(0))
-        assert 0 < scores.emd < 0.5
-
     def test_reproducible(self):
         mesh = sphere(subdivisions=2)
         again = [metrics.compare(mesh, sphere(subdivisions=1), np.random.default_rng(3)) for _ in range(2)]
@@ -241,11 +223,6 @@ class TestCompare:
     def test_impossible_scale(self, scale):
         with pytest.raises(ValueError, match="truth_scale is"):
             metrics.compare(SQUARE, SQUARE, np.random.default_rng(0), truth_scale=scale)
-
-    def test_mismatched_normals(self):
-        truth = OrientedPoints(np.ones((3, 3)), np.ones((2, 3)))
-        with pytest.raises(ValueError, match="3 points but 2 normals"):
-            metrics.compare(SQUARE, truth, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
