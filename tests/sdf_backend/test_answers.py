@@ -1,14 +1,19 @@
 """Which of several answers is the best, and which could be as well, on balls."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 
 from sdf_backend.answers import Quality, Question, _Attempt, _ranked, explain
-from sdf_backend.fit import Fit
+from sdf_backend.fit import Fit, fit_codes
 from sdf_backend.model_store import Model
 from sdf_backend.observations import Observations, observe_surface_points
 from sdf_backend.phases import Clock, silent
 from sdf_backend.pose import Freedom, Similarity
+from sdf_backend.pose_search import Placement
 
 
 def balls(*places: tuple[float, int]) -> Observations:
@@ -65,3 +70,41 @@ def test_a_fit_has_more_steps_where_the_pose_is_to_be_found_too(spheres: Model) 
         [best] = explain(spheres, [seen], Question(freedom, np.eye(3), Quality.STANDARD), silent, Clock())
         steps.append(best.steps)
     assert steps[1] > steps[0]
+
+
+def trusting(answer: tuple[_Attempt, Fit]) -> tuple[_Attempt, Fit]:
+    attempt, fit = answer
+    return replace(attempt, observed=attempt.observed.trusting(), trusting=True), fit
+
+
+def test_what_a_fit_to_a_floor_explains_of_it_is_the_objects_own(spheres: Model) -> None:
+    """The same points as a suspected floor: on the ball, and so its foot, or in the air, and so a floor."""
+    foot = balls((0.0, 300)).surface
+    for suspects, own in ((foot, True), (foot - [0, 0.4, 0], False)):
+        seen = replace(balls((0.0, 1_000)), suspects=suspects)
+        plain = answer(spheres, seen, 0.0)
+        [(chosen, _)], _ = _ranked(spheres, seen, [plain, trusting(plain)])
+        assert chosen.trusting is own
+        assert len(chosen.observed.surface) == (1_300 if own else 1_000)
+
+
+def test_each_place_is_held_to_what_was_expected_and_a_floor_is_fitted_once(
+    spheres: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poses = [Similarity(1.0, np.eye(3), np.array([x, 0, 0])) for x in (0.0, 0.02)]
+    expected = [Similarity(1.1, np.eye(3), np.array([x, 0.05, 0])) for x in (0.0, 0.02)]
+    placed = [Placement(pose, 1.0, one) for pose, one in zip(poses, expected, strict=True)]
+    asked: dict[str, Any] = {}
+
+    def fits(model: Model, observed: list[Observations], settings: Any, starts: Any, *rest: Any, **named: Any) -> Any:
+        asked.update(observed=observed, starts=starts, expected=rest[3], **named)
+        return fit_codes(model, observed, settings, starts, *rest, **named)
+
+    monkeypatch.setattr("sdf_backend.answers.search_poses", lambda *_, **__: placed)
+    monkeypatch.setattr("sdf_backend.answers.fit_codes", fits)
+    seen = replace(balls((0.0, 1_000)), suspects=balls((0.0, 100)).surface - [0, 0.4, 0])
+    explain(spheres, [seen], Question(Freedom.ALIGNED, np.eye(3), Quality.PREVIEW), silent, Clock())
+    assert asked["starts"] == [poses[0]] * 2 + [poses[1]] * 2
+    assert asked["expected"] == [expected[0]] * 2 + [expected[1]] * 2
+    assert asked["once"] == [False, True] * 2
+    assert [len(one.surface) for one in asked["observed"]] == [1_000, 1_100] * 2

@@ -50,10 +50,11 @@ def test_the_size_that_is_expected_is_what_was_seen_over_what_the_shapes_reach(s
 
 
 def test_of_one_view_starts_stand_at_two_distances(spheres: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    observed, begun = observe_points(half_ball(50, [100, 0, 0])), []
+    observed, begun, expected = observe_points(half_ball(50, [100, 0, 0])), [], []
 
     def fits(model: Model, observations: list[Observations], *rest: Any, **named: Any) -> list[Fit]:
         begun.append(rest[1])
+        expected.append(named["expected"])
         return fit_codes(model, observations, *rest, **named)
 
     monkeypatch.setattr("sdf_backend.pose_search.fit_codes", fits)
@@ -62,6 +63,10 @@ def test_of_one_view_starts_stand_at_two_distances(spheres: Model, monkeypatch: 
     [alone], [near, far] = begun[0], next(poses for poses in begun if len(poses) == 2)
     np.testing.assert_allclose(near.translation, alone.translation)
     np.testing.assert_allclose(far.translation - near.translation, [-0.25 * near.scale, 0, 0], atol=0.1)
+    # And all the way each is held to where it began, however far it has come.
+    first = [alone, near, far]
+    assert all(any(one is start for start in first) for later in expected for one in later)
+    assert len(expected) > 2
 
 
 def test_a_known_pose_is_not_searched_for(spheres: Model) -> None:
