@@ -1,7 +1,6 @@
 """`python -m training`: collect, humans, prepare, hold out, train, evaluate."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,42 +33,6 @@ if TYPE_CHECKING:  # torch takes a second to load; `--help` and wrong usage shou
     from training.evaluate import EvaluateSettings, Report, Result
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-
-
-@dataclass(frozen=True)
-class ScoreColumn:
-    """How a measure of `training.evaluate` is printed."""
-
-    title: str
-    measure: str
-    form: str
-
-    def text(self, measures: dict[str, float]) -> str:
-        """The measure's value; a Chamfer distance times 1000."""
-        squared = self.measure.startswith(("chamfer", "scan", "nearest")) or self.measure in REFERENCE
-        factor = 1000 if squared else 1
-        return format(factor * measures[self.measure], self.form)
-
-
-REFERENCE = ("reference", "reference_exact")
-COLUMNS = (
-    ScoreColumn("Chamfer", "chamfer", ".3f"),
-    ScoreColumn("scan", "scan", ".2f"),
-    ScoreColumn("reference", "reference", ".3f"),
-    ScoreColumn("nearest", "nearest", ".2f"),
-    ScoreColumn("exact", "chamfer_exact", ".3f"),
-    ScoreColumn("ref. exact", "reference_exact", ".3f"),
-    ScoreColumn("original", "chamfer_original", ".4g"),
-    ScoreColumn("EMD", "emd", ".3f"),
-    ScoreColumn("accuracy", "accuracy", ".4f"),
-    ScoreColumn("completion", "completion", ".1%"),
-    ScoreColumn("cosine", "cosine", ".3f"),
-    ScoreColumn("turn", "turn", ".1f"),
-    ScoreColumn("size", "size", ".2f"),
-    ScoreColumn("right", "right", ".0%"),
-    ScoreColumn("s", "seconds", ".1f"),
-    ScoreColumn("ref. s", "reference_seconds", ".0f"),
-)
 
 
 class TaskName(StrEnum):
@@ -356,9 +319,11 @@ def _watched(engine: "Engine", model: str, dataset: "Dataset", settings: "Evalua
 
 def _show_report(report: "Report") -> None:
     """A row a shape, then mean and median; a failed shape's row holds its reason."""
+    from training.report import MEASURES
+
     summary = report.summary
-    scores = [column for column in COLUMNS if column.measure in summary.mean]
-    numbers = [Column(column.title, justify="right", no_wrap=True) for column in scores]
+    scores = [measure for measure in MEASURES if measure.name in summary.mean]
+    numbers = [Column(one.title, justify="right", no_wrap=True) for one in scores]
     table = Table(
         Column("shape", overflow="fold", min_width=8), *numbers, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
@@ -366,15 +331,15 @@ def _show_report(report: "Report") -> None:
         measures = outcome.measures()
         if outcome.scores:
             worse = outcome.scan is not None and not outcome.nearer
-            table.add_row(outcome.title, *(column.text(measures) for column in scores), style="red" if worse else "")
+            table.add_row(outcome.title, *(one.text(measures) for one in scores), style="red" if worse else "")
     table.add_section()
-    table.add_row("mean", *(column.text(summary.mean) for column in scores))
-    table.add_row("median", *(column.text(summary.median) for column in scores))
+    table.add_row("mean", *(one.text(summary.mean) for one in scores))
+    table.add_row("median", *(one.text(summary.median) for one in scores))
     for end, name in enumerate(("from", "to")):
         bounds = {measure: interval[end] for measure, interval in summary.interval.items()}
-        table.add_row(f"95 % of means {name}", *(column.text(bounds) for column in scores))
+        table.add_row(f"95 % of means {name}", *(one.text(bounds) for one in scores))
     for label, means in summary.variants.items():
-        table.add_row(label, *(column.text(means) for column in scores))
+        table.add_row(label, *(one.text(means) for one in scores))
     # Into a file or a pipe nothing need be squeezed.
     (stdout if stdout.is_terminal else Console(width=160)).print(table)
     for outcome in report.outcomes:

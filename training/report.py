@@ -20,7 +20,7 @@ CONVENTIONS = (
     "which is what the papers print; the unit-sphere figure of one surface is several times larger. A row in red is "
     "farther from the truth than the scan that it was made from. “Exact” is the Chamfer distance to surfaces instead "
     "of to samples of them, which are apart by themselves. “Reference” is the released DeepSDF reconstruction "
-    "with the same decoder, “nearest” the training shape that is nearest to the input, as it is."
+    "with the same decoder, “nearest” the training shape that is nearest to the truth, as it is. Turns are degrees."
 )
 
 
@@ -33,6 +33,10 @@ class Measure:
     form: str = ".3f"
     factor: float = 1.0
 
+    def text(self, values: dict[str, float]) -> str:
+        """Its value among these; nothing where it is not among them, as that of a reference that failed."""
+        return format(self.factor * values[self.name], self.form) if self.name in values else ""
+
 
 MEASURES = (
     Measure("Chamfer", "chamfer", ".3f", 1e3),
@@ -40,18 +44,18 @@ MEASURES = (
     Measure("reference", "reference", ".3f", 1e3),
     Measure("nearest", "nearest", ".2f", 1e3),
     Measure("exact", "chamfer_exact", ".3f", 1e3),
-    Measure("reference, exact", "reference_exact", ".3f", 1e3),
+    Measure("ref. exact", "reference_exact", ".3f", 1e3),
     Measure("original", "chamfer_original", ".4g", 1e3),
     Measure("EMD", "emd"),
     Measure("accuracy", "accuracy", ".4f"),
     Measure("completion", "completion", ".1%"),
     Measure("cosine", "cosine"),
-    Measure("turn, degrees", "turn", ".1f"),
+    Measure("turn", "turn", ".1f"),
     Measure("size", "size", ".2f"),
     Measure("right", "right", ".0%"),
     Measure("seen", "seen", ".0%"),
-    Measure("seconds", "seconds", ".1f"),
-    Measure("reference's seconds", "reference_seconds", ".0f"),
+    Measure("s", "seconds", ".1f"),
+    Measure("ref. s", "reference_seconds", ".0f"),
 )
 
 
@@ -101,5 +105,4 @@ def _table(chosen: list[Measure], rows: list[tuple[str, dict[str, float]]], mark
 
 
 def _cell(measure: Measure, values: dict[str, float]) -> str:
-    known = measure.name in values
-    return f"<td>{format(measure.factor * values[measure.name], measure.form) if known else ''}</td>"
+    return f"<td>{measure.text(values)}</td>"

@@ -452,6 +452,33 @@ def test_a_reference_that_fails_leaves_our_result(
     assert found.scores and found.reference is None and not found.reason
 
 
+def test_of_a_reference_that_fails_once_the_rest_is_shown(
+    model: str, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [Baseline(4e-3, 1.0, exact=3e-3)]
+
+    def once(*_: object) -> Baseline:
+        if not found:
+            raise InputError("no surface")
+        return found.pop()
+
+    monkeypatch.setattr(module, "reference", once)
+    done = runner.invoke(app, ["evaluate", model, str(dataset.folder), "--reference", "--shapes", "2", *QUICK])
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.count("4.000") == 5  # its own row, mean, median and both ends
+
+
+def test_of_a_run_that_is_ended_the_numbers_stay(
+    model: str, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(self: ContactSheet, result: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ContactSheet, "add", ended)
+    runner.invoke(app, ["evaluate", model, str(dataset.folder), "-o", str(tmp_path / "report"), *QUICK])
+    assert len(json.loads((tmp_path / "report" / "complete.json").read_text())["outcomes"]) == 1
+
+
 def test_a_row_whose_reference_failed_is_left_out_of_its_variants_mean() -> None:
     with_one = Outcome("a", variant="noise 0", scores=scores(1.0), reference=Baseline(5.0))
     without = Outcome("b", variant="noise 0", scores=scores(3.0))
