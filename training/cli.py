@@ -229,7 +229,7 @@ def evaluate(
     """Measure a model against the meshes that a dataset was made from."""
     from sdf_backend.engine import Engine, Quality
     from training.dataset import Dataset
-    from training.evaluate import EvaluateSettings, Report, Task, record_accuracy
+    from training.evaluate import EvaluateSettings, Outcome, Report, Task, record_accuracy
     from training.evaluation_pictures import ContactSheet
     from training.report import write_html
 
@@ -247,10 +247,10 @@ def evaluate(
             Task(task.value), resolution, shapes, views, Quality(quality.value), seed, refine, seeds, with_reference
         )
         engine, data = Engine(device=device), Dataset.open(dataset)
-        sheet, outcomes = ContactSheet(settings.task), []
+        outcomes: list[Outcome] = []
+        sheet, report = ContactSheet(settings.task), Report(model, str(dataset), settings, outcomes)
         for result in _watched(engine, model, data, settings):
             outcomes.append(result.outcome)
-            report = Report(model, str(dataset), settings, outcomes)
             # After each, since they take minutes: of a run that is killed all numbers stay.
             if output:
                 report.save(output)

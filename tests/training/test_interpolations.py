@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from typer.testing import CliRunner
 
 from sdf_backend.engine import Engine, Quality
 from sdf_backend.errors import InputError
 from sdf_backend.model_store import ModelStore
+from training.cli import app
 from training.dataset import Dataset, ShapeRecord, save_samples
 from training.interpolations import PairOutcome, evaluate_interpolations, hausdorff
 from training.metrics import Mesh
@@ -70,3 +72,21 @@ def test_one_shape_has_no_way_to_another(models_folder: Path, dataset: Dataset) 
     dataset.path("small").unlink()
     with pytest.raises(InputError, match="fewer than two"):
         list(evaluate_interpolations(Engine(ModelStore(models_folder)), "spheres", dataset, 32, Quality.PREVIEW))
+
+
+@pytest.mark.parametrize("option", [["--seed", "3"], ["--refine", "0.5"], ["--views", "2"], ["--reference"]])
+def test_what_makes_no_difference_to_ways_is_refused(models_folder: Path, dataset: Dataset, option: list[str]) -> None:
+    model = str(models_folder / "spheres.safetensors")
+    done = CliRunner().invoke(app, ["evaluate", model, str(dataset.folder), "--task", "interpolate", *option])
+    assert done.exit_code == 1 and "interpolate takes none of" in done.stderr and option[0] in done.stderr
+
+
+def test_where_no_pair_has_a_way_it_has_failed(
+    models_folder: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Engine, "interpolate_codes", lambda *_, **__: (_ for _ in ()).throw(InputError("no surface")))
+    model, output = str(models_folder / "spheres.safetensors"), tmp_path / "report"
+    options = ["--task", "interpolate", "--resolution", "32", "--quality", "preview", "-o", str(output)]
+    done = CliRunner().invoke(app, ["evaluate", model, str(dataset.folder), *options])
+    assert done.exit_code == 1 and "all 1 pairs failed; the first reason: no surface" in done.stderr
+    assert (output / "interpolate.json").exists()
