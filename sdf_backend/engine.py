@@ -368,7 +368,7 @@ class Engine:
         shares, shapes = iter(parts(progress, len(encoded) * settings.candidates)), []
         for best in encoded:
             clock = Clock()
-            for one in self._candidates(loaded, best, settings):
+            for one in self._candidates(loaded.model, best, settings):
                 clock.lap(Phase.REFINING)
                 shape, found = self._nearest_shape(loaded, one, best, settings, next(shares))
                 seconds = shared | shape.seconds
@@ -442,7 +442,7 @@ class Engine:
         refinement = refine(model, latent, seen, best.pose) if settings.refine else best.refinement[:0]
         return replace(best, code=code, residual=found[0], explained=found[1], refinement=refinement)
 
-    def _candidates(self, loaded: "_Loaded", best: Encoded, settings: TaskSettings) -> Iterator[Encoded]:
+    def _candidates(self, model: Model, best: Encoded, settings: TaskSettings) -> Iterator[Encoded]:
         """The fit, its rivals that stand elsewhere, and codes drawn from the posterior about it, where it stands.
 
         One by one: each of the latter takes as long as a refinement, and in between a task may be cancelled.
@@ -452,7 +452,7 @@ class Engine:
         generator = torch.Generator().manual_seed(settings.seed)
         noise = torch.randn(settings.candidates - len(found), len(best.code), generator=generator).numpy()
         for code in best.code + noise @ best.deviations.T:
-            yield self._moved_to(loaded.model, best, code, settings)
+            yield self._moved_to(model, best, code, settings)
 
     def _encode(
         self,

@@ -80,13 +80,13 @@ class NearestShapes:
     found: dict[str, Baseline | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, dataset: Dataset | None) -> "NearestShapes":
+    def of(cls, dataset: Dataset) -> "NearestShapes":
         """Those of a dataset; raises `InputError` where one of its files cannot be read."""
         try:
-            records = dataset.split("train") if dataset else []
+            records = dataset.split("train")
         except InputError:
             records = []
-        return cls({record.name: dataset.load(record.name).surface[:CHAMFER_POINTS] for record in records if dataset})
+        return cls({record.name: dataset.load(record.name).surface[:CHAMFER_POINTS] for record in records})
 
     def find(self, name: str, truth: np.ndarray) -> Baseline | None:
         """The training shape nearest to the truth called `name`, points (m, 3) on it; None where there are no shapes.

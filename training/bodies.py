@@ -57,10 +57,11 @@ SINGLE = (
 
 
 def write_bodies(output: Path, count: int, seed: int = 0, report: Callable[[int], None] = lambda done: None) -> None:
-    """Write `count` bodies as OBJ files and `sources.json` into `output`; body i depends on `seed` and i alone.
+    """Write `count` bodies as OBJ files and `sources.json` into `output`.
 
-    But for rounding, that is, which other bodies of its batch may change. `report(done)` is called as they come.
-    Raises `InputError` where anny is not installed, and where `output` holds bodies that are not of these.
+    Body i depends on `seed` and i alone, but for rounding, which may differ with the size of its batch. `report(done)`
+    is called as they come. Raises `InputError` where anny is not installed, and where `output` holds bodies that are
+    not of these.
     """
     credits = [_credit(number) for number in range(count)]
     # First: of a run that is killed, bodies that nothing is known of would all be training shapes.

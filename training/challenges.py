@@ -16,9 +16,9 @@ SYMMETRY_STEP, SYMMETRIC = 15, 0.02
 
 
 def floor_under(points: np.ndarray, height: float, rng: np.random.Generator) -> np.ndarray:
-    """Points, (m, 3), of a floor at a height, on which an object stands that canonical points, (n, 3), were seen of.
+    """Points, (m, 3), of a floor at that height: a tenth of all that there are then with what was seen, points (n, 3).
 
-    A tenth of all points that are then there.
+    Canonical axes and units. The height is the object's lowest place, which need not have been seen.
     """
     count = round(len(points) * FLOOR_SHARE / (1 - FLOOR_SHARE))
     low, high = points.min(axis=0), points.max(axis=0)

@@ -89,11 +89,16 @@ class Dataset:
 
     def path(self, name: str) -> Path:
         """Where the samples of a shape are."""
-        return self.folder / "shapes" / f"{name}.npz"
+        return samples_path(self.folder, name)
 
     def load(self, name: str) -> ShapeSamples:
         """Read one shape; raises `InputError` where its file is missing or damaged."""
         return load_samples(self.path(name))
+
+
+def samples_path(folder: Path, name: str) -> Path:
+    """Where in a dataset's folder the samples of a shape are."""
+    return folder / "shapes" / f"{name}.npz"
 
 
 def save_samples(path: Path, samples: ShapeSamples) -> None:

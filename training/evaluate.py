@@ -245,7 +245,7 @@ def evaluate(
         )
     loaded = engine.model(model)
     records = chosen_records(loaded, dataset, settings)
-    nearest = NearestShapes.of(dataset if settings.task is not Task.KNOWN else None)
+    nearest = NearestShapes({}) if settings.task is Task.KNOWN else NearestShapes.of(dataset)
     for record in records:
         for variant in variants(settings):
             yield _result(engine, model, dataset, record, variant, nearest, settings, progress)

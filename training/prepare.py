@@ -19,7 +19,7 @@ from sdf_backend.pose import axis_rotation, axis_vector
 from sdf_backend.signed_distance import clean_mesh
 from training.augment import AugmentSettings, deform
 from training.catalog import CatalogEntry, read_mesh
-from training.dataset import DESCRIPTION_FILE, Dataset, ShapeRecord, load_samples, save_samples
+from training.dataset import DESCRIPTION_FILE, Dataset, ShapeRecord, load_samples, samples_path, save_samples
 from training.pictures import contact_sheet, render_points, signed_slice
 from training.sampling import SampleSettings, sample_mesh
 
@@ -89,7 +89,7 @@ def prepare(
     ]
     dataset = _describe(work, output, settings)
     outcomes = []
-    for outcome in _run(work, dataset, jobs or os.cpu_count() or 1):
+    for outcome in _run(work, jobs or os.cpu_count() or 1):
         outcomes.append(outcome)
         if progress:
             progress(outcome, len(work))
@@ -158,11 +158,11 @@ def _canonical_front(settings: PrepareSettings) -> str:
     return "+z"
 
 
-def _run(work: list[_Job], dataset: Dataset, jobs: int) -> Iterator[Outcome]:
+def _run(work: list[_Job], jobs: int) -> Iterator[Outcome]:
     """Do what is left to do in worker processes; one that dies or hangs costs its own mesh, until the next run."""
     rest = []
     for job in work:
-        done = _resumed(job, dataset)
+        done = _resumed(job)
         if done:
             yield done
         else:
@@ -187,15 +187,15 @@ def _outcome_of(job: _Job, results: Iterator[Outcome]) -> Outcome:
         return Outcome(job.name, f"its worker process died ({error})", 0.0)
 
 
-def _resumed(job: _Job, dataset: Dataset) -> Outcome | None:
+def _resumed(job: _Job) -> Outcome | None:
     """What became of a mesh in an earlier run; None where nothing did, or the mesh has changed since."""
     rejected = _rejection_path(job)
     if _made_of(rejected, job.entry.path):
         return replace(Outcome(**json.loads(rejected.read_text())), resumed=True)
-    if not _made_of(_samples_path(job), job.entry.path):
+    if not _made_of(samples_path(job.target, job.name), job.entry.path):
         return None
     try:
-        samples = load_samples(_samples_path(job))
+        samples = load_samples(samples_path(job.target, job.name))
     except InputError:
         return None
     return Outcome(job.name, "", 0.0, samples.uncertain / job.settings.sampling.count, resumed=True)
@@ -222,7 +222,7 @@ def _prepare_one(job: _Job) -> Outcome:
         return _reject(job, str(error), time.perf_counter() - start)
     except Exception as error:  # one rotten mesh must not end the run, whatever a reader makes of it
         return _reject(job, f"{type(error).__name__}: {error}", time.perf_counter() - start)
-    save_samples(_samples_path(job), samples)
+    save_samples(samples_path(job.target, job.name), samples)
     _rejection_path(job).unlink(missing_ok=True)
     return Outcome(job.name, "", time.perf_counter() - start, samples.uncertain / settings.sampling.count)
 
@@ -231,12 +231,8 @@ def _reject(job: _Job, reason: str, seconds: float) -> Outcome:
     outcome = Outcome(job.name, reason, seconds)
     with replacing(_rejection_path(job)) as temporary:
         temporary.write_text(json.dumps(asdict(outcome)))
-    _samples_path(job).unlink(missing_ok=True)
+    samples_path(job.target, job.name).unlink(missing_ok=True)
     return outcome
-
-
-def _samples_path(job: _Job) -> Path:
-    return job.target / "shapes" / f"{job.name}.npz"
 
 
 def _rejection_path(job: _Job) -> Path:
