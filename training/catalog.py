@@ -1,7 +1,7 @@
 """Where the meshes are: ShapeNet v1 and v2 trees, plain folders, the official split files, one reader for all."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -58,8 +58,10 @@ def list_meshes(source: Path, layout: Layout, category: str | None = None) -> li
     return sorted(entries, key=lambda entry: entry.name)
 
 
-def read_split(path: Path) -> set[str]:
+def read_split(path: Path) -> list[str]:
     """Read the names in an official DeepSDF split file, {"data set": {"synset": ["id", ...]}}, or a plain list.
+
+    In the file's order, which is that of an experiment's codes.
 
     Raises `InputError` where the file is missing or of another shape.
     """
@@ -67,15 +69,16 @@ def read_split(path: Path) -> set[str]:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the split file {path}: {error}") from error
-    names = set(_leaves(content))
+    names = list(_leaves(content))
     if not names:
         raise InputError(f"{path} names no shape; expected {{data set: {{category: [names]}}}} or a list of names")
     return names
 
 
-def only(entries: Iterable[CatalogEntry], names: set[str], split: str) -> list[CatalogEntry]:
+def only(entries: Iterable[CatalogEntry], names: Collection[str], split: str) -> list[CatalogEntry]:
     """Keep the entries that a split file names, marked as belonging to `split`."""
-    chosen = [replace(entry, split=split) for entry in entries if entry.name in names]
+    wanted = set(names)
+    chosen = [replace(entry, split=split) for entry in entries if entry.name in wanted]
     if not chosen:
         raise InputError("the split file names none of the meshes that were found; is it for another category?")
     return chosen

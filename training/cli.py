@@ -1,4 +1,4 @@
-"""`python -m training`: collect, humans, prepare, hold out, train, evaluate."""
+"""`python -m training`: collect, humans, prepare, hold out, train, evaluate, import."""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -266,6 +266,30 @@ def evaluate(
             raise InputError(f"all {len(outcomes)} shapes failed; the first reason: {outcomes[0].reason}")
         if record:
             record_accuracy(engine.store.find(model), report)
+
+
+@app.command(name="import-deepsdf")
+def import_deepsdf_command(
+    experiment: Annotated[Path, typer.Argument(help="folder of an experiment of the released DeepSDF code")],
+    output: Annotated[Path, typer.Option("-o", help="the model's file, CATEGORY.safetensors, lower-case plural")],
+    split: Annotated[Path | None, typer.Option(help="training split, for the shapes' names; default numbers")] = None,
+    checkpoint: Annotated[str, typer.Option(help="which of its checkpoints")] = "latest",
+    up: Annotated[str, typer.Option(help="axis of the data that points up")] = "+y",
+    front: Annotated[str, typer.Option(help="axis of the data that points ahead")] = "-z",
+    licence: Annotated[str, typer.Option(help="of the data that it was trained on")] = "unknown",
+    creator: Annotated[str, typer.Option(help="of the data that it was trained on")] = "unknown",
+) -> None:
+    """Turn an experiment of the released DeepSDF code into a model that the backend serves."""
+    from sdf_backend.model_store import SUFFIX, save_model
+    from training.import_deepsdf import import_deepsdf
+
+    with explained():
+        if output.suffix != SUFFIX:
+            raise InputError(f"{output} does not end in {SUFFIX}; name the model's file, as chairs{SUFFIX}")
+        names = None if split is None else read_split(split)
+        model = import_deepsdf(experiment, output.stem, names, checkpoint, up, front, licence, creator)
+        save_model(output, model)
+        stdout.print(f"model: {output}, {len(model.codes)} shapes", soft_wrap=True)
 
 
 def _interpolations(
