@@ -42,6 +42,10 @@ SOLID_STAGES = {
     Quality.STANDARD: (Stage(10, 4_000, 1e-3), Stage(8, 8_000, 1e-5), Stage(8, 24_000, 1e-6, True)),
     Quality.FINE: (Stage(10, 4_000, 1e-3), Stage(10, 16_000, 1e-5), Stage(8, 40_000, 1e-6, True)),
 }
+# After its first steps no solid is explained yet. Of 49 pieces of training furniture, deformed as no decoder had seen
+# them, eleven leave more than 8 % unexplained after the second stage. Six of these end at 0.02 to 0.69 x the cost when
+# they start once more; of the others none would end below 0.85 x. Of deformed training aircraft none leaves 2 %.
+SOLID_RESTART = Restart(after=1, unexplained=0.08, points=1_000)
 # Of part of a surface, what was not seen is left to the prior.
 SURFACE_STAGES = {
     Quality.PREVIEW: (Stage(10, 2_000, 1e-4), Stage(6, 5_000, 1e-5)),
@@ -59,7 +63,7 @@ POSED_STAGES = SURFACE_STAGES | {
 
 def solid_settings(quality: Quality, dtype: torch.dtype = torch.bfloat16) -> FitSettings:
     """How a code is fitted to signed distances."""
-    return FitSettings(SOLID_STAGES[quality], dtype=dtype)
+    return FitSettings(SOLID_STAGES[quality], dtype=dtype, restart=SOLID_RESTART)
 
 
 def surface_settings(

@@ -517,7 +517,7 @@ class Engine:
             return ""
         geometry = source.geometry
         return content_key(
-            "answers 7",  # another number for another way to fit or to keep
+            "answers 8",  # another number for another way to fit or to keep
             loaded.digest,
             str(self.device.type),
             observe.__name__,

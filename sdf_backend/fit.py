@@ -115,7 +115,7 @@ def fit_codes(
                 solver.step()
                 done += 1
                 progress(done / total)
-            if number == 0 and settings.restart is not None:
+            if settings.restart is not None and number == settings.restart.after:
                 left = restarted(solver, settings.restart, once or [False] * len(observations), heard)
             if staged is not None:
                 codes, moves, _ = solver.result()

@@ -22,16 +22,18 @@ class Stage:
 
 @dataclass(frozen=True)
 class Restart:
-    """When and how a fit starts once more after its first stage.
+    """When and how a fit starts once more.
 
-    From the mean of the training codes some fits come to a shape that is likely and wrong, and stay there. Chosen on
-    200 scans of 88 bodies drawn for it (`python -m training humans --seed 1`, and 2), of which 66 started once more:
-    where less was unexplained it brought nothing; 16 starts with half the observations, 4 with twice as many, and 16
-    steps bring no more.
+    From the mean of the training codes some fits come to a shape that is likely and wrong, and stay there. The defaults
+    are for surfaces, and were chosen on 200 scans of 88 bodies drawn for it (`python -m training humans --seed 1`, and
+    2), of which 66 started once more: where less was unexplained it brought nothing; 16 starts with half the
+    observations, 4 with twice as many, and 16 steps bring no more.
     """
 
+    after: int = 0
+    """the number of the stage after which it does"""
     unexplained: float = 0.02
-    """it does where the model is not near to more than this share of the drawn surface points"""
+    """it does where the model is wrong at more than this share of the drawn observations whose distance is known"""
     codes: int = 512
     """training codes that are looked at, evenly over all"""
     glance: int = 256

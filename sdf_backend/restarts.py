@@ -32,7 +32,7 @@ class Left:
         if not numbers:
             return
         old, stages = self.fits.some(numbers), solver.settings.stages
-        for number in range(1, len(stages)):
+        for number in range(self.restart.after + 1, len(stages)):
             old.begin(stages[number], number)
             for _ in range(stages[number].steps):
                 old.step()

@@ -92,11 +92,12 @@ class Solver:
             mine[row] = theirs[number]
 
     def unexplained(self) -> Tensor:
-        """The share of the drawn surface points, (s,), that each model is not near to."""
-        batch = self.batch
-        on_surface = (batch.low == 0) & (batch.high == 0)
-        far = self.distances(self.u, self.canonical(batch.points, self.moves)).abs() >= EXPLAINED
-        return (far & on_surface).sum(1) / on_surface.sum(1).clamp_min(1)
+        """The share of the drawn observations at a known distance, (s,), at which each model has another."""
+        batch, scale = self.batch, self._scales(self.moves)
+        exact = (batch.low == batch.high) & batch.low.isfinite()
+        found = self.distances(self.u, self.canonical(batch.points, self.moves))
+        far = residuals(found, batch.low / scale, batch.high / scale, self.clamp).abs() >= EXPLAINED
+        return (far & exact).sum(1) / exact.sum(1).clamp_min(1)
 
     def distances(self, u: Tensor, points: Tensor) -> Tensor:
         """Of canonical points, (s, n, 3), under whitened codes, (s, code_length): (s, n)."""
@@ -105,6 +106,10 @@ class Solver:
     def canonical(self, points: Tensor, moves: list[Similarity]) -> Tensor:
         """Points, (s, n, 3), of the first poses' frames, seen from where the models are now."""
         return _placed(points, [move.inverse() for move in moves]) if self.free.any() else points
+
+    def _scales(self, moves: list[Similarity]) -> Tensor:
+        """How much larger each model is than in the first pose, (s, 1)."""
+        return torch.tensor([move.scale for move in moves], device=self.u.device, dtype=torch.float32)[:, None]
 
     def _moved(self, changes: Tensor) -> list[Similarity]:
         """The pose changes after a further small change each, (s, free parameters), in canonical axes."""
@@ -142,7 +147,7 @@ class Solver:
     def _linearise(self, u: Tensor, moves: list[Similarity]) -> tuple[Tensor, Tensor, Tensor]:
         """Gradient (s, k), normal matrix (s, k, k) and cost (s,) of the reweighted problem at (u, moves)."""
         points = self.canonical(self.batch.points, moves)
-        scale = torch.tensor([move.scale for move in moves], device=points.device, dtype=torch.float32)[:, None]
+        scale = self._scales(moves)
         count, unknowns = len(u), u.shape[1] + int(self.free.sum())
         gradient = torch.zeros(count, unknowns, device=u.device)
         normal = torch.zeros(count, unknowns, unknowns, device=u.device)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from round_things import QUICK, directions, radius_of
+from round_things import QUICK, directions, radius_of, solid_sphere
 
 from sdf_backend.errors import Cancelled
 from sdf_backend.fit import fit_codes
@@ -28,6 +28,35 @@ def test_what_comes_to_nothing_starts_once_more_from_training_codes(spheres: Mod
     assert stuck.explained < 0.1 and radius_of(spheres, stuck.code) < 0.54
     assert again.explained > 0.9 and radius_of(spheres, again.code) == pytest.approx(radii[0], abs=0.02)
     assert torch.equal(same.code, right.code) and same.explained > 0.9
+
+
+def test_a_solid_starts_once_more_after_the_stage_that_says_so(spheres: Model) -> None:
+    radii = [0.5 + 0.1 * float(spheres.codes[:, 0].max()), 0.5]
+    seen = [solid_sphere(radius) for radius in radii]
+    settings = replace(STUCK, stages=(Stage(2, 300, 1e-6), Stage(2, 1_000, 1e-6)))
+    stuck, right = fit_codes(spheres, seen, settings)
+    again, same = fit_codes(spheres, seen, replace(settings, restart=Restart(after=1, unexplained=0.1)))
+    assert stuck.explained < 0.1 and radius_of(spheres, stuck.code) < 0.54
+    assert again.explained > 0.9 and radius_of(spheres, again.code) == pytest.approx(radii[0], abs=0.02)
+    assert torch.equal(same.code, right.code)
+    # There is no stage of that number.
+    [never] = fit_codes(spheres, seen[:1], replace(settings, restart=Restart(after=2, unexplained=0.1)))
+    assert torch.equal(never.code, stuck.code)
+
+
+def test_what_is_only_guessed_is_not_unexplained(spheres: Model) -> None:
+    """A sphere that is explained, and places within, as many, that are guessed to be empty."""
+    sphere, guesses = solid_sphere(0.5), np.full(1_000, np.inf)
+    seen = replace(
+        sphere,
+        points=np.concatenate([sphere.points, directions(1_000) * 0.3]),
+        low=np.concatenate([sphere.low, guesses]),
+        high=np.concatenate([sphere.high, guesses]),
+        guessed=1_000,
+    )
+    heard: list[float] = []
+    fit_codes(spheres, [seen], replace(STUCK, restart=Restart(unexplained=0.2)), progress=heard.append)
+    assert len(heard) == sum(stage.steps for stage in STUCK.stages)
 
 
 def test_a_fit_that_shall_not_does_not_start_once_more(spheres: Model) -> None:

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 
-from sdf_backend.answers import surface_settings
+from sdf_backend.answers import solid_settings, surface_settings
 from sdf_backend.engine import Engine, Quality, Source, TaskSettings
 from sdf_backend.fit import fit_codes
 from sdf_backend.mesh_files import read_geometry
 from sdf_backend.model_store import STARTER_MODELS, ModelStore, load_model, read_card
-from sdf_backend.observations import observe_points
+from sdf_backend.observations import observe_points, observe_samples
 from sdf_backend.pose import Freedom, Similarity
 from training.metrics import chamfer, sample_surface
 
@@ -67,3 +68,18 @@ def test_a_table_to_which_the_mean_does_not_lead_is_found() -> None:
     assert found.cost < 0.5 * astray.cost
     away = [float(np.linalg.norm(fit.code.numpy() - code[0])) for fit in (astray, found)]
     assert away[1] < 0.8 * away[0]
+
+
+def test_a_whole_table_to_which_the_mean_does_not_lead_is_found() -> None:
+    """From the mean of the training codes the fit of this one, which the decoder knows, comes to nothing like it."""
+    model = load_model(ModelStore().find("tables"))
+    code = model.codes[50:51]
+    [table] = Engine(device="cpu").decode("tables", code.numpy(), [Similarity.identity()], TaskSettings(resolution=64))
+    rng = np.random.default_rng(0)
+    near = table.vertices[rng.integers(0, len(table.vertices), 8_000)]
+    points = near + rng.normal(size=near.shape) * np.resize([0.07, 0.022], (len(near), 1))
+    distances = model.folded(torch.float32).distances(code, torch.from_numpy(points).float()[None])[0].numpy()
+    seen, settings = observe_samples(points, distances, table.vertices), solid_settings(Quality.PREVIEW)
+    [astray], [found] = (fit_codes(model, [seen], one) for one in (replace(settings, restart=None), settings))
+    assert astray.explained < 0.1
+    assert found.explained > 0.95 and found.cost < 0.1 * astray.cost
