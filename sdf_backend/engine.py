@@ -416,10 +416,7 @@ class Engine:
         """The shape with what its fit says, how near the input was to each vertex, and how sure each is."""
         scale = encoded.pose.scale
         if encoded.solid:
-            # All of a solid's surface is known, so a piece that is nowhere near it is a flake that the fit has left.
-            near = observed_share(shape.vertices, encoded.surface, scale) > 0
-            mesh = Extraction(shape.vertices, shape.faces, shape.evaluations).with_pieces(near)
-            shape = replace(shape, vertices=mesh.vertices, faces=mesh.faces)
+            shape = without_flakes(shape, encoded.surface)
         code, deviations, canonical = (
             torch.from_numpy(array).float().to(self.device)
             for array in (encoded.code, encoded.deviations, encoded.pose.inverse().apply(shape.vertices))
@@ -536,6 +533,15 @@ class _Loaded:
     model: Model
     digest: str
     written: int
+
+
+def without_flakes(shape: Shape, surface: np.ndarray) -> Shape:
+    """The shape of a solid less what its fit has left in the air: pieces nowhere near its surface, (m, 3), all of which
+    is known.
+    """
+    near = observed_share(shape.vertices, surface, shape.pose.scale) > 0
+    mesh = Extraction(shape.vertices, shape.faces, shape.evaluations).with_pieces(near)
+    return replace(shape, vertices=mesh.vertices, faces=mesh.faces)
 
 
 def _without_mesh(model: str, encoded: Encoded, settings: TaskSettings, shared: dict[str, float]) -> Shape:

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from sdf_backend.answers import Question, explain
-from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings
+from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings, without_flakes
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
 from sdf_backend.mesh_files import Geometry
@@ -357,7 +357,7 @@ def _known(subject: _Subject, result: Result) -> Result:
 
 
 def _unknown(subject: _Subject, result: Result) -> Result:
-    """Fit to all samples that were prepared, with what the engine would fit a whole mesh with."""
+    """Fit to all samples that were prepared, and make a mesh of it, as the engine does with a whole mesh."""
     samples, settings = subject.samples, subject.task_settings
     result = replace(result, points=samples.points[samples.distances < 0])
     observed, clock = observe_samples(samples.points, samples.distances, samples.surface), Clock()
@@ -365,6 +365,7 @@ def _unknown(subject: _Subject, result: Result) -> Result:
     [found] = explain(subject.engine.model(subject.model), [observed], question, subject.progress, clock)
     refinement = scaled(found.refinement, settings.refine)
     shape = subject.engine.shape_of(subject.model, found.code, found.pose, settings, subject.progress, refinement)
+    shape = without_flakes(shape, samples.surface)
     outcome = replace(
         result.outcome,
         residual=found.residual,

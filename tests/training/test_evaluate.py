@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,6 +128,24 @@ def test_unknown_shapes_are_fitted_to_their_samples(model: str, dataset: Dataset
         assert outcome.residual is not None and outcome.residual < 0.02
         assert set(outcome.seconds) == {"fitting", "refining", "extracting"}
         assert result.points is not None and np.linalg.norm(result.points, axis=1).max() < radius + 1e-4
+
+
+def test_unknown_shapes_are_measured_as_users_get_them(
+    model: str, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without what a fit leaves in the air, where all of the surface is known."""
+    make = Engine.shape_of
+
+    def flaked(*arguments: Any) -> Shape:
+        shape = make(*arguments)
+        flake = trimesh.creation.icosphere(subdivisions=1, radius=0.02)
+        faces = np.concatenate([shape.faces, np.array(flake.faces) + len(shape.vertices)])
+        return replace(shape, vertices=np.concatenate([shape.vertices, flake.vertices + [0, 0, 0.9]]), faces=faces)
+
+    monkeypatch.setattr(Engine, "shape_of", flaked)
+    for task, there in ((Task.UNKNOWN, False), (Task.KNOWN, True)):
+        [result] = evaluate(Engine(device="cpu"), model, dataset, replace(SETTINGS, task=task, shapes=1))
+        assert result.shape and bool(result.shape.vertices[:, 2].max() > 0.85) is there
 
 
 def test_completions_are_nearer_to_the_truth_than_their_scans(model: str, dataset: Dataset) -> None:
