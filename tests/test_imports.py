@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("sdf_backend", "training", "blender_addon", "extension", "benchmarks", "demo")
 PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+TORCH_LOADERS = {"torch.load", "torch.jit.load", "torch.hub.load"}
 
 
 def sources(*folders: str) -> list[Path]:
@@ -29,20 +30,23 @@ def imported(tree: ast.AST) -> Iterator[str]:
 def unpickling(tree: ast.AST) -> Iterator[str]:
     """What could run code out of a file or a message."""
     yield from (f"import {name}" for name in imported(tree) if name.split(".")[0] in PICKLERS)
+    # What makes nothing but tensors and plain containers runs none.
+    harmless = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call) and _weights_only(node)}
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             if not (isinstance(node.value, ast.Constant) and node.value.value is False):
                 yield "allow_pickle"
         elif isinstance(node, ast.Attribute) and node.attr in ("recv_pyobj", "send_pyobj"):
             yield node.attr
-        elif isinstance(node, ast.Attribute) and ast.unparse(node) in (
-            "torch.load",
-            "torch.jit.load",
-            "torch.hub.load",
-        ):
+        elif isinstance(node, ast.Attribute) and node not in harmless and ast.unparse(node) in TORCH_LOADERS:
             yield ast.unparse(node)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
             yield from (f"from torch import {alias.name}" for alias in node.names if alias.name == "load")
+
+
+def _weights_only(call: ast.Call) -> bool:
+    given = [one.value for one in call.keywords if one.arg == "weights_only"]
+    return ast.unparse(call.func) == "torch.load" and [ast.unparse(value) for value in given] == ["True"]
 
 
 @pytest.mark.parametrize("path", sources(*FOLDERS), ids=lambda path: str(path.relative_to(ROOT)))
@@ -57,6 +61,9 @@ def test_nothing_is_unpickled(path: Path) -> None:
         "from pickle import loads",
         "import torch; torch.load(path)",
         "from torch import load",
+        "import torch; torch.load(path, weights_only=False)",
+        "import torch; torch.load(path, weights_only=flag)",
+        "import torch; torch.jit.load(path, weights_only=True)",
         "np.load(path, allow_pickle=True)",
         "np.load(path, allow_pickle=flag)",
         "socket.recv_pyobj()",
