@@ -44,7 +44,7 @@ class Left:
 
 
 def restarted(solver: Solver, restart: Restart, once: list[bool], report: Callable[[], None]) -> Left | None:
-    """Start once more where too much of the surface is unexplained, and go on from there where that is better.
+    """Start once more where too much of what is known is unexplained, and go on from there where that is better.
 
     once : (s,), which fits do not; `report` is called at every step. Returns the starts that were given up; None where
     no fit took a new one.
