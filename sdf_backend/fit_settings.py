@@ -72,6 +72,6 @@ class FitSettings:
     dtype: torch.dtype = torch.bfloat16
     """precision of the decoder's matrix products"""
     restart: Restart | None = None
-    """whether what the first stage leaves unexplained makes it start once more"""
+    """when it starts once more; None: never"""
     described: bool = True
     """find out too what each fit explains of all that was observed, and which other codes are about as likely"""

@@ -138,5 +138,7 @@ def _normalised(state: dict[str, Tensor], layer: str) -> tuple[Tensor, Tensor]:
     """A layer's weights as lengths of its rows, (n, 1), and rows of any length in their directions."""
     if f"{layer}.weight" in state:
         weight = state[f"{layer}.weight"]
-        return weight.norm(dim=1, keepdim=True), weight
+        length = weight.norm(dim=1, keepdim=True)
+        # A unit that is switched off has no direction; any will do, and none would make it no number.
+        return length, torch.where(length > 0, weight, 1.0)
     return state[f"{layer}.weight_g"], state[f"{layer}.weight_v"]

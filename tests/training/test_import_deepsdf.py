@@ -108,6 +108,15 @@ def test_the_distances_are_the_same(experiment: Write, normalised: bool) -> None
         assert torch.allclose(folded[number], expected, atol=1e-6)
 
 
+def test_a_unit_that_is_switched_off_stays_so(experiment: Write) -> None:
+    weights = _weights(normalised=False)
+    weights["module.lin1.weight"][3] = 0
+    model = import_deepsdf(experiment(weights=weights, normalised=False), "chairs")
+    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    expected = _released(weights, _codes()[0], points).float()
+    assert torch.allclose(model.decoder(model.codes[:1], points[None])[0], expected, atol=1e-6)
+
+
 def test_codes_of_its_first_version_are_read_too(experiment: Write) -> None:
     assert torch.equal(import_deepsdf(experiment(codes=_codes()[:, None]), "chairs").codes, _codes())
 
