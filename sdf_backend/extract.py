@@ -34,6 +34,7 @@ Field = Callable[[torch.Tensor], torch.Tensor]
 DOMAIN_RADIUS = 0.995  # models are trained in the unit ball; what a field says outside is cut away
 COARSEST_CELL = 2 / 32  # edge of the largest cells that are tested; larger ones almost never drop out
 SOME_WILL_DO = 4  # edge, in steps, of the cells of which those whose middle is near to the surface are enough
+STEEP = 4.0  # upper bound of the gradient norm where places are named, see `extract_surface`
 CLAMP_SHARE = 0.8  # a trained field is imprecise next to its clamp, so no test relies on values beyond this share of it
 SMALLEST = 2e-6  # values are kept this far from zero: a vertex on a node would give triangles without area
 LARGEST = 1.0  # and below this, so that SMALLEST / LARGEST stays above float32's resolution inside a block
@@ -61,7 +62,8 @@ class ExtractSettings:
     """Cells per axis of the cube [-1, 1]^3, 16 to 1024."""
     lipschitz: float = 1.4
     """Upper bound of the field's gradient norm; larger is slower, too small may lose pieces, but opens no holes.
-    A ball that is three cells across is never lost, and where the field is an exact distance none of one and a half."""
+    A ball that is three cells across is never lost, and where the field is an exact distance none of one and three
+    quarters, which just holds a node wherever it lies."""
     clamp: float = 0.1
     """Distance at which the field saturates (training clamps it there); math.inf for an exact distance."""
     batch: int = 65536
@@ -123,16 +125,14 @@ def extract_surface(
     """Mesh the zero level set of `field`, evaluating it only near the surface.
 
     field: (n, 3) float32 points on `device` -> (n,) signed distances, n at most settings.batch.
-    places: (m, 3) points near which it is looked whatever the Lipschitz bound says, for fields that are steeper there.
+    places: (m, 3) points near which the field may be steeper than the Lipschitz bound says, up to STEEP.
     exact: where `field` is a quick estimate, the field itself, to whose zero every vertex is moved along its edge.
     progress: called with the share done, 0 to 1, after every batch and block; what it raises ends the work.
 
     Raises EmptySurfaceError without a surface, ValueError where the field's answer has a wrong shape or is not finite.
     """
     sampler = _Sampler(field, settings, torch.device(device), progress)
-    cells = _refine(sampler)
-    if places is not None and len(places):
-        cells = _once(torch.cat([cells, sampler.cells_of(places)]))
+    cells = _refine(sampler, np.zeros((0, 3)) if places is None else places)
     cells, values = _follow_surface(sampler, cells)
     if len(cells) == 0:
         raise EmptySurfaceError(_EMPTY.format(settings.resolution))
@@ -204,9 +204,9 @@ class _Sampler:
         return torch.where(distances < 0, -magnitude, magnitude)
 
     def cells_of(self, places: np.ndarray) -> torch.Tensor:
-        """Lower corners (k, 3) int64 of the single cells in which the (m, 3) places lie, those in the domain."""
+        """Lower corners (k, 3) int64 of the single cells of the cube in which the (m, 3) places lie, each once."""
         cells = torch.from_numpy(np.floor((places + 1) / self.settings.step).astype(np.int64)).to(self.device)
-        return self.inside_domain(_once(cells[(cells >= 0).all(dim=1)]), 1)
+        return _once(cells[((cells >= 0) & (cells < self.settings.resolution)).all(dim=1)])
 
     def inside_domain(self, cells: torch.Tensor, size: int) -> torch.Tensor:
         """The cells of the (n, 3) that lie in the cube and reach into the domain's ball. Costs no evaluation."""
@@ -225,9 +225,9 @@ def _cell_sizes(settings: ExtractSettings) -> list[int]:
     return [2**k for k in range(9, 0, -1) if 2**k * settings.step <= largest * (1 + 1e-9)]
 
 
-def _refine(sampler: _Sampler) -> torch.Tensor:
-    """Lower corners (n, 3) int64 of the single cells that may hold the surface."""
-    settings = sampler.settings
+def _refine(sampler: _Sampler, places: np.ndarray) -> torch.Tensor:
+    """Lower corners (n, 3) int64 of the single cells that may hold the surface; `places` as of `extract_surface`."""
+    settings, steep = sampler.settings, sampler.cells_of(places)
     sizes = _cell_sizes(settings)
     size = sizes[0] if sizes else 1
     line = torch.arange(0, settings.resolution, size, device=sampler.device)
@@ -242,7 +242,9 @@ def _refine(sampler: _Sampler) -> torch.Tensor:
         # since the surface is followed from there; wherever a wall stands, a layer of centres is within half an edge.
         reach = size * settings.step / 2 * (1.0 if size <= SOME_WILL_DO else math.sqrt(3))
         # The cut at the domain's border has slope 1, so the clipped field's bound is no smaller.
-        cells = cells[distances.abs() <= max(settings.lipschitz, 1.0) * reach]
+        bound = torch.full_like(distances, max(settings.lipschitz, 1.0))
+        bound[torch.isin(_flat(cells), _flat(steep - steep % size))] = max(settings.lipschitz, STEEP)
+        cells = cells[distances.abs() <= bound * reach]
         cells = (cells[:, None] + corners * (size // 2)).reshape(-1, 3)
         cells = sampler.inside_domain(cells, size // 2)
     return cells

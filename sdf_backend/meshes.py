@@ -38,7 +38,7 @@ class Meshes:
 
         Raises `EmptySurfaceError` where there is none.
         """
-        key = content_key("mesh 3", self.digest, latent.cpu().numpy(), resolution, refinement) if self.cache else ""
+        key = content_key("mesh 4", self.digest, latent.cpu().numpy(), resolution, refinement) if self.cache else ""
         known = self.cache.get(key) if self.cache else None
         if known is not None:
             return Extraction(known["vertices"], known["faces"], 0)
@@ -57,7 +57,7 @@ class Meshes:
         Raises `EmptySurfaceError` where the line between the two leaves all surfaces.
         """
         ends = [first.code, first.refinement, last.code, last.refinement]
-        leg = content_key("way 4", self.digest, resolution, *ends) if self.cache else ""
+        leg = content_key("way 5", self.digest, resolution, *ends) if self.cache else ""
         looking, *walking = (only(one, Phase.EXTRACTING) for one in parts(progress, 1 + len(shares)))
         way = Way(self.model, first, last, looking)
         for share, heard in zip(shares, walking, strict=True):

@@ -171,6 +171,27 @@ def test_sparse_is_dense_for_sums_of_sines(seed: int, waves: int, level: float) 
     assert_same(extract_surface(field, choice), dense)
 
 
+@pytest.mark.parametrize("resolution", [128, 256])
+def test_where_places_are_named_the_field_may_be_steeper(resolution: int) -> None:
+    # A ball three cells across, around the common corner of eight of the largest, whose distance rises steeply.
+    choice, centre = ExtractSettings(resolution, lipschitz=1.0), (0.75, 0.125, 0.1875)
+    speck = sphere(1.5 * choice.step, centre)
+    field = clamped(lambda points: torch.minimum(sphere()(points), 3.9 * speck(points)))
+    around = np.array(centre) + np.random.default_rng(0).uniform(-0.04, 0.04, (5_000, 3))
+    assert closed(extract_surface(field, choice)).body_count == 1
+    found = extract_surface(field, choice, places=around)
+    assert closed(found).body_count == 2
+    assert_same(found, extract_dense(field, choice))
+
+
+def test_places_without_a_surface_near_cost_little() -> None:
+    far = np.random.default_rng(0).uniform(-0.3, 0.3, (200_000, 3))
+    far = np.concatenate([far, [[1.2, 0, 0], [-1.5, 0, 0]]])  # and some that are in no cell
+    alone, named = extract_surface(sphere()), extract_surface(sphere(), places=far)
+    assert np.array_equal(alone.faces, named.faces)
+    assert named.evaluations < 1.2 * alone.evaluations
+
+
 def test_a_field_steeper_than_promised_leaves_no_holes() -> None:
     choice = ExtractSettings(100, lipschitz=0.4)
     wavy = clamped(lambda points: sphere()(points) + 0.03 * torch.sin(30 * points).sum(dim=1))
@@ -179,8 +200,12 @@ def test_a_field_steeper_than_promised_leaves_no_holes() -> None:
 
 
 @pytest.mark.parametrize("resolution", [64, 128, 256, 512])
-@pytest.mark.parametrize(("slope", "radius"), [(0.7, 0.8), (1.0, 0.8), (1.4, 1.6)])
+@pytest.mark.parametrize(("slope", "radius"), [(0.7, 0.87), (1.0, 0.87), (1.4, 1.6)])
 @example(centre=(0.0, 0.0, 0.0))
+@example(centre=(1 / 64,) * 3)  # the middle of a cell, of 64, 128, 256 and 512
+@example(centre=(1 / 128,) * 3)
+@example(centre=(1 / 256,) * 3)
+@example(centre=(1 / 512,) * 3)
 @given(centre=st.tuples(*[st.floats(-0.5, 0.5)] * 3))
 @settings(max_examples=10, deadline=None)
 def test_no_piece_is_lost_for_being_small(
