@@ -27,7 +27,7 @@ PLACE = Matrix.LocRotScale((2, 1, 1), Matrix.Rotation(1.5708, 3, "X").to_quatern
 # Seconds between two looks, and until something that is waited for must have come.
 PAUSE, PATIENCE = 0.05, 120.0
 # Blender compiles its shaders when a material is seen for the first time; without a graphics card, for long.
-SHADERS = 30.0
+SHADERS = 60.0
 # What an earlier session has kept would be done before it can be seen.
 NO_CACHE = "--cache-mib 0"
 
