@@ -5,18 +5,21 @@ READY := .venv/ready
 BLENDER_EXT = .venv-bpy-5.0.1/bin/python \
 	.venv-bpy-5.0.1/lib/python3*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py
 
-.PHONY: demo test test-blender test-python lint extension extension-repository bench starter-data starter-models starter-airplanes starter-chairs starter-tables starter-humans \
+.PHONY: demo test test-blender test-backend test-rest lint extension extension-repository bench starter-data starter-models starter-airplanes starter-chairs starter-tables starter-humans \
 	tuning-model clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
 
-# Both wait for processes of theirs most of the time.
+# Two at a time: most of each waits for processes of its own, or keeps one core busy.
 test: lint
-	$(MAKE) --jobs=2 test-blender test-python
+	$(MAKE) --jobs=2 test-blender test-backend test-rest
 
-test-python: $(READY)
-	$(BIN)/python -m pytest
+test-backend: $(READY)
+	$(BIN)/python -m pytest tests/sdf_backend
+
+test-rest: $(READY)
+	$(BIN)/python -m pytest --ignore=tests/sdf_backend
 
 # The same tests on the oldest and the newest Blender that there is as a Python module; both want Python 3.11.
 test-blender: $(READY) .venv-bpy-4.5.15/ready .venv-bpy-5.0.1/ready
