@@ -62,8 +62,8 @@ class ExtractSettings:
     """Cells per axis of the cube [-1, 1]^3, 16 to 1024."""
     lipschitz: float = 1.4
     """Upper bound of the field's gradient norm; larger is slower, too small may lose pieces, but opens no holes.
-    A ball that is three cells across is never lost, and where the field is an exact distance none of one and three
-    quarters, which just holds a node wherever it lies."""
+    A ball that is three cells across is never lost, and where the field is an exact distance none of one and a half
+    that holds a node at all."""
     clamp: float = 0.1
     """Distance at which the field saturates (training clamps it there); math.inf for an exact distance."""
     batch: int = 65536
