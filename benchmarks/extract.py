@@ -27,13 +27,13 @@ from rich.table import Table
 from scipy.spatial import KDTree
 
 from benchmarks.shared import DatasetOption, ModelOption, console, load, show, test_observations
-from sdf_backend.answers import Quality, solid_settings
 from sdf_backend.content_cache import content_key
-from sdf_backend.devices import EXTRACTION_BATCH
-from sdf_backend.extract import Extraction, ExtractSettings, Field, extract_dense, extract_surface
 from sdf_backend.files import replacing
-from sdf_backend.fit import fit_codes
-from sdf_backend.model_store import Model, ModelStore, load_model
+from sdf_backend.fitting.fit import fit_codes
+from sdf_backend.fitting.hypotheses import Quality, solid_settings
+from sdf_backend.geometry.isosurface import Extraction, ExtractSettings, Field, extract_dense, extract_surface
+from sdf_backend.model.devices import EXTRACTION_BATCH
+from sdf_backend.model.store import Model, ModelStore, load_model
 
 TOLERANCE = 1e-5
 

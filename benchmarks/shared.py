@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sdf_backend.files import replacing
-from sdf_backend.model_store import Model, ModelStore, load_model
-from sdf_backend.observations import Observations, observe_samples
+from sdf_backend.model.store import Model, ModelStore, load_model
+from sdf_backend.observation.observations import Observations, observe_samples
 from training.dataset import Dataset
 
 console = Console(width=150)

@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks.backend import connected, running_backend
 from benchmarks.shared import console, show
 from sdf_backend.files import replacing
-from sdf_backend.mesh_files import read_geometry
+from sdf_backend.geometry.mesh_files import read_geometry
 from sdf_backend.wire.client import new_job
 from sdf_backend.wire.messages import Busy, Error, JobSettings, Result, Source, Submit
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks.backend import connected, running_backend
 from benchmarks.shared import show
 from benchmarks.square import wavy_square
-from sdf_backend.auth import load_keys, make_keys
+from sdf_backend.serving.auth import load_keys, make_keys
 from sdf_backend.wire.client import Client, new_job
 from sdf_backend.wire.codec import encode
 from sdf_backend.wire.messages import Source, Submit

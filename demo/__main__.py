@@ -13,9 +13,9 @@ from rich.table import Table
 
 from sdf_backend.console import explained
 from sdf_backend.engine import Engine, Source, TaskSettings
-from sdf_backend.mesh_files import read_geometry, write_mesh
-from sdf_backend.pose import Freedom
-from training.metrics import chamfer, sample_surface
+from sdf_backend.geometry.mesh_files import read_geometry, write_mesh
+from sdf_backend.geometry.similarity import Freedom
+from training.evaluation.metrics import chamfer, sample_surface
 from training.pictures import render_mesh, render_points, shared_bounds, side_by_side, write_png
 
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ import trimesh
 
 from sdf_backend.errors import InputError
 from training.dataset import Dataset
-from training.scanning import CameraSettings, scan, view_directions
+from training.evaluation.scanning import CameraSettings, scan, view_directions
 
 
 def main(folder: Path, name: str) -> None:

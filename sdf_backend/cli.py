@@ -10,15 +10,15 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from sdf_backend import serve_cli
 from sdf_backend.console import explained, print_json, stderr, stdout
 from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder
-from sdf_backend.mesh_files import OUTPUT_FORMATS, check_output, read_geometry, write_mesh
+from sdf_backend.geometry.mesh_files import OUTPUT_FORMATS, check_output, read_geometry, write_mesh
+from sdf_backend.serving import cli as serve_cli
 
 if TYPE_CHECKING:  # torch takes a second to load; `--help` and wrong usage should not wait for it
     from sdf_backend.engine import Engine, Shape, Source, TaskSettings
-    from sdf_backend.remote import RemoteEngine
+    from sdf_backend.serving.remote_engine import RemoteEngine
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -192,7 +192,7 @@ def list_models(models: Models = None, as_json: AsJson = False) -> None:
     """List the models that can be named, and what they say of themselves."""
     from dataclasses import asdict
 
-    from sdf_backend.model_store import ModelStore, read_card
+    from sdf_backend.model.store import ModelStore, read_card
 
     with explained():
         cards = {name: (path, read_card(path)) for name, path in sorted(ModelStore(models).paths().items())}
@@ -221,7 +221,7 @@ def _settings(
     candidates: int = 1,
 ) -> "TaskSettings":
     from sdf_backend.engine import Quality, TaskSettings
-    from sdf_backend.pose import Freedom
+    from sdf_backend.geometry.similarity import Freedom
 
     return TaskSettings(resolution, Freedom(pose.value), up, front, Quality(quality.value), seed, refine, candidates)
 
@@ -239,13 +239,13 @@ def _engine(
         if key:
             raise InputError(f"the key file {key} is for a backend; name its --address too")
         from sdf_backend.engine import Engine
-        from sdf_backend.model_store import ModelStore
+        from sdf_backend.model.store import ModelStore
 
         yield Engine(ModelStore(models), device)
         return
     if device != LOCAL_DEVICE or models:
         raise InputError("--device and --models are the backend's to choose; leave them out with --address")
-    from sdf_backend.remote import RemoteEngine
+    from sdf_backend.serving.remote_engine import RemoteEngine
 
     with RemoteEngine(address, key) as engine:
         yield engine

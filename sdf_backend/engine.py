@@ -18,22 +18,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sdf_backend.answers import Quality, Question, explain
-from sdf_backend.assess import assess_surface, surface_deviation
 from sdf_backend.content_cache import ContentCache, content_key
-from sdf_backend.devices import choose_device
-from sdf_backend.encoded import Encoded, recall, remember
 from sdf_backend.errors import InputError
-from sdf_backend.extract import EmptySurfaceError, Extraction
-from sdf_backend.fit import StageWatch
-from sdf_backend.meshes import Meshes
-from sdf_backend.model_store import Model, ModelCard, ModelStore, load_model, read_card
-from sdf_backend.observations import Observations, observe_surface_points
-from sdf_backend.phases import Clock, Phase, Progress, only, parts, silent
-from sdf_backend.pose import Freedom, Similarity, axis_rotation, axis_vector
-from sdf_backend.refine import check_refinement, refine, scaled
-from sdf_backend.sources import Observe, Source, observe_any, observe_solid, observe_surface, observed_share
-from sdf_backend.way import Stop
+from sdf_backend.fitting.assess import assess_surface, surface_deviation
+from sdf_backend.fitting.fit import StageWatch
+from sdf_backend.fitting.fit_cache import Encoded, recall, remember
+from sdf_backend.fitting.hypotheses import Quality, Question, explain
+from sdf_backend.geometry.isosurface import EmptySurfaceError, Extraction
+from sdf_backend.geometry.similarity import Freedom, Similarity, axis_rotation, axis_vector
+from sdf_backend.model.devices import choose_device
+from sdf_backend.model.store import Model, ModelCard, ModelStore, load_model, read_card
+from sdf_backend.observation.observations import Observations, observe_surface_points
+from sdf_backend.observation.sources import Observe, Source, observe_any, observe_solid, observe_surface, observed_share
+from sdf_backend.progress import Clock, Phase, Progress, only, parts, silent
+from sdf_backend.shapes.interpolation import Stop
+from sdf_backend.shapes.mesher import Meshes
+from sdf_backend.shapes.residual_field import check_refinement, refine, scaled
 
 RESOLUTIONS = (16, 1024)
 MAXIMUM_STEPS, MAXIMUM_SAMPLES, MAXIMUM_CANDIDATES = 1000, 1000, 16

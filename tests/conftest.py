@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdf_backend.decoder import Decoder, DecoderSettings
-from sdf_backend.model_store import Model, ModelCard, save_model
+from sdf_backend.model.decoder import Decoder, DecoderSettings
+from sdf_backend.model.store import Model, ModelCard, save_model
 
 # The networks here are tiny; a second thread costs more than it gives, the more so where cores are shared.
 torch.set_num_threads(1)

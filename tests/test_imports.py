@@ -87,7 +87,7 @@ def test_training_never_imports_the_extension(path: Path) -> None:
 
 
 def test_there_are_sources_to_check() -> None:
-    assert {"cli.py", "engine.py", "model_store.py"} <= {path.name for path in sources("sdf_backend")}
+    assert {"cli.py", "engine.py", "store.py"} <= {path.name for path in sources("sdf_backend")}
     assert {"cli.py", "prepare.py", "trainer.py"} <= {path.name for path in sources("training")}
 
 
@@ -100,8 +100,8 @@ HEAVY = {"torch", "trimesh", "scipy", "skimage", "igl", "embreex", "safetensors"
         "sdf_backend",
         "sdf_backend.errors",
         "sdf_backend.files",
-        "sdf_backend.server",
-        "sdf_backend.worker",
+        "sdf_backend.serving.server",
+        "sdf_backend.serving.worker",
         "sdf_backend.wire.client",
     ],
 )

@@ -5,8 +5,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from sdf_backend.pose import axis_vector
-from sdf_backend.signed_distance import normalisation
+from sdf_backend.geometry.signed_distance import normalisation
+from sdf_backend.geometry.similarity import axis_vector
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sdf_backend.errors import InputError
-from sdf_backend.mesh_files import read_geometry
+from sdf_backend.geometry.mesh_files import read_geometry
 from training.ac3d import read_ac3d
 
 MESH_SUFFIXES = (".obj", ".off", ".ply", ".stl", ".glb", ".ac")

@@ -30,7 +30,7 @@ from training.sampling import Noise, SampleSettings
 if TYPE_CHECKING:  # torch takes a second to load; `--help` and wrong usage should not wait for it
     from sdf_backend.engine import Engine, Quality
     from training.dataset import Dataset
-    from training.evaluate import EvaluateSettings, Report, Result
+    from training.evaluation.evaluate import EvaluateSettings, Report, Result
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -159,7 +159,7 @@ def train(
     seed: Annotated[int | None, typer.Option(min=0, help="seed of weights, codes and the order of samples")] = None,
 ) -> None:
     """Train a decoder and one code a shape; the finished model is one .safetensors file."""
-    from sdf_backend.devices import choose_device
+    from sdf_backend.model.devices import choose_device
     from training.dataset import Dataset
     from training.trainer import EpochReport, Trainer, chosen_preset
 
@@ -229,9 +229,9 @@ def evaluate(
     """Measure a model against the meshes that a dataset was made from."""
     from sdf_backend.engine import Engine, Quality
     from training.dataset import Dataset
-    from training.evaluate import EvaluateSettings, Outcome, Report, Task, record_accuracy
-    from training.evaluation_pictures import ContactSheet
-    from training.report import write_html
+    from training.evaluation.evaluate import EvaluateSettings, Outcome, Report, Task, record_accuracy
+    from training.evaluation.pictures_of_results import ContactSheet
+    from training.evaluation.report import write_html
 
     with explained():
         if output and output.exists() and not output.is_dir():
@@ -280,7 +280,7 @@ def import_deepsdf_command(
     creator: Annotated[str, typer.Option(help="of the data that it was trained on")] = "unknown",
 ) -> None:
     """Turn an experiment of the released DeepSDF code into a model that the backend serves."""
-    from sdf_backend.model_store import SUFFIX, save_model
+    from sdf_backend.model.store import SUFFIX, save_model
     from training.import_deepsdf import import_deepsdf
 
     with explained():
@@ -304,7 +304,7 @@ def _interpolations(
     """The task `interpolate`: every pair of some test shapes."""
     from sdf_backend.engine import Engine
     from training.dataset import Dataset
-    from training.interpolations import evaluate_interpolations, pair_count, save_interpolations
+    from training.evaluation.interpolations import evaluate_interpolations, pair_count, save_interpolations
 
     engine, data = Engine(device=device), Dataset.open(dataset)
     with _bar("interpolate") as bar:
@@ -329,7 +329,7 @@ def _interpolations(
 
 def _watched(engine: "Engine", model: str, dataset: "Dataset", settings: "EvaluateSettings") -> "Iterator[Result]":
     """The results of an evaluation, with a progress bar on stderr."""
-    from training.evaluate import chosen_records, evaluate, variants
+    from training.evaluation.evaluate import chosen_records, evaluate, variants
 
     records = chosen_records(engine.model(model), dataset, settings)
     with _bar(settings.task.value, TextColumn("{task.description}")) as bar:
@@ -343,7 +343,7 @@ def _watched(engine: "Engine", model: str, dataset: "Dataset", settings: "Evalua
 
 def _show_report(report: "Report") -> None:
     """A row a shape, then mean and median; a failed shape's row holds its reason."""
-    from training.report import MEASURES
+    from training.evaluation.report import MEASURES
 
     summary = report.summary
     scores = [measure for measure in MEASURES if measure.name in summary.mean]

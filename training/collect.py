@@ -13,7 +13,7 @@ import trimesh
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
-from sdf_backend.mesh_files import read_geometry
+from sdf_backend.geometry.mesh_files import read_geometry
 from training.ac3d import read_ac3d
 from training.catalog import SOURCES_FILE
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
-from sdf_backend.pose import axis_rotation
-from sdf_backend.signed_distance import Signs, clean_mesh, unit_normals, visible_surface
+from sdf_backend.geometry.signed_distance import Signs, clean_mesh, unit_normals, visible_surface
+from sdf_backend.geometry.similarity import axis_rotation
 from training.catalog import read_mesh
 from training.sampling import BOUND, ShapeSamples
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sdf_backend.decoder import Decoder, DecoderSettings
 from sdf_backend.errors import InputError
-from sdf_backend.model_store import Model, ModelCard
-from sdf_backend.pose import axis_rotation
+from sdf_backend.geometry.similarity import axis_rotation
+from sdf_backend.model.decoder import Decoder, DecoderSettings
+from sdf_backend.model.store import Model, ModelCard
 
 
 def import_deepsdf(

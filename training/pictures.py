@@ -27,7 +27,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
-from training.metrics import Floats, Ints, checked_mesh, checked_points
+from training.evaluation.metrics import Floats, Ints, checked_mesh, checked_points
 
 Pixels = NDArray[np.uint8]
 Color = tuple[float, float, float]

@@ -15,8 +15,8 @@ from pebble import ProcessExpired, ProcessPool
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
-from sdf_backend.pose import axis_rotation, axis_vector
-from sdf_backend.signed_distance import clean_mesh
+from sdf_backend.geometry.signed_distance import clean_mesh
+from sdf_backend.geometry.similarity import axis_rotation, axis_vector
 from training.augment import AugmentSettings, deform
 from training.catalog import CatalogEntry, read_mesh
 from training.dataset import DESCRIPTION_FILE, Dataset, ShapeRecord, load_samples, samples_path, save_samples

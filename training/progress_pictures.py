@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from sdf_backend.extract import EmptySurfaceError, ExtractSettings, extract_surface
 from sdf_backend.files import replacing
-from sdf_backend.model_store import Model
+from sdf_backend.geometry.isosurface import EmptySurfaceError, ExtractSettings, extract_surface
+from sdf_backend.model.store import Model
 from training.dataset import Dataset
 from training.pictures import contact_sheet, render_mesh, render_points
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 
 from sdf_backend.errors import InputError
-from sdf_backend.signed_distance import (
+from sdf_backend.geometry.signed_distance import (
     Signs,
     clean_mesh,
     normalisation,

@@ -20,11 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sdf_backend.decoder import Decoder, DecoderSettings, initial_codes
 from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder, replacing
-from sdf_backend.model_store import Model, ModelCard, save_model
-from sdf_backend.pose import axis_vector
+from sdf_backend.geometry.similarity import axis_vector
+from sdf_backend.model.decoder import Decoder, DecoderSettings, initial_codes
+from sdf_backend.model.store import Model, ModelCard, save_model
 from training.dataset import Dataset, ShapeRecord
 from training.sampling import BOUND
 

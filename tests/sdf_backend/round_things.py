@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from sdf_backend.fit_settings import FitSettings, Stage
-from sdf_backend.model_store import Model
-from sdf_backend.observations import Observations, observe_samples
+from sdf_backend.fitting.fit_settings import FitSettings, Stage
+from sdf_backend.model.store import Model
+from sdf_backend.observation.observations import Observations, observe_samples
 
 QUICK = FitSettings((Stage(8, 300, 1e-6), Stage(6, 1_000, 1e-6, within_clamp=True)), dtype=torch.float32)
 

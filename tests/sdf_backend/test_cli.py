@@ -14,8 +14,8 @@ from backend_process import half_sphere
 from typer.testing import CliRunner, Result
 
 from sdf_backend.cli import app
-from sdf_backend.mesh_files import read_geometry
-from sdf_backend.model_store import MODELS_VARIABLE
+from sdf_backend.geometry.mesh_files import read_geometry
+from sdf_backend.model.store import MODELS_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("complete", "reconstruct", "interpolate", "sample", "models")

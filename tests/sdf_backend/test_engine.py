@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import trimesh
 
-from sdf_backend import meshes as module
 from sdf_backend.content_cache import ContentCache
 from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings
 from sdf_backend.errors import Cancelled, InputError
-from sdf_backend.extract import EmptySurfaceError, Extraction
-from sdf_backend.mesh_files import Geometry
-from sdf_backend.model_store import Model, ModelStore, save_model
-from sdf_backend.pose import Freedom, Similarity
-from sdf_backend.refine import refine
+from sdf_backend.geometry.isosurface import EmptySurfaceError, Extraction
+from sdf_backend.geometry.mesh_files import Geometry
+from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.model.store import Model, ModelStore, save_model
+from sdf_backend.shapes import mesher as module
+from sdf_backend.shapes.residual_field import refine
 
 KNOWN = TaskSettings(resolution=48, pose=Freedom.NONE, quality=Quality.PREVIEW)
 NO_FACES = np.zeros((0, 3), dtype=np.int64)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import KDTree
 
-from sdf_backend.pose import axis_vector
+from sdf_backend.geometry.similarity import axis_vector
 from training.augment import AugmentSettings, Kind, deform
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from sdf_backend.errors import InputError
-from sdf_backend.model_store import ModelStore, load_model
+from sdf_backend.model.store import ModelStore, load_model
 from training.cli import app
 from training.import_deepsdf import import_deepsdf
 

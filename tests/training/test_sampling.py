@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sdf_backend.errors import InputError
-from sdf_backend.signed_distance import clean_mesh, normalisation, unsigned_distance
+from sdf_backend.geometry.signed_distance import clean_mesh, normalisation, unsigned_distance
 from training.sampling import Noise, SampleSettings, quantise, sample_mesh
 
 Mesh = tuple[np.ndarray, np.ndarray]

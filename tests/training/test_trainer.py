@@ -19,9 +19,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from sdf_backend.decoder import DecoderSettings
 from sdf_backend.errors import InputError
-from sdf_backend.model_store import Model, load_model
+from sdf_backend.model.decoder import DecoderSettings
+from sdf_backend.model.store import Model, load_model
 from training import progress_pictures
 from training.cli import app
 from training.dataset import Dataset, ShapeRecord, save_samples

@@ -1,0 +1,1 @@
+"""Observations to codes and poses: Levenberg-Marquardt, multi-start, pose search, hypotheses, priors."""

@@ -1,0 +1,1 @@
+"""Similarity transforms, mesh files, signed distances of meshes, isosurface extraction."""

@@ -1,0 +1,137 @@
+"""Reads and writes the mesh and point files that users bring: whatever trimesh reads; PLY, OBJ, GLB, STL out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from trimesh.visual import ColorVisuals
+
+from sdf_backend.errors import InputError
+from sdf_backend.files import check_folder, replacing
+
+OUTPUT_FORMATS = (".ply", ".obj", ".glb", ".stl")
+MINIMUM_POINTS = 100
+# Squares of larger coordinates leave the range of single precision.
+LARGEST_COORDINATE = 1e15
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A triangle mesh, or a point cloud where `faces` is empty.
+
+    vertices : (n, 3) float64; faces : (m, 3) int64; normals : (n, 3) float64 where a point file brought them.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    normals: np.ndarray | None = None
+
+
+def read_geometry(path: Path) -> Geometry:
+    """Read a mesh or point file; a scene's parts are joined, placed as the scene places them.
+
+    Raises `InputError` for a missing, unreadable or empty file, for coordinates that are not finite and for faces
+    whose corners are not there.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; name a mesh or point file")
+    try:
+        loaded = trimesh.load(path, process=False)
+        parts = loaded.dump() if isinstance(loaded, trimesh.Scene) else [loaded]
+    except Exception as error:  # trimesh's readers raise whatever their parsers raise
+        raise InputError(f"{path} cannot be read as a mesh or point file: {_first_line(error)}") from error
+    geometry = _join([part for part in np.ravel(np.asarray(parts, dtype=object)) if hasattr(part, "vertices")])
+    check_vertices(geometry.vertices, str(path))
+    if geometry.faces.size and not 0 <= geometry.faces.min() <= geometry.faces.max() < len(geometry.vertices):
+        raise InputError(f"{path} has faces whose corners are not among its {len(geometry.vertices)} vertices")
+    return geometry
+
+
+def check_vertices(vertices: np.ndarray, name: str) -> None:
+    """Raise `InputError` unless there is at least one vertex and all coordinates are finite and of sane size."""
+    if len(vertices) == 0:
+        raise InputError(f"{name} holds no vertices")
+    bad = ~np.isfinite(vertices).all(axis=1)
+    if bad.any():
+        raise InputError(f"{name} has {bad.sum()} vertices with NaN or infinite coordinates; remove them")
+    largest = np.abs(vertices).max()
+    if largest > LARGEST_COORDINATE:
+        raise InputError(f"{name} has coordinates up to {largest:.2g}; at most {LARGEST_COORDINATE:g} can be computed")
+
+
+def write_mesh(
+    path: Path,
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    observed: np.ndarray | None = None,
+    deviation: np.ndarray | None = None,
+) -> None:
+    """Write a triangle mesh, whole or not at all.
+
+    `observed`, (n,) in 0..1, goes into PLY as a vertex property of that name, and into PLY, OBJ and GLB as vertex
+    colours, blue where seen to orange where filled in; STL holds neither. `deviation`, (n,), goes into PLY as a
+    property. Raises `InputError` for another format
+    or a folder that cannot be written.
+    """
+    path = Path(path)
+    check_output(path)
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    if observed is not None:
+        mesh.visual = ColorVisuals(mesh, vertex_colors=observed_colors(observed))
+        mesh.vertex_attributes["observed"] = observed.astype(np.float32)
+    if deviation is not None:
+        mesh.vertex_attributes["deviation"] = deviation.astype(np.float32)
+    options = {"include_attributes": True} if path.suffix.lower() == ".ply" else {}
+    with replacing(path) as temporary:
+        mesh.export(temporary, file_type=path.suffix.lower()[1:], **options)
+
+
+def check_output(path: Path) -> None:
+    """Raise `InputError` where `path` names a format that is not written, or stands where no file can."""
+    if path.suffix.lower() not in OUTPUT_FORMATS:
+        known = ", ".join(OUTPUT_FORMATS)
+        raise InputError(f"cannot write {path}: {path.suffix or 'no suffix'} is not one of {known}")
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; name a file")
+    check_folder(path.parent)
+
+
+def observed_colors(observed: np.ndarray) -> np.ndarray:
+    """Colour a (n,) share in 0..1 from orange (filled in) to blue (seen); (n, 4) uint8."""
+    filled, seen = np.array([240, 140, 50, 255]), np.array([70, 130, 200, 255])
+    share = np.clip(observed, 0, 1)[:, None]
+    return np.round(filled + (seen - filled) * share).astype(np.uint8)
+
+
+def _join(parts: list) -> Geometry:
+    vertices = [np.asarray(part.vertices, dtype=np.float64).reshape(-1, 3) for part in parts]
+    starts = np.cumsum([0, *map(len, vertices)])
+    faces = [
+        np.asarray(part.faces, dtype=np.int64).reshape(-1, 3) + start
+        for part, start in zip(parts, starts, strict=False)
+        if hasattr(part, "faces")
+    ]
+    return Geometry(
+        np.concatenate([*vertices, np.zeros((0, 3))]),
+        np.concatenate([*faces, np.zeros((0, 3), dtype=np.int64)]),
+        _cloud_normals(parts),
+    )
+
+
+def _cloud_normals(parts: list) -> np.ndarray | None:
+    """Normals of a lone point cloud, which trimesh keeps only in the file's raw columns."""
+    if len(parts) != 1 or not isinstance(parts[0], trimesh.PointCloud):
+        return None
+    columns = parts[0].metadata.get("_ply_raw", {}).get("vertex", {}).get("data", {})
+    # A structured array of a binary file, a dictionary of a text file.
+    names = columns.dtype.names if isinstance(columns, np.ndarray) else columns
+    if not all(name in names for name in ("nx", "ny", "nz")):
+        return None
+    normals = np.stack([columns[name].reshape(-1) for name in ("nx", "ny", "nz")], axis=1).astype(np.float64)
+    return normals if np.isfinite(normals).all() else None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

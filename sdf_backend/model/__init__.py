@@ -1,0 +1,1 @@
+"""The decoder network, model files, devices."""

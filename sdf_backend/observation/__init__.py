@@ -1,0 +1,1 @@
+"""Meshes and point clouds to what a code is fitted to."""

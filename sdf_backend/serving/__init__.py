@@ -1,0 +1,1 @@
+"""The backend: server, jobs, clients, authentication, workers."""

@@ -1,0 +1,257 @@
+"""The operator's commands: serve, status, keygen."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from sdf_backend import log
+from sdf_backend.console import explained, print_json, stdout
+from sdf_backend.errors import InputError
+from sdf_backend.files import check_folder
+from sdf_backend.serving.auth import DEFAULT_CLIENT, SECRET, SERVER, ServerKeys, is_loopback, load_keys, make_keys
+from sdf_backend.serving.local_workers import LocalWorkers, WorkerSettings
+from sdf_backend.serving.server import DEFAULT_ADDRESS, SOFTWARE, Server, ServerSettings
+from sdf_backend.wire.client import Client, ClientError
+from sdf_backend.wire.messages import Limits, Status
+
+# How long `status` tries to reach a backend.
+STATUS_SECONDS = 3.0
+# What a server whose standard input has ended may take beyond its grace.
+LIFELINE_SECONDS = 5.0
+LIMITS_HELP = "a limit, as NAME=VALUE, once for each; " + ", ".join(
+    f"{limit.name} ({limit.default:g})" for limit in fields(Limits)
+)
+
+Bind = Annotated[str, typer.Option(help="address to listen on; another computer's needs --keys")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+WorkerCount = Annotated[
+    int | None, typer.Option("--workers", min=1, help="processes that compute; by default one a GPU")
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch", min=1, help="jobs alike that a worker computes at once; by default 8 on a GPU, else 1"),
+]
+Models = Annotated[Path | None, typer.Option(help="folder with more models; also SDF_BACKEND_MODELS")]
+Keys = Annotated[Path | None, typer.Option(help="folder that `keygen` made; only its clients may connect")]
+Cache = Annotated[Path | None, typer.Option(help="folder for results kept by content; a folder of yours by default")]
+CacheSize = Annotated[int, typer.Option("--cache-mib", min=0, help="most that it may hold; 0 keeps nothing")]
+LimitTexts = Annotated[list[str] | None, typer.Option("--limit", help=LIMITS_HELP)]
+Grace = Annotated[float, typer.Option(min=0, help="seconds that running jobs have to end when the server is stopped")]
+Stall = Annotated[float, typer.Option("--stall-seconds", min=1, help="a worker silent for so long is replaced")]
+Silence = Annotated[float, typer.Option(min=1, help="seconds after which a silent client counts as gone")]
+Lifeline = Annotated[
+    bool, typer.Option("--lifeline", help="stop when standard input ends, as it does with the program that holds it")
+]
+KeyFolder = Annotated[Path, typer.Argument(help="folder for the keys; made where there is none")]
+ClientName = Annotated[str, typer.Option("--client", help="who the client's keys are for")]
+Address = Annotated[str, typer.Option(help="address of the backend")]
+KeyFile = Annotated[Path | None, typer.Option("--key", help="your key file, for a backend with keys")]
+AsJson = Annotated[bool, typer.Option("--json", help="print for a script to read")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (serve, status, keygen):
+        app.command()(command)
+
+
+def serve(
+    bind: Bind = DEFAULT_ADDRESS,
+    device: Device = "auto",
+    workers: WorkerCount = None,
+    batch: BatchSize = None,
+    models: Models = None,
+    keys: Keys = None,
+    cache: Cache = None,
+    cache_mib: CacheSize = 4096,
+    limit: LimitTexts = None,
+    grace: Grace = 10.0,
+    stall_seconds: Stall = 30.0,
+    silence: Silence = 10.0,
+    lifeline: Lifeline = False,
+) -> None:
+    """Run the backend until Ctrl-C; log lines go to stderr."""
+    with explained():
+        if lifeline and sys.stdin is None:  # its number may be that of another file by now
+            raise InputError("there is no standard input for --lifeline; start the backend with a pipe as its input")
+        limits = _limits(limit or [])
+        settings = ServerSettings(bind, limits, silence, grace)
+        folder = _cache_folder(cache) if cache_mib else None
+        local = WorkerSettings(device, workers, models, folder, cache_mib << 20, batch, stall_seconds, limits=limits)
+        pairs = load_keys(keys) if keys else None
+        server = Server(settings, lambda context, gate: LocalWorkers(context, gate, local), pairs)
+        log.configure()
+        _allow_many_connections()
+        _print_start(server.address, keys, pairs)
+        if lifeline:
+            threading.Thread(target=_stop_with_input, args=(server,), name="lifeline", daemon=True).start()
+        with _stopped_by_signals(server):
+            server.run(_print_ready)
+
+
+def status(address: Address = DEFAULT_ADDRESS, key: KeyFile = None, as_json: AsJson = False) -> None:
+    """Show how a backend does: devices, memory, models, queue, jobs."""
+    with explained():
+        content = _ask_status(address, key)
+        if as_json:
+            print_json(asdict(content))
+        else:
+            _print_status(content)
+
+
+def keygen(folder: KeyFolder, client: ClientName = DEFAULT_CLIENT) -> None:
+    """Make a client's key file, and the server's keys where there are none yet."""
+    with explained():
+        server, own = make_keys(folder, client)
+        stdout.print(f"{server}: the server's keys; stay here. Serve with --keys {folder}", soft_wrap=True)
+        stdout.print(f"{own}: for {client}; hand over this one file where nobody else can read it", soft_wrap=True)
+
+
+# --- serve -------------------------------------------------------------------------------------------------------
+
+
+def _limits(texts: list[str]) -> Limits:
+    """The limits with those that are given as NAME=VALUE changed."""
+    known = {name: type(value) for name, value in asdict(Limits()).items()}
+    values: dict[str, int | float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in known:
+            raise InputError(f"there is no limit {name!r}; the limits are {', '.join(known)}")
+        try:
+            values[name] = known[name](value)
+        except ValueError:
+            raise InputError(f"the limit {text!r} is not {name}=NUMBER") from None
+        if not 0 < values[name] < 2**53:
+            raise InputError(f"the limit {name} must be positive, not {value}")
+    return replace(Limits(), **values)
+
+
+def _allow_many_connections() -> None:
+    """As many open files as this process may have: each connection is two."""
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such limit
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _cache_folder(given: Path | None) -> Path:
+    """The folder of what was computed before, which holds shapes of users: nobody else may read it."""
+    homes = (os.environ.get("XDG_CACHE_HOME"), os.environ.get("LOCALAPPDATA"), Path.home() / ".cache")
+    folder = given or Path(next(home for home in homes if home)) / "sdf-shapes"
+    check_folder(folder)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the cache's folder {folder}: {error.strerror}; see --cache") from error
+    return folder
+
+
+@contextmanager
+def _stopped_by_signals(server: Server) -> Iterator[None]:
+    """SIGTERM and Ctrl-C stop the server in order; a second one stops it at once."""
+    before = {number: signal.signal(number, lambda *_: server.stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop_with_input(server: Server) -> None:
+    """Stop the server in order when standard input ends, and the process where that comes to nothing.
+
+    Whoever would have stopped it a second time is gone.
+    """
+    with suppress(OSError):
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+    server.stop()
+    time.sleep(server.settings.grace + LIFELINE_SECONDS)
+    os._exit(1)  # its workers end with it
+
+
+def _print_start(address: str, folder: Path | None, keys: ServerKeys | None) -> None:
+    """What a person needs who has just started a backend."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    reachable = address if is_loopback(host) else f"tcp://THIS-COMPUTER:{port}"
+    rows = [("SDF Shapes", SOFTWARE), ("address", address)]
+    if keys and folder:
+        files = sorted(path.stem for path in keys.clients.glob("*.key"))
+        named = [f"{folder / name}{SECRET}" for name in files if name != SERVER] or [f"none yet; keygen {folder}"]
+        rows += [("clients", ", ".join(files) or "none"), ("hand out", "one file a person: " + ", ".join(named))]
+    else:
+        rows.append(("clients", "programs on this computer only; for others see `keygen` and --keys"))
+    key = " --key FILE" if keys else ""
+    rows += [
+        ("connect", f"Blender: address {reachable}{' and your key file' if keys else ''}"),
+        ("", f"shell:   python -m sdf_backend status --address {reachable}{key}"),
+        ("stop", "Ctrl-C; again to stop at once"),
+    ]
+    _print_rows(rows)
+
+
+def _print_ready(state: Status) -> None:
+    models = [f"{model.name} (unusable: {model.problem})" if model.problem else model.name for model in state.models]
+    devices = sorted({worker.device for worker in state.workers})
+    _print_rows([("devices", ", ".join(devices)), ("models", ", ".join(models) or "none; see --models")])
+
+
+def _print_rows(rows: list[tuple[str, str]]) -> None:
+    for name, text in rows:
+        stdout.print(f"{name:<10} {text}", soft_wrap=True)
+    stdout.file.flush()
+
+
+# --- status ------------------------------------------------------------------------------------------------------
+
+
+def _ask_status(address: str, key: Path | None) -> Status:
+    try:
+        with Client(address, key, name="status") as client:
+            return client.wait_status(STATUS_SECONDS)
+    except ClientError as error:
+        raise InputError(f"{error}") from None
+
+
+def _print_status(state: Status) -> None:
+    stdout.print(
+        f"{state.software}, up {_duration(state.uptime)}, {_size(state.memory_bytes)}; "
+        f"{state.clients} clients, {state.queued} jobs wait, {state.running} run; since the start {state.done} done, "
+        f"{state.failed} failed, {state.cancelled} cancelled, {state.refused} answered busy, "
+        f"{state.malformed} unusable messages, {state.workers_lost} workers lost",
+        soft_wrap=True,
+    )
+    workers = Table("worker", "device", "state", "process", "job", "models in memory", "memory", "on the device")
+    for worker in state.workers:
+        sizes = _size(worker.memory_bytes), _size(worker.device_bytes)
+        loaded = ", ".join(worker.models)
+        workers.add_row(worker.name, worker.device, worker.state, str(worker.pid), worker.job or "", loaded, *sizes)
+    stdout.print(workers)
+    models = Table("model", "shapes", "code", "front", "licences", "problem")
+    for model in state.models:
+        row = model.name, str(model.shapes), str(model.code_length), model.front, ", ".join(model.licences)
+        models.add_row(*row, model.problem)
+    stdout.print(models)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if days else f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB" if count else "-"

@@ -1,0 +1,127 @@
+"""The engine's inputs and shapes as messages of the wire, and back; workers and remote engines meet here."""
+
+from enum import StrEnum
+from typing import TypeVar
+
+import numpy as np
+
+from sdf_backend.engine import Quality, Shape, Source, TaskSettings
+from sdf_backend.errors import InputError
+from sdf_backend.geometry.mesh_files import Geometry, check_vertices
+from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.wire import messages as wire
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def settings_to_wire(settings: TaskSettings) -> wire.JobSettings:
+    """Settings of a task, to be sent."""
+    return wire.JobSettings(
+        settings.resolution,
+        settings.pose.value,
+        settings.up,
+        settings.front,
+        settings.quality.value,
+        settings.seed,
+        settings.refine,
+        settings.candidates,
+    )
+
+
+def settings_from_wire(settings: wire.JobSettings) -> TaskSettings:
+    """The inverse of `settings_to_wire`; raises `InputError` for settings that no task has."""
+    return TaskSettings(
+        settings.resolution,
+        _choice(Freedom, "pose", settings.pose),
+        settings.up,
+        settings.front,
+        _choice(Quality, "quality", settings.quality),
+        settings.seed,
+        settings.refine,
+        settings.candidates,
+    )
+
+
+def source_to_wire(source: Source) -> wire.Source:
+    """An input, to be sent as precise as it is. Raises `ValueError` for arrays that do not fit together."""
+    geometry = source.geometry
+    faces = geometry.faces.astype(np.int32) if len(geometry.faces) else None
+    if source.sensor is None:
+        return wire.Source(geometry.vertices, faces, geometry.normals)
+    x, y, z = map(float, source.sensor)
+    return wire.Source(geometry.vertices, faces, geometry.normals, (x, y, z))
+
+
+def source_from_wire(source: wire.Source, name: str) -> Source:
+    """The inverse of `source_to_wire`; arrays are copied, so that they are aligned, writable and of the engine's types.
+
+    Raises `InputError`, which names the input `name`, for vertices that cannot be used.
+    """
+    vertices = np.array(source.vertices, dtype=np.float64)
+    check_vertices(vertices, name)
+    faces = np.zeros((0, 3), dtype=np.int64) if source.faces is None else np.array(source.faces, dtype=np.int64)
+    normals = None if source.normals is None else np.array(source.normals, dtype=np.float64)
+    sensor = None if source.sensor is None else np.array(source.sensor)
+    return Source(Geometry(vertices, faces, normals), sensor)
+
+
+def shape_to_wire(shape: Shape, dtype: np.dtype) -> wire.Shape:
+    """A finished shape, to be sent with vertices of that type."""
+    return wire.Shape(
+        shape.vertices.astype(dtype),
+        shape.faces.astype(np.int32),
+        np.atleast_2d(shape.code),
+        matrix_of(shape.pose)[None],
+        shape.observed,
+        shape.refinement,
+        shape.deviation,
+        float(shape.residual),
+        float(shape.explained),
+        float(shape.confidence),
+        shape.steps,
+        {str(phase): seconds for phase, seconds in shape.seconds.items()},
+    )
+
+
+def shape_from_wire(shape: wire.Shape, model: str) -> Shape:
+    """The inverse of `shape_to_wire`; how many evaluations it took is not told."""
+    return Shape(
+        model,
+        shape.vertices.astype(np.float64),
+        shape.faces.astype(np.int64),
+        shape.code[0].astype(np.float32),
+        similarity_of(shape.pose[0], "the pose"),
+        shape.observed,
+        shape.refinement,
+        shape.deviation,
+        shape.residual,
+        shape.explained,
+        shape.confidence,
+        shape.steps,
+        seconds=shape.seconds,
+    )
+
+
+def matrix_of(pose: Similarity) -> np.ndarray:
+    """A similarity as a (4, 4) matrix for column vectors."""
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = pose.scale * pose.rotation, pose.translation
+    return matrix
+
+
+def similarity_of(matrix: np.ndarray, name: str) -> Similarity:
+    """The inverse of `matrix_of`; raises `InputError` for a matrix that shears, mirrors, or scales one axis more."""
+    linear = matrix[:3, :3].astype(np.float64)
+    determinant = float(np.linalg.det(linear))
+    scale = abs(determinant) ** (1 / 3)
+    upright = np.abs(linear.T @ linear - scale**2 * np.eye(3)).max() <= 1e-4 * scale**2
+    if determinant <= 0 or not upright or np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-6:
+        raise InputError(f"{name} is no turn, shift and one scale for all axes; apply other transforms to the result")
+    return Similarity(scale, linear / scale, matrix[:3, 3].astype(np.float64))
+
+
+def _choice(kind: type[Choice], what: str, value: str) -> Choice:
+    try:
+        return kind(value)
+    except ValueError:
+        raise InputError(f"unknown {what} {value!r}; use one of {', '.join(kind)}") from None

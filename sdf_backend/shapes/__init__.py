@@ -1,0 +1,1 @@
+"""A code and its residual field to meshes, and interpolation between shapes."""

@@ -1,0 +1,63 @@
+"""How firmly size and place are expected, by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from sdf_backend.fitting.fit_settings import FitSettings, Stage
+from sdf_backend.fitting.pose_prior import PosePrior
+from sdf_backend.geometry.similarity import Similarity
+from sdf_backend.observation.observations import Observations, observe_points
+
+SETTINGS = FitSettings((Stage(1, 1, 0.0),), scale_sigma=0.5, shift_sigma=0.1, depth_sigma=0.2)
+TURN = Rotation.from_rotvec([0.3, -1.2, 0.4]).as_matrix()
+PLACE = Similarity(40.0, TURN, np.array([5.0, -7, 9]))
+
+
+def seen_from(sensor: np.ndarray | None) -> Observations:
+    points = np.random.default_rng(0).normal(size=(300, 3))
+    return replace(observe_points(points), sensor=sensor)
+
+
+def prior(expected: Similarity, pose: Similarity, sensor: np.ndarray | None) -> PosePrior:
+    return PosePrior.about([expected], [pose], [seen_from(sensor)], SETTINGS, torch.device("cpu"))
+
+
+def test_without_a_sensor_every_direction_is_alike_and_turns_are_free() -> None:
+    found = prior(PLACE, PLACE, None)
+    np.testing.assert_allclose(found.precision[0], np.diag([4, 100, 100, 100, 0, 0, 0]), rtol=1e-6)
+    np.testing.assert_allclose(found.moved, 0, atol=1e-6)
+
+
+def test_along_the_line_of_sight_less_is_expected() -> None:
+    """The line is that of the observed frame, in canonical axes."""
+    way = np.array([0.0, 0.6, 0.8])
+    found = prior(PLACE, PLACE, PLACE.apply(3 * way[None])[0]).precision[0].double().numpy()
+    across = np.array([1.0, 0, 0])
+    shift = found[1:4, 1:4]
+    assert way @ shift @ way == pytest.approx(1 / 0.2**2, rel=1e-5)
+    assert across @ shift @ across == pytest.approx(1 / 0.1**2, rel=1e-5)
+    assert way @ shift @ across == pytest.approx(0, abs=1e-4)
+    assert found[0, 0] == pytest.approx(4)
+
+
+def test_a_sensor_in_the_very_middle_has_no_line() -> None:
+    found = prior(PLACE, PLACE, PLACE.translation)
+    assert torch.isfinite(found.precision).all()
+
+
+def test_a_pose_that_has_moved_is_that_far_from_what_was_expected() -> None:
+    """Shifts in canonical units, and in the axes of the pose, not of what was expected."""
+    further = Similarity(1.25, Rotation.from_rotvec([0, np.pi / 2, 0]).as_matrix(), np.array([0.5, 0, 0]))
+    moved = prior(PLACE, PLACE.compose(further), None).moved[0]
+    np.testing.assert_allclose(moved, [np.log(1.25), 0, 0, 0.4, 0, 0, 0], atol=1e-6)
+
+
+def test_rows_may_be_taken_several_times() -> None:
+    both = PosePrior.about([PLACE] * 2, [PLACE] * 2, [seen_from(None), seen_from(np.zeros(3))], SETTINGS,
+                           torch.device("cpu"))  # fmt: skip
+    some = both.of([1, 1, 0])
+    assert torch.equal(some.precision, both.precision[[1, 1, 0]]) and some.moved.shape == (3, 7)

@@ -1,0 +1,62 @@
+"""Similarities form a group; axes turn where their names say."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from sdf_backend.errors import InputError
+from sdf_backend.geometry.similarity import AXES, Freedom, Similarity, axis_rotation, axis_vector
+
+POINTS = np.random.default_rng(0).normal(size=(20, 3))
+parameters = arrays(float, 7, elements=st.floats(-1.5, 1.5))
+
+
+@given(parameters)
+def test_the_inverse_undoes(values: np.ndarray) -> None:
+    pose = Similarity.from_parameters(values)
+    np.testing.assert_allclose(pose.inverse().apply(pose.apply(POINTS)), POINTS, atol=1e-9)
+
+
+@given(parameters, parameters)
+def test_composition_is_one_after_the_other(first: np.ndarray, second: np.ndarray) -> None:
+    a, b = Similarity.from_parameters(first), Similarity.from_parameters(second)
+    np.testing.assert_allclose(b.compose(a).apply(POINTS), b.apply(a.apply(POINTS)), atol=1e-9)
+
+
+@given(parameters)
+def test_parameters_round_trip(values: np.ndarray) -> None:
+    np.testing.assert_allclose(Similarity.from_parameters(values).parameters(), values, atol=1e-8)
+
+
+@given(parameters, parameters)
+def test_the_way_between_two_poses_begins_and_ends_at_them(first: np.ndarray, second: np.ndarray) -> None:
+    a, b = Similarity.from_parameters(first), Similarity.from_parameters(second)
+    for share, end in ((0.0, a), (1.0, b)):
+        np.testing.assert_allclose(a.towards(b, share).apply(POINTS), end.apply(POINTS), atol=1e-8)
+    assert a.towards(b, 0.5).scale == pytest.approx(np.sqrt(a.scale * b.scale))
+
+
+@pytest.mark.parametrize("up", AXES)
+@pytest.mark.parametrize("front", AXES)
+def test_axes_turn_where_their_names_say(up: str, front: str) -> None:
+    if up[1] == front[1]:
+        with pytest.raises(InputError, match="one line"):
+            axis_rotation(up, front, "-x")
+        return
+    turn = axis_rotation(up, front, "-x")
+    np.testing.assert_allclose(turn @ axis_vector(up), [0, 1, 0])
+    np.testing.assert_allclose(turn @ axis_vector(front), [-1, 0, 0])
+    assert np.linalg.det(turn) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["w", "", "+", "xy", "up"])
+def test_an_unknown_axis_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="not an axis"):
+        axis_vector(name)
+
+
+def test_each_freedom_frees_what_it_says() -> None:
+    assert [int(freedom.columns().sum()) for freedom in Freedom] == [0, 4, 5, 7]
+    assert Freedom.UPRIGHT.columns().tolist() == [True] * 4 + [False, True, False]

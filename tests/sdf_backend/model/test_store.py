@@ -1,0 +1,277 @@
+"""Models on disk: whole, honest about themselves, and refused where they are not."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from sdf_backend.errors import InputError
+from sdf_backend.model.store import (
+    FORMAT,
+    MODELS_VARIABLE,
+    STARTER_MODELS,
+    Model,
+    ModelStore,
+    load_model,
+    read_card,
+    save_model,
+)
+
+
+@pytest.fixture(autouse=True)
+def without_extra_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(MODELS_VARIABLE, raising=False)
+
+
+def test_a_model_comes_back_with_its_card_its_weights_and_its_codes(spheres: Model, tmp_path: Path) -> None:
+    save_model(tmp_path / "spheres.safetensors", spheres)
+    loaded = load_model(tmp_path / "spheres.safetensors")
+    assert loaded.card == spheres.card == read_card(tmp_path / "spheres.safetensors")
+    points = torch.rand(12, 100, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.inference_mode():
+        assert torch.equal(loaded.decoder(spheres.codes, points), spheres.decoder(spheres.codes, points))
+    assert torch.equal(loaded.codes, spheres.codes.half().float())
+    assert not loaded.decoder.training
+    assert not any(parameter.requires_grad for parameter in loaded.decoder.parameters())
+
+
+def test_the_file_can_be_read_by_others_and_is_small(spheres: Model, tmp_path: Path) -> None:
+    path = tmp_path / "spheres.safetensors"
+    save_model(path, spheres)
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert path.stat().st_size < 100_000
+    assert [file.name for file in tmp_path.iterdir()] == ["spheres.safetensors"]
+
+
+def test_mean_and_covariance_are_those_of_the_codes_and_the_covariance_has_an_inverse(spheres: Model) -> None:
+    codes = spheres.codes.double().numpy()
+    assert np.allclose(spheres.mean.numpy(), codes.mean(0), atol=1e-6)
+    exact = np.cov(codes.T)
+    floor = 1e-3 * np.trace(exact) / len(exact)
+    assert np.allclose(spheres.covariance.numpy(), exact + floor * np.eye(len(exact)), atol=1e-6)
+    for codes in (torch.zeros(1, 3), torch.ones(5, 3), torch.tensor([[1.0, 0, 0], [2, 0, 0]])):
+        torch.linalg.cholesky(replace(spheres, codes=codes).covariance)
+
+
+def test_directions_are_the_ordered_axes_of_the_covariance(spheres: Model) -> None:
+    stretched = replace(spheres, codes=spheres.codes * torch.tensor([1.0, 3.0, 0.3]))
+    directions = stretched.directions.double().numpy()
+    covariance = stretched.covariance.double().numpy()
+    variances = np.diag(directions @ directions.T)
+    np.testing.assert_allclose(directions @ directions.T, np.diag(variances), atol=1e-6)
+    np.testing.assert_allclose(variances, np.linalg.eigvalsh(covariance)[::-1], rtol=1e-4)
+    np.testing.assert_allclose(directions.T @ directions, covariance, atol=1e-6)
+    for direction in directions:
+        assert direction[np.abs(direction).argmax()] > 0
+
+
+def test_directions_of_codes_along_the_axes_are_those_axes(spheres: Model) -> None:
+    """Codes at plus and minus a, b and c on the axes: their variances are 2 a^2 / 5 and so on, and the floor's."""
+    reach = np.array([0.5, 2.0, 1.0])
+    codes = torch.tensor(np.concatenate([np.diag(reach), -np.diag(reach)]), dtype=torch.float32)
+    variances = 2 * reach**2 / 5
+    deviations = np.sqrt(variances + 1e-3 * variances.mean())
+    expected = np.diag(deviations)[[1, 2, 0]]
+    np.testing.assert_allclose(replace(spheres, codes=codes).directions.numpy(), expected, atol=1e-5)
+
+
+def test_directions_are_computed_once(spheres: Model) -> None:
+    assert spheres.directions is spheres.directions
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut_in_the_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def cut_in_the_weights(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(0).bytes(5_000))
+
+
+def another_format(path: Path) -> None:
+    path.write_bytes(b"ply\nformat ascii 1.0\nend_header\n")
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [empty, cut_in_the_header, cut_in_the_weights, garbage, another_format, missing])
+def test_a_damaged_file_is_refused_with_its_name(
+    spheres: Model, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "spheres.safetensors"
+    save_model(path, spheres)
+    damage(path)
+    for read in (read_card, load_model):
+        with pytest.raises(InputError, match=r"spheres\.safetensors is damaged or no model: \S"):
+            read(path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"format": "sdf-shapes-model-99", "card": "{}"}])
+def test_a_foreign_safetensors_file_is_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    path = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.zeros(3, 3)}, path, metadata)
+    with pytest.raises(InputError, match=r"foreign\.safetensors is not a model of this project \(format"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("card", ["", "[]", "null", "{}", '{"name": "x"}', '"text"'])
+def test_an_unreadable_card_is_refused(tmp_path: Path, card: str) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(3)}, path, {"format": FORMAT, "card": card})
+    with pytest.raises(InputError, match="has an unreadable description"):
+        read_card(path)
+
+
+def rewritten(path: Path, card: dict | None = None, tensors: dict[str, torch.Tensor | None] | None = None) -> None:
+    """Change fields of the card and tensors of a model's file; None takes a tensor away."""
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata()
+    content = {name: value for name, value in {**load_file(path), **(tensors or {})}.items() if value is not None}
+    changed = {**json.loads(metadata["card"]), **(card or {})}
+    save_file(content, path, {**metadata, "card": json.dumps(changed)})
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"decoder": {"code_length": 4, "width": 48, "layers": 4, "skip_at": 2, "dropout": 0.0, "mirror_axis": None}},
+        {"decoder": {"code_length": 3, "width": 64, "layers": 4, "skip_at": 2, "dropout": 0.0, "mirror_axis": None}},
+        {"decoder": {"code_length": 3, "width": 48, "layers": 5, "skip_at": 2, "dropout": 0.0, "mirror_axis": None}},
+        {"decoder": {"code_length": 3, "width": 48, "layers": 4, "skip_at": 3, "dropout": 0.0, "mirror_axis": None}},
+        {"decoder": {"code_length": 3, "width": -48}},
+        {"decoder": {"code_length": "3"}},
+        {"decoder": {"depth": 3}},
+        {"decoder": {}},
+        {"decoder": []},
+        {"decoder": None},
+        {"shapes": []},
+        {"shapes": ["one"]},
+        {"shapes": 12},
+        {"clamp": 0},
+        {"reach": 0},
+        {"clamp": "wide"},
+        {"up": "sideways"},
+        {"front": "+y"},
+        {"sources": [{"licence": "CC0-1.0"}]},
+        {"sources": 5},
+        {"colour": "blue"},
+    ],
+    ids=str,
+)
+def test_a_tampered_card_is_refused(spheres: Model, tmp_path: Path, card: dict) -> None:
+    path = tmp_path / "spheres.safetensors"
+    save_model(path, spheres)
+    rewritten(path, card)
+    with pytest.raises(InputError, match=r"spheres\.safetensors (does not fit|holds unusable|has an unreadable)"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"codes": None},
+        {"codes": torch.zeros(12, 4)},
+        {"codes": torch.zeros(11, 3)},
+        {"codes": torch.zeros(12)},
+        {"codes": torch.full((12, 3), torch.nan)},
+        {"decoder.last.bias": None},
+        {"decoder.last.bias": torch.tensor([torch.inf])},
+        {"decoder.last.weight": torch.zeros(1, 47)},
+        {"decoder.extra": torch.zeros(1)},
+    ],
+    ids=lambda tensors: next(
+        f"{name} {None if value is None else value.tolist()}"[:40] for name, value in tensors.items()
+    ),
+)
+def test_tensors_that_do_not_fit_are_refused(spheres: Model, tmp_path: Path, tensors: dict) -> None:
+    path = tmp_path / "spheres.safetensors"
+    save_model(path, spheres)
+    rewritten(path, None, tensors)
+    with pytest.raises(InputError, match=r"spheres\.safetensors (does not fit|holds unusable)"):
+        load_model(path)
+
+
+def test_a_model_without_shapes_is_refused(spheres: Model, tmp_path: Path) -> None:
+    path = tmp_path / "spheres.safetensors"
+    save_model(path, spheres)
+    rewritten(path, {"shapes": []}, {"codes": torch.zeros(0, 3)})
+    with pytest.raises(InputError, match="unusable weights or codes"):
+        load_model(path)
+
+
+def test_a_rewritten_but_honest_model_still_loads(spheres: Model, tmp_path: Path) -> None:
+    """Or the refusals above might be refusals of the rewriting."""
+    path = tmp_path / "spheres.safetensors"
+    save_model(path, spheres)
+    rewritten(path, {"accuracy": {"known": 1.0}}, {"codes": torch.zeros(12, 3)})
+    assert load_model(path).card == replace(spheres.card, accuracy={"known": 1.0})
+
+
+def test_an_unknown_name_lists_the_known_ones(spheres: Model, tmp_path: Path) -> None:
+    for name in ("chairs", "beds"):
+        save_model(tmp_path / f"{name}.safetensors", spheres)
+    store = ModelStore(tmp_path)
+    with pytest.raises(InputError) as caught:
+        store.find("sofas")
+    known = sorted({"beds", "chairs", *(path.stem for path in STARTER_MODELS.glob("*.safetensors"))})
+    assert str(caught.value) == f"unknown model 'sofas'; known models: {', '.join(known)}"
+
+
+def test_the_environment_adds_a_folder(spheres: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_model(tmp_path / "unheard-of.safetensors", spheres)
+    assert "unheard-of" not in ModelStore().paths()
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
+    assert ModelStore().find("unheard-of") == tmp_path / "unheard-of.safetensors"
+
+
+def test_a_later_folder_wins(spheres: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starter, environment, given = (tmp_path / name for name in ("starter", "environment", "given"))
+    monkeypatch.setattr("sdf_backend.model.store.STARTER_MODELS", starter)
+    monkeypatch.setenv(MODELS_VARIABLE, str(environment))
+    for folder, names in ((starter, "abc"), (environment, "bc"), (given, "c")):
+        for name in names:
+            save_model(folder / f"{name}.safetensors", spheres)
+    paths = ModelStore(given).paths()
+    assert {name: path.parent for name, path in paths.items()} == {"a": starter, "b": environment, "c": given}
+
+
+def test_what_a_killed_writer_left_is_no_model(spheres: Model, tmp_path: Path) -> None:
+    save_model(tmp_path / "spheres.safetensors", spheres)
+    (tmp_path / ".spheres.4711.tmp.safetensors").write_bytes(b"half")
+    ours = [path for path in ModelStore(tmp_path).paths().values() if path.parent == tmp_path]
+    assert ours == [tmp_path / "spheres.safetensors"]
+
+
+def test_a_model_is_found_by_its_own_path(spheres: Model, tmp_path: Path) -> None:
+    path = tmp_path / "anywhere.safetensors"
+    save_model(path, spheres)
+    assert ModelStore().find(str(path)) == path
+
+
+def test_missing_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="elsewhere does not exist"):
+        ModelStore(tmp_path / "elsewhere")
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        ModelStore()
+
+
+def test_the_card_says_all_that_it_was_told(spheres: Model, tmp_path: Path) -> None:
+    card = replace(spheres.card, training={"epochs": 3}, accuracy={"known": {"chamfer": 0.1}})
+    save_model(tmp_path / "spheres.safetensors", replace(spheres, card=card))
+    assert asdict(read_card(tmp_path / "spheres.safetensors")) == asdict(card)

@@ -1,0 +1,143 @@
+"""serve, status and keygen as an operator meets them: what they print, and one clear line for what cannot be."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from backend_process import ROOT, Backend, complete, is_there, until
+from typer.testing import CliRunner, Result
+
+from sdf_backend.cli import app
+from sdf_backend.serving.auth import make_keys
+
+
+@pytest.fixture(scope="module")
+def backend(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    with Backend(tmp_path_factory.mktemp("backend"), "--models", models_folder) as backend:
+        backend.until_idle()
+        yield backend
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(*arguments: str | Path) -> str:
+    """The one line on stderr of a command that failed as it should."""
+    result = invoke(*arguments)
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_serve_says_what_a_person_needs(backend: Backend) -> None:
+    output = backend.output.read_text()
+    for words in (backend.address, "this computer only", "--address", "Blender", "Ctrl-C", "cpu", "spheres"):
+        assert words in output
+
+
+def test_serve_with_a_lifeline_ends_with_its_standard_input(tmp_path: Path) -> None:
+    backend = Backend(tmp_path, "--lifeline", "--grace", "0", "--device", "cpu")
+    with backend.start(stdin=subprocess.PIPE):
+        worker = until(lambda: backend.worker().pid, "a worker is there")
+        assert backend.process and backend.process.stdin
+        backend.process.stdin.close()
+        assert backend.ended(10) == 0
+        assert "server stopped" in backend.log()
+        until(lambda: not is_there(worker), "its worker is gone")
+
+
+def test_a_lifeline_does_not_wait_for_a_server_that_hangs(tmp_path: Path) -> None:
+    program = (
+        "import time; from sdf_backend.serving import cli as serve_cli; from sdf_backend.serving.server import Server; "
+        "serve_cli.LIFELINE_SECONDS = 1; Server.run = lambda *_: time.sleep(600); "
+        "serve_cli.serve('tcp://127.0.0.1:*', cache_mib=0, grace=0, lifeline=True)"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60
+    )
+    assert finished.returncode == 1
+    assert b"address" in finished.stdout
+
+
+def test_serve_without_a_lifeline_needs_no_standard_input(tmp_path: Path) -> None:
+    with Backend(tmp_path, "--device", "cpu").start(stdin=subprocess.DEVNULL) as backend:
+        backend.until_idle()
+        assert "server stopping" not in backend.log()
+
+
+def test_status_is_a_table_for_people(backend: Backend) -> None:
+    with backend.client() as client:
+        client.run(complete())
+    result = invoke("status", "--address", backend.address)
+    assert result.exit_code == 0, result.stderr
+    for words in ("worker-0", "idle", "cpu", "spheres", "CC0-1.0", "1 done", "0 failed", "MiB"):
+        assert words in result.stdout
+
+
+def test_status_is_json_for_scripts(backend: Backend) -> None:
+    result = invoke("status", "--address", backend.address, "--json")
+    assert result.exit_code == 0, result.stderr
+    state = json.loads(result.stdout)
+    assert state["workers"][0]["state"] == "idle"
+    assert state["workers"][0]["pid"] > 0
+    assert "spheres" in [model["name"] for model in state["models"]]
+    assert state["limits"]["resolution"] == 512
+
+
+def test_status_where_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert "nobody listens" in refused("status", "--address", f"tcp://127.0.0.1:{port}")
+
+
+def test_status_with_a_key_file_that_is_none(backend: Backend, tmp_path: Path) -> None:
+    assert "key file" in refused("status", "--address", backend.address, "--key", tmp_path / "nowhere")
+
+
+def test_keygen_names_the_file_to_hand_over(tmp_path: Path) -> None:
+    first, second = invoke("keygen", tmp_path / "keys"), invoke("keygen", tmp_path / "keys", "--client", "bob")
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert f"{tmp_path}/keys/artist.key_secret" in first.stdout
+    assert f"{tmp_path}/keys/bob.key_secret" in second.stdout
+    assert f"--keys {tmp_path}/keys" in first.stdout
+    assert "exists already" in refused("keygen", tmp_path / "keys")
+
+
+def test_what_keeps_a_server_from_starting_is_one_clear_line(backend: Backend, tmp_path: Path) -> None:
+    make_keys(tmp_path / "keys")
+    (tmp_path / "file").touch()
+    assert "another program" in refused("serve", "--bind", backend.address)
+    elsewhere = "tcp://192.0.2.1:5577"  # for documentation only, RFC 5737
+    assert "no such address" in refused("serve", "--bind", elsewhere, "--keys", tmp_path / "keys")
+    assert "no address to listen on" in refused("serve", "--bind", "5577")
+    assert "keygen" in refused("serve", "--bind", "tcp://0.0.0.0:*")
+    assert "no server keys" in refused("serve", "--keys", tmp_path)
+    (tmp_path / "keys" / "server.key_secret").chmod(0o644)
+    assert "chmod 600" in refused("serve", "--keys", tmp_path / "keys")
+    assert "does not exist" in refused("serve", "--models", tmp_path / "nowhere")
+    assert "unknown device" in refused("serve", "--device", "abacus")
+    assert "the limits are" in refused("serve", "--limit", "jobs=3")
+    assert "NUMBER" in refused("serve", "--limit", "queue=many")
+    assert "positive" in refused("serve", "--limit", "queue=0")
+    assert "is a file" in refused("serve", "--cache", tmp_path / "file")
+
+
+def test_a_lifeline_without_standard_input_is_one_clear_line() -> None:
+    command = f"exec {sys.executable} -m sdf_backend serve --bind 'tcp://127.0.0.1:*' --lifeline <&-"
+    finished = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("error: there is no standard input for --lifeline; ")
+
+
+def test_wrong_usage_is_told_from_what_fails() -> None:
+    assert invoke("serve", "--workers", "0").exit_code == 2
+    assert invoke("serve", "--nonsense").exit_code == 2
+    assert invoke("keygen").exit_code == 2

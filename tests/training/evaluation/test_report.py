@@ -1,0 +1,60 @@
+"""The report as a page."""
+
+import base64
+from html.parser import HTMLParser
+from pathlib import Path
+
+from training.evaluation.baselines import Baseline
+from training.evaluation.evaluate import EvaluateSettings, Outcome, Report, Task
+from training.evaluation.metrics import ShapeScores
+from training.evaluation.report import write_html
+
+SHEET = b"\x89PNG not really"
+
+
+class Page(HTMLParser):
+    """What a browser would find."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[tuple[str, list[str]]] = []
+        self.open: list[str] = []
+        self.image = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag == "tr":
+            self.rows.append((found.get("class") or "", []))
+        if tag == "img":
+            self.image = found["src"] or ""
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag or tag == "html"
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][1].append(data)
+
+
+def test_the_page_holds_every_shape_and_its_pictures_and_needs_nothing_else(tmp_path: Path) -> None:
+    scores = [ShapeScores(value, 2 * value, 0.1, 0.01, 0.9, 0.8, value) for value in (1e-3, 3e-3)]
+    outcomes = [
+        Outcome("good <&>", scores=scores[0], scan=2e-3, reference=Baseline(5e-3, 30.0), nearest=Baseline(9e-3)),
+        # The reference failed.
+        Outcome("bad", scores=scores[1], scan=2e-3, nearest=Baseline(9e-3)),
+        Outcome("broken", reason="nothing was seen"),
+    ]
+    report = Report("models/cubes.safetensors", "data", EvaluateSettings(Task.COMPLETE), outcomes)
+    path = tmp_path / "complete.html"
+    write_html(path, report, SHEET)
+    page = Page(path.read_text(encoding="utf-8"))
+    rows = {cells[0]: (mark, cells[1:]) for mark, cells in page.rows if cells}
+    assert rows["mean"][1][:4] == ["2.000", "2.00", "5.000", "9.00"]
+    assert rows["good <&>"][0] == "" and rows["good <&>"][1][0] == "1.000"
+    assert rows["bad"][0] == "worse" and rows["bad"][1][2] == "9.00"
+    assert rows["broken"] == ("", [])
+    assert base64.b64decode(page.image.removeprefix("data:image/png;base64,")) == SHEET
+    assert "http" not in path.read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Measures a model: tasks, metrics, baselines, reports."""
