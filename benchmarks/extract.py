@@ -30,10 +30,11 @@ from benchmarks.shared import DatasetOption, ModelOption, console, load, show, t
 from sdf_backend.content_cache import content_key
 from sdf_backend.files import replacing
 from sdf_backend.fitting.fit import fit_codes
-from sdf_backend.fitting.hypotheses import Quality, solid_settings
+from sdf_backend.fitting.hypotheses import solid_settings
 from sdf_backend.geometry.isosurface import Extraction, ExtractSettings, Field, extract_dense, extract_surface
 from sdf_backend.model.devices import EXTRACTION_BATCH
 from sdf_backend.model.store import Model, ModelStore, load_model
+from sdf_backend.settings import Quality
 
 TOLERANCE = 1e-5
 

@@ -17,7 +17,8 @@ from rich.table import Table
 from benchmarks.shared import DatasetOption, ModelOption, load, show, test_observations
 from sdf_backend.fitting.adam_reference import AdamSettings, fit_codes_with_adam
 from sdf_backend.fitting.fit import Fit, fit_codes
-from sdf_backend.fitting.hypotheses import Quality, solid_settings
+from sdf_backend.fitting.hypotheses import solid_settings
+from sdf_backend.settings import Quality
 
 # A fit has failed where it explains the shape this much worse than Adam's does.
 FAILED = 1.5

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sdf_backend.console import explained
-from sdf_backend.engine import Engine, Source, TaskSettings
+from sdf_backend.engine import Engine, Source
 from sdf_backend.geometry.mesh_files import read_geometry, write_mesh
-from sdf_backend.geometry.similarity import Freedom
+from sdf_backend.settings import Pose, TaskSettings
 from training.evaluation.metrics import chamfer, sample_surface
 from training.pictures import render_mesh, render_points, shared_bounds, side_by_side, write_png
 
@@ -30,7 +30,7 @@ def main(output: Path = Path("out/demo")) -> None:
     engine = Engine()
     engine.model("airplanes")
     seconds = {"loading": time.perf_counter() - start}
-    [shape] = engine.complete("airplanes", [Source(scan)], TaskSettings(pose=Freedom.NONE))
+    [shape] = engine.complete("airplanes", [Source(scan)], TaskSettings(pose=Pose.KNOWN))
     seconds |= shape.seconds
 
     mesh, picture = output / "completed.ply", output / "before_after.png"

@@ -15,21 +15,13 @@ from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder
 from sdf_backend.geometry.mesh_files import OUTPUT_FORMATS, check_output, read_geometry, write_mesh
 from sdf_backend.serving import cli as serve_cli
+from sdf_backend.settings import Axis, Pose, Quality, TaskSettings
 
 if TYPE_CHECKING:  # torch takes a second to load; `--help` and wrong usage should not wait for it
-    from sdf_backend.engine import Engine, Shape, Source, TaskSettings
+    from sdf_backend.engine import Engine, Shape, Source
     from sdf_backend.serving.remote_engine import RemoteEngine
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-
-
-class Pose(StrEnum):
-    """How much of where the input stands is known."""
-
-    KNOWN = "known"
-    ALIGNED = "aligned"
-    UPRIGHT = "upright"
-    FREE = "free"
 
 
 class Suffix(StrEnum):
@@ -41,14 +33,6 @@ class Suffix(StrEnum):
     STL = "stl"
 
 
-class QualityName(StrEnum):
-    """How long a fit may take."""
-
-    PREVIEW = "preview"
-    STANDARD = "standard"
-    FINE = "fine"
-
-
 LOCAL_DEVICE = "auto"
 InputFile = Annotated[Path, typer.Argument(help="mesh or point file; a file without faces is a point cloud")]
 OutputFile = Annotated[Path, typer.Option("-o", help=f"mesh to write: {', '.join(OUTPUT_FORMATS)}")]
@@ -58,7 +42,7 @@ Resolution = Annotated[int, typer.Option(help="cells per axis, 16 to 1024")]
 PoseOption = Annotated[Pose, typer.Option(help="known: canonical already; aligned: up and front given; free: nothing")]
 Up = Annotated[str, typer.Option(help="the input's axis that points up")]
 Front = Annotated[str, typer.Option(help="the input's axis that points ahead (pose aligned)")]
-QualityOption = Annotated[QualityName, typer.Option(help="how long the fit may take")]
+QualityOption = Annotated[Quality, typer.Option(help="how long the fit may take")]
 Refine = Annotated[
     float, typer.Option(min=0, max=1, help="how far what was seen is followed: 0, the category alone, to 1, its detail")
 ]
@@ -87,7 +71,7 @@ def complete(
     up: Up = "+z",
     front: Front = "-y",
     sensor: Annotated[str | None, typer.Option(help="from where the input was seen: X,Y,Z in its own frame")] = None,
-    quality: QualityOption = QualityName.STANDARD,
+    quality: QualityOption = Quality.STANDARD,
     refine: Refine = 1.0,
     candidates: Candidates = 1,
     seed: Seed = 0,
@@ -116,7 +100,7 @@ def reconstruct(
     pose: PoseOption = Pose.UPRIGHT,
     up: Up = "+z",
     front: Front = "-y",
-    quality: QualityOption = QualityName.STANDARD,
+    quality: QualityOption = Quality.STANDARD,
     refine: Refine = 1.0,
     candidates: Candidates = 1,
     seed: Seed = 0,
@@ -146,7 +130,7 @@ def interpolate(
     pose: PoseOption = Pose.UPRIGHT,
     up: Up = "+z",
     front: Front = "-y",
-    quality: QualityOption = QualityName.STANDARD,
+    quality: QualityOption = Quality.STANDARD,
     suffix: Format = Suffix.PLY,
     device: Device = LOCAL_DEVICE,
     models: Models = None,
@@ -180,7 +164,7 @@ def sample(
 ) -> None:
     """Draw new shapes from the distribution of a model's training codes, in the canonical frame."""
     with explained():
-        settings = _settings(resolution, Pose.KNOWN, "+y", "-z", QualityName.STANDARD, seed)
+        settings = _settings(resolution, Pose.KNOWN, "+y", "-z", Quality.STANDARD, seed)
         check_folder(output)
         with _engine(device, models, address, key) as engine, _watched() as watch:
             shapes = engine.sample(model, count, settings, watch)
@@ -215,15 +199,12 @@ def _settings(
     pose: Pose,
     up: str,
     front: str,
-    quality: QualityName,
+    quality: Quality,
     seed: int = 0,
     refine: float = 1.0,
     candidates: int = 1,
-) -> "TaskSettings":
-    from sdf_backend.engine import Quality, TaskSettings
-    from sdf_backend.geometry.similarity import Freedom
-
-    return TaskSettings(resolution, Freedom(pose.value), up, front, Quality(quality.value), seed, refine, candidates)
+) -> TaskSettings:
+    return TaskSettings(resolution, pose, Axis(up), Axis(front), quality, seed, refine, candidates)
 
 
 def _candidate_files(output: Path, count: int) -> list[Path]:

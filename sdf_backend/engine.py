@@ -3,7 +3,7 @@
 The one Python API; command line and workers call only this.
 
     engine = Engine(ModelStore())
-    [shape] = engine.complete("airplanes", [Source(read_geometry(Path("scan.ply")))], TaskSettings(pose=Freedom.NONE))
+    [shape] = engine.complete("airplanes", [Source(read_geometry(Path("scan.ply")))], TaskSettings(pose=Pose.KNOWN))
 
 The data's way is short: mesh or points -> observations -> code and pose -> mesh in the input's own frame and scale.
 Every task takes a batch and a `progress` callback, which hears of every step and may raise `Cancelled` to end the task.
@@ -23,20 +23,20 @@ from sdf_backend.errors import InputError
 from sdf_backend.fitting.assess import assess_surface, surface_deviation
 from sdf_backend.fitting.fit import StageWatch
 from sdf_backend.fitting.fit_cache import Encoded, recall, remember
-from sdf_backend.fitting.hypotheses import Quality, Question, explain
+from sdf_backend.fitting.hypotheses import Question, explain
 from sdf_backend.geometry.isosurface import EmptySurfaceError, Extraction
-from sdf_backend.geometry.similarity import Freedom, Similarity, axis_rotation, axis_vector
+from sdf_backend.geometry.similarity import Similarity, axis_rotation, axis_vector
 from sdf_backend.model.devices import choose_device
 from sdf_backend.model.store import Model, ModelCard, ModelStore, load_model, read_card
 from sdf_backend.observation.observations import Observations, observe_surface_points
 from sdf_backend.observation.sources import Observe, Source, observe_any, observe_solid, observe_surface, observed_share
 from sdf_backend.progress import Clock, Phase, Progress, only, parts, silent
+from sdf_backend.settings import Pose, TaskSettings
 from sdf_backend.shapes.interpolation import Stop
 from sdf_backend.shapes.mesher import Meshes
 from sdf_backend.shapes.residual_field import check_refinement, refine, scaled
 
-RESOLUTIONS = (16, 1024)
-MAXIMUM_STEPS, MAXIMUM_SAMPLES, MAXIMUM_CANDIDATES = 1000, 1000, 16
+MAXIMUM_STEPS, MAXIMUM_SAMPLES = 1000, 1000
 # How far a candidate goes from the best, where farther there is no surface.
 NEARER = (1.0, 0.5, 0.25)
 # Cells an axis of a mesh that is shown while the real one is computed: a tenth of a second on two cores.
@@ -45,39 +45,6 @@ PREVIEW_RESOLUTION = 48
 
 # Hears of a coarse mesh of one source: its number, vertices (n, 3) in the input's frame, and faces (m, 3).
 Preview = Callable[[int, np.ndarray, np.ndarray], None]
-
-
-@dataclass(frozen=True)
-class TaskSettings:
-    """What a user may ask of a task."""
-
-    resolution: int = 256
-    """cells per axis of the canonical cube, 16 to 1024"""
-    pose: Freedom = Freedom.UPRIGHT
-    """what is not known of where the input stands"""
-    up: str = "+z"
-    """the input's axis that points up; not used where the pose is known"""
-    front: str = "-y"
-    """the input's axis that points ahead; used where the pose is aligned"""
-    quality: Quality = Quality.STANDARD
-    """how long the fit may take"""
-    seed: int = 0
-    """decides what is drawn at random: samples, and candidates about a fit; the fit itself leaves nothing to chance"""
-    refine: float = 1.0
-    """how far what the code leaves over of the input is followed, 0 (the category alone) to 1 (what was seen)"""
-    candidates: int = 1
-    """completions of each input, 1 to 16: the best, and then others that explain it about as well"""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.candidates <= MAXIMUM_CANDIDATES:
-            raise InputError(f"{self.candidates} candidates asked for; use 1 to {MAXIMUM_CANDIDATES}")
-        if not 0 <= self.refine <= 1:
-            raise InputError(f"the strength of the refinement is {self.refine}; use 0 (off) to 1")
-        low, high = RESOLUTIONS
-        if not low <= self.resolution <= high:
-            raise InputError(f"the resolution {self.resolution} is out of range; use {low} to {high}")
-        if self.pose is not Freedom.NONE:
-            axis_rotation(self.up, self.front, "-z")
 
 
 @dataclass(frozen=True)
@@ -612,13 +579,13 @@ def _observe_all(
 
 def _up(settings: TaskSettings) -> np.ndarray | None:
     """The inputs' axis that points up, (3,), where it is known; canonical frames are y up."""
-    if settings.pose is Freedom.FREE:
+    if settings.pose is Pose.FREE:
         return None
-    return axis_vector("+y" if settings.pose is Freedom.NONE else settings.up)
+    return axis_vector("+y" if settings.pose is Pose.KNOWN else settings.up)
 
 
 def _question(model: Model, settings: TaskSettings) -> Question:
-    known = settings.pose is Freedom.NONE
+    known = settings.pose is Pose.KNOWN
     axes = np.eye(3) if known else axis_rotation(settings.up, settings.front, model.card.front)
     return Question(settings.pose, axes, settings.quality)
 

@@ -4,9 +4,9 @@ Everything that a wrong file, option or folder can trigger derives from `InputEr
 its one sentence and exit 1. Any other exception is a defect of ours and keeps its traceback.
 """
 
+from sdf_backend.wire.errors import InputError
 
-class InputError(ValueError):
-    """What was given cannot be used; the message says what was wrong, with which value, and what to do."""
+__all__ = ["Cancelled", "InputError"]
 
 
 class Cancelled(Exception):

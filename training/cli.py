@@ -19,16 +19,16 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
-from sdf_backend.cli import QualityName
 from sdf_backend.console import explained, print_json, stderr, stdout
 from sdf_backend.errors import InputError
+from sdf_backend.settings import Quality
 from training.augment import Kind
 from training.catalog import Layout, list_meshes, only, read_split
 from training.collect import collect as collect_members
 from training.sampling import Noise, SampleSettings
 
 if TYPE_CHECKING:  # torch takes a second to load; `--help` and wrong usage should not wait for it
-    from sdf_backend.engine import Engine, Quality
+    from sdf_backend.engine import Engine
     from training.dataset import Dataset
     from training.evaluation.evaluate import EvaluateSettings, Report, Result
 
@@ -219,7 +219,7 @@ def evaluate(
     views: Annotated[int, typer.Option(min=1, help="scans a shape, each completed by itself")] = 1,
     record: Annotated[bool, typer.Option("--record", help="keep the means and medians in the model's file")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    quality: Annotated[QualityName, typer.Option(help="how long a fit may take")] = QualityName.STANDARD,
+    quality: Annotated[Quality, typer.Option(help="how long a fit may take")] = Quality.STANDARD,
     refine: Annotated[float, typer.Option(min=0, max=1, help="how far results follow what was seen")] = 1.0,
     seeds: Annotated[int, typer.Option(min=1, help="scans of each view, each with noise of its own")] = 1,
     with_reference: Annotated[
@@ -227,7 +227,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure a model against the meshes that a dataset was made from."""
-    from sdf_backend.engine import Engine, Quality
+    from sdf_backend.engine import Engine
     from training.dataset import Dataset
     from training.evaluation.evaluate import EvaluateSettings, Outcome, Report, Task, record_accuracy
     from training.evaluation.pictures_of_results import ContactSheet
@@ -241,10 +241,10 @@ def evaluate(
                 raise InputError(
                     "interpolate takes none of --shapes, --views, --seed, --seeds, --refine, --reference and --record"
                 )
-            _interpolations(model, dataset, output, as_json, resolution, device, Quality(quality.value))
+            _interpolations(model, dataset, output, as_json, resolution, device, quality)
             return
         settings = EvaluateSettings(
-            Task(task.value), resolution, shapes, views, Quality(quality.value), seed, refine, seeds, with_reference
+            Task(task.value), resolution, shapes, views, quality, seed, refine, seeds, with_reference
         )
         engine, data = Engine(device=device), Dataset.open(dataset)
         outcomes: list[Outcome] = []
@@ -299,7 +299,7 @@ def _interpolations(
     as_json: bool,
     resolution: int,
     device: str,
-    quality: "Quality",
+    quality: Quality,
 ) -> None:
     """The task `interpolate`: every pair of some test shapes."""
     from sdf_backend.engine import Engine

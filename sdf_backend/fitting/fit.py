@@ -31,9 +31,10 @@ from sdf_backend.fitting.levenberg_marquardt import Solver
 from sdf_backend.fitting.multistart import Left, restarted
 from sdf_backend.fitting.observation_batch import batched
 from sdf_backend.fitting.pose_prior import PosePrior
-from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations
+from sdf_backend.settings import Pose
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def fit_codes(
     observations: list[Observations],
     settings: FitSettings,
     poses: list[Similarity] | None = None,
-    freedom: Freedom = Freedom.NONE,
+    freedom: Pose = Pose.KNOWN,
     progress: Progress = silent,
     staged: StageWatch | None = None,
     expected: list[Similarity] | None = None,

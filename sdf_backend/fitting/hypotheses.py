@@ -4,7 +4,6 @@ Whatever is in doubt is fitted each way, all in one batch, and what the input an
 """
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 import torch
@@ -14,10 +13,11 @@ from sdf_backend.fitting.fit import Fit, StageWatch, fit_codes
 from sdf_backend.fitting.fit_cache import Encoded
 from sdf_backend.fitting.fit_settings import FitSettings, Restart, Stage
 from sdf_backend.fitting.pose_search import different, score, search_poses
-from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations, with_empty_space
 from sdf_backend.progress import Clock, Phase, Progress, only, parts
+from sdf_backend.settings import Pose, Quality
 from sdf_backend.shapes.residual_field import refine
 
 # Another place for the object is fitted too where it seems this nearly as good, and is a rival where it is in the end.
@@ -25,14 +25,6 @@ NEARLY_AS_GOOD = 0.8
 # What may be a floor is the object's own where a model that was fitted to it too explains this share of it. On scans of
 # 19 training and tuning shapes models bent to at most 0.84 of a floor; of bases of four chairs they explained all.
 FLOOR_EXPLAINED = 0.9
-
-
-class Quality(StrEnum):
-    """How long a fit may take: `benchmarks/fit` says what each costs and gives."""
-
-    PREVIEW = "preview"
-    STANDARD = "standard"
-    FINE = "fine"
 
 
 # Chosen by comparison on 16 training families that a decoder was trained without; see training/tuning_families.txt.
@@ -66,15 +58,13 @@ def solid_settings(quality: Quality, dtype: torch.dtype = torch.bfloat16) -> Fit
     return FitSettings(SOLID_STAGES[quality], dtype=dtype, restart=SOLID_RESTART)
 
 
-def surface_settings(
-    quality: Quality, dtype: torch.dtype = torch.bfloat16, freedom: Freedom = Freedom.NONE
-) -> FitSettings:
+def surface_settings(quality: Quality, dtype: torch.dtype = torch.bfloat16, freedom: Pose = Pose.KNOWN) -> FitSettings:
     """How a code, and the pose as far as `freedom` says, is fitted to part of a surface.
 
     Only a preview, which takes a third of a standard fit's time, has none to start once more.
     """
     restart = None if quality is Quality.PREVIEW else Restart()
-    stages = SURFACE_STAGES if freedom is Freedom.NONE else POSED_STAGES
+    stages = SURFACE_STAGES if freedom is Pose.KNOWN else POSED_STAGES
     return FitSettings(stages[quality], dtype=dtype, restart=restart)
 
 
@@ -85,7 +75,7 @@ class Question:
     axes : (3, 3), turns the inputs' up and front to the canonical ones
     """
 
-    pose: Freedom
+    pose: Pose
     axes: np.ndarray
     quality: Quality
 
@@ -124,7 +114,7 @@ def explain(
         for number, (seen, share) in enumerate(zip(observed, parts(progress, len(observed)), strict=True))
         for attempt in _attempts(model, number, seen, question, share)
     ]
-    if question.pose is not Freedom.NONE:
+    if question.pose is not Pose.KNOWN:
         clock.lap(Phase.POSING)
     quality, solid = question.quality, observed[0].solid
     fits = fit_codes(
@@ -159,7 +149,7 @@ def explain(
 def _attempts(model: Model, number: int, seen: Observations, question: Question, progress: Progress) -> list[_Attempt]:
     """All ways in which an input may be understood, the likeliest first."""
     places = [(Similarity.identity(), Similarity.identity())]
-    if question.pose is not Freedom.NONE:
+    if question.pose is not Pose.KNOWN:
         found = search_poses(model, seen, question.pose, question.axes, progress=only(progress, Phase.POSING))
         good = [place for place in found if place.score * NEARLY_AS_GOOD <= found[0].score]
         places = [(place.pose, place.expected) for place in good]

@@ -11,10 +11,11 @@ from torch import Tensor
 from sdf_backend.fitting.assess import EXPLAINED, residuals
 from sdf_backend.fitting.fit_settings import FitSettings, Stage
 from sdf_backend.fitting.observation_batch import Batch
-from sdf_backend.fitting.pose_prior import PosePrior
-from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.fitting.pose_prior import PosePrior, free_parameters
+from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.devices import CHUNK
 from sdf_backend.model.store import Model
+from sdf_backend.settings import Pose
 
 # Undamped steps fit the drawn observations instead of the shape.
 LEAST_DAMPING = 1e-3
@@ -30,7 +31,7 @@ class Solver:
         model: Model,
         everything: Batch,
         settings: FitSettings,
-        freedom: Freedom,
+        freedom: Pose,
         prior: PosePrior,
     ) -> None:
         self.model, self.settings, self.freedom, self.all = model, settings, freedom, everything
@@ -43,7 +44,7 @@ class Solver:
         self.u = torch.zeros(count, length, device=model.device)
         self.moves = [Similarity.identity()] * count
         self.damping = torch.full((count,), settings.damping, device=model.device)
-        self.free, self.prior = freedom.columns().to(model.device), prior
+        self.free, self.prior = free_parameters(freedom).to(model.device), prior
 
     def begin(self, stage: Stage, number: int) -> None:
         """Go on with another draw of the observations, the one of that number, weighted as `stage` says."""

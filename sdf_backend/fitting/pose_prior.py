@@ -14,6 +14,13 @@ from torch import Tensor
 from sdf_backend.fitting.fit_settings import FitSettings
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.observation.observations import Observations
+from sdf_backend.settings import Pose
+
+
+def free_parameters(pose: Pose) -> Tensor:
+    """Which of (log scale, shift x y z, turn x y z) are solved for, (7,) bool; canonical frames are y up."""
+    moves, upright, free = pose is not Pose.KNOWN, pose in (Pose.UPRIGHT, Pose.FREE), pose is Pose.FREE
+    return torch.tensor([moves] * 4 + [free, upright, free])
 
 
 @dataclass(frozen=True)

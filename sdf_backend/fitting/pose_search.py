@@ -20,10 +20,11 @@ from sdf_backend.fitting.assess import assess_surface
 from sdf_backend.fitting.fit import fit_codes
 from sdf_backend.fitting.fit_settings import FitSettings, Stage
 from sdf_backend.geometry.isosurface import EmptySurfaceError, ExtractSettings, extract_surface
-from sdf_backend.geometry.similarity import Freedom, Similarity, axis_vector
+from sdf_backend.geometry.similarity import Similarity, axis_vector
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations
 from sdf_backend.observation.sensor_position import hidden
+from sdf_backend.settings import Pose
 
 GLANCE, COARSE, CLOSER = Stage(6, 400, 1e-4), Stage(14, 1_000, 1e-4), Stage(6, 3_000, 1e-4)
 
@@ -93,7 +94,7 @@ UNSEEN_WEIGHT, UNSEEN_WEIGHT_BLIND, FARTHEST = 0.15, 0.02, 0.2
 def search_poses(
     model: Model,
     observed: Observations,
-    freedom: Freedom,
+    freedom: Pose,
     axes: np.ndarray,
     settings: PoseSearchSettings = PoseSearchSettings(),
     progress: Callable[[float], None] = lambda fraction: None,
@@ -103,7 +104,7 @@ def search_poses(
     `axes`, (3, 3), turns the input's up (and front, where that is given) to the canonical ones. Raises `InputError`
     where the pose is known, since then there is nothing to search.
     """
-    if freedom is Freedom.NONE:
+    if freedom is Pose.KNOWN:
         raise InputError("the pose is known; there is nothing to search for")
     turns = [(turn @ axes).T for turn in _turns(freedom, settings)]
     estimates = [_first_estimate(observed, turn, model.card.reach * SEEN_SHARE) for turn in turns]
@@ -164,11 +165,11 @@ def _behind(pose: Similarity, sensor: np.ndarray, depth: float) -> Similarity:
     return replace(pose, translation=pose.translation + depth * pose.scale * sight / max(np.linalg.norm(sight), 1e-12))
 
 
-def _turns(freedom: Freedom, settings: PoseSearchSettings) -> list[np.ndarray]:
+def _turns(freedom: Pose, settings: PoseSearchSettings) -> list[np.ndarray]:
     """Rotations, (3, 3) each, of the input's axes to start from."""
-    if freedom is Freedom.ALIGNED:
+    if freedom is Pose.ALIGNED:
         return [np.eye(3)]
-    if freedom is Freedom.UPRIGHT:
+    if freedom is Pose.UPRIGHT:
         up = axis_vector("+y")
         angles = np.arange(settings.turns) * 2 * np.pi / settings.turns
         return [Rotation.from_rotvec(angle * up).as_matrix() for angle in angles]

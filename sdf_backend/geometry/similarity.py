@@ -1,24 +1,19 @@
 """Similarity transforms between the user's scene and a category's canonical frame (y up, in the unit sphere)."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
 
 from sdf_backend.errors import InputError
-
-AXES = ("+x", "-x", "+y", "-y", "+z", "-z")
+from sdf_backend.settings import Axis
 
 
 def axis_vector(name: str) -> np.ndarray:
     """Unit vector, (3,), of an axis name: "x", "+x" or "-x", likewise y and z; raises `InputError` otherwise."""
-    signed = name if name[:1] in "+-" else f"+{name}"
-    if signed.lower() not in AXES:
-        raise InputError(f"{name!r} is not an axis; use one of {', '.join(AXES)}")
+    sign, letter = Axis(name)
     vector = np.zeros(3)
-    vector["xyz".index(signed[1].lower())] = -1.0 if signed[0] == "-" else 1.0
+    vector["xyz".index(letter)] = -1.0 if sign == "-" else 1.0
     return vector
 
 
@@ -34,20 +29,6 @@ def axis_rotation(up: str, front: str, canonical_front: str) -> np.ndarray:
     y, ahead = axis_vector("+y"), axis_vector(canonical_front)
     canonical = np.stack([y, ahead, np.cross(y, ahead)])
     return canonical.T @ user
-
-
-class Freedom(StrEnum):
-    """What of the pose is solved for together with the code."""
-
-    NONE = "known"
-    ALIGNED = "aligned"
-    UPRIGHT = "upright"
-    FREE = "free"
-
-    def columns(self) -> torch.Tensor:
-        """Which of (log scale, shift x y z, turn x y z) is free, (7,) bool; canonical frames are y up."""
-        moves, upright, free = self is not Freedom.NONE, self in (Freedom.UPRIGHT, Freedom.FREE), self is Freedom.FREE
-        return torch.tensor([moves] * 4 + [free, upright, free])
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,13 @@
 """The engine's inputs and shapes as messages of the wire, and back; workers and remote engines meet here."""
 
-from enum import StrEnum
-from typing import TypeVar
-
 import numpy as np
 
-from sdf_backend.engine import Quality, Shape, Source, TaskSettings
+from sdf_backend.engine import Shape, Source
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.mesh_files import Geometry, check_vertices
-from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.geometry.similarity import Similarity
+from sdf_backend.settings import TaskSettings
 from sdf_backend.wire import messages as wire
-
-Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def settings_to_wire(settings: TaskSettings) -> wire.JobSettings:
@@ -30,16 +26,7 @@ def settings_to_wire(settings: TaskSettings) -> wire.JobSettings:
 
 def settings_from_wire(settings: wire.JobSettings) -> TaskSettings:
     """The inverse of `settings_to_wire`; raises `InputError` for settings that no task has."""
-    return TaskSettings(
-        settings.resolution,
-        _choice(Freedom, "pose", settings.pose),
-        settings.up,
-        settings.front,
-        _choice(Quality, "quality", settings.quality),
-        settings.seed,
-        settings.refine,
-        settings.candidates,
-    )
+    return TaskSettings(**vars(settings))
 
 
 def source_to_wire(source: Source) -> wire.Source:
@@ -118,10 +105,3 @@ def similarity_of(matrix: np.ndarray, name: str) -> Similarity:
     if determinant <= 0 or not upright or np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-6:
         raise InputError(f"{name} is no turn, shift and one scale for all axes; apply other transforms to the result")
     return Similarity(scale, linear / scale, matrix[:3, 3].astype(np.float64))
-
-
-def _choice(kind: type[Choice], what: str, value: str) -> Choice:
-    try:
-        return kind(value)
-    except ValueError:
-        raise InputError(f"unknown {what} {value!r}; use one of {', '.join(kind)}") from None

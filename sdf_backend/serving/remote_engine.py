@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sdf_backend.engine import Shape, Source, TaskSettings
+from sdf_backend.engine import Shape, Source
 from sdf_backend.errors import InputError
 from sdf_backend.serving.conversion import settings_to_wire, shape_from_wire, source_to_wire
+from sdf_backend.settings import TaskSettings
 from sdf_backend.wire import messages as wire
 from sdf_backend.wire.client import Client, Event, StateChanged, new_job
 from sdf_backend.wire.codec import WireError

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from sdf_backend import engine as engines
-from sdf_backend.engine import Engine, TaskSettings
+from sdf_backend.engine import Engine
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import ModelStore, read_card
 from sdf_backend.serving.conversion import settings_from_wire, shape_to_wire, similarity_of, source_from_wire
+from sdf_backend.settings import TaskSettings
 from sdf_backend.wire import messages as wire
 from sdf_backend.wire.codec import WireError
 

@@ -277,8 +277,8 @@ class Refusal:
 REFUSALS = [
     Refusal(("--model", "sofas"), "unknown model 'sofas'; known models: "),
     Refusal(("--model", "gone.safetensors"), "unknown model 'gone.safetensors'; known models: "),
-    Refusal(("--resolution", "5"), "the resolution 5 is out of range; use 16 to 1024"),
-    Refusal(("--resolution", "5000"), "the resolution 5000 is out of range"),
+    Refusal(("--resolution", "5"), "resolution is 5; use 16 to 1024"),
+    Refusal(("--resolution", "5000"), "resolution is 5000; use 16 to 1024"),
     Refusal(("--pose", "aligned", "--up", "z", "--front", "-z"), "lie along one line"),
     Refusal(("--pose", "upright", "--up", "+y", "--front", "-y"), "lie along one line"),
     Refusal(("--pose", "free", "--up", "w"), "'w' is not an axis"),

@@ -11,16 +11,17 @@ import pytest
 import trimesh
 
 from sdf_backend.content_cache import ContentCache
-from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings
+from sdf_backend.engine import Engine, Phase, Shape, Source
 from sdf_backend.errors import Cancelled, InputError
 from sdf_backend.geometry.isosurface import EmptySurfaceError, Extraction
 from sdf_backend.geometry.mesh_files import Geometry
-from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model, ModelStore, save_model
+from sdf_backend.settings import Pose, Quality, TaskSettings
 from sdf_backend.shapes import mesher as module
 from sdf_backend.shapes.residual_field import refine
 
-KNOWN = TaskSettings(resolution=48, pose=Freedom.NONE, quality=Quality.PREVIEW)
+KNOWN = TaskSettings(resolution=48, pose=Pose.KNOWN, quality=Quality.PREVIEW)
 NO_FACES = np.zeros((0, 3), dtype=np.int64)
 
 
@@ -65,8 +66,8 @@ def test_what_was_seen_is_told_from_what_was_filled_in(engine: Engine) -> None:
     assert filled.max() < 0.1
 
 
-@pytest.mark.parametrize("pose", [Freedom.ALIGNED, Freedom.UPRIGHT, Freedom.FREE])
-def test_a_sphere_far_away_and_large_comes_back_where_it_was(engine: Engine, pose: Freedom) -> None:
+@pytest.mark.parametrize("pose", [Pose.ALIGNED, Pose.UPRIGHT, Pose.FREE])
+def test_a_sphere_far_away_and_large_comes_back_where_it_was(engine: Engine, pose: Pose) -> None:
     centre = (400.0, -30.0, 5.0)
     settings = TaskSettings(resolution=48, pose=pose, quality=Quality.PREVIEW)
     [shape] = engine.complete("spheres", [cap(60.0, centre, lowest=-1.0)], settings)
@@ -150,8 +151,8 @@ def test_a_part_that_the_category_lacks_appears_where_it_hangs_on_the_rest(
     assert bool(refined.vertices[:, 2].max() > 0.8) is there
 
 
-@pytest.mark.parametrize("pose", [Freedom.NONE, Freedom.UPRIGHT])
-def test_a_floor_under_the_object_is_no_part_of_it(engine: Engine, pose: Freedom) -> None:
+@pytest.mark.parametrize("pose", [Pose.KNOWN, Pose.UPRIGHT])
+def test_a_floor_under_the_object_is_no_part_of_it(engine: Engine, pose: Pose) -> None:
     settings = replace(KNOWN, pose=pose, up="+y", front="-z", resolution=64)
     rng = np.random.default_rng(0)
     ball_points = cap(0.5, lowest=-1.0).geometry.vertices
@@ -164,7 +165,7 @@ def test_a_floor_under_the_object_is_no_part_of_it(engine: Engine, pose: Freedom
 
 
 def test_deviations_are_in_the_units_of_the_input(engine: Engine) -> None:
-    settings = replace(KNOWN, pose=Freedom.ALIGNED)
+    settings = replace(KNOWN, pose=Pose.ALIGNED)
     small, large = (
         engine.complete("spheres", [Source(Geometry(cap(0.5).geometry.vertices * unit, NO_FACES))], settings)[0]
         for unit in (1.0, 1e3)
@@ -181,12 +182,6 @@ def test_a_refinement_of_another_kind_is_refused(engine: Engine) -> None:
     with pytest.raises(InputError, match="1 refinements were given for 2 codes"):
         codes, poses = np.stack([shape.code] * 2), [shape.pose] * 2
         engine.decode("spheres", codes, poses, KNOWN, refinements=[np.zeros((0, 2), dtype=np.float32)])
-
-
-@pytest.mark.parametrize("refine", [-0.1, 1.1, np.nan])
-def test_a_strength_out_of_range_is_refused(refine: float) -> None:
-    with pytest.raises(InputError, match="refinement"):
-        TaskSettings(refine=refine)
 
 
 def test_points_cannot_be_reconstructed(engine: Engine) -> None:
@@ -221,7 +216,7 @@ def test_a_source_is_encoded_as_it_is_completed_or_reconstructed(engine: Engine)
 
 def test_an_encoded_source_stands_where_it_stood(engine: Engine) -> None:
     centre = (40.0, -3.0, 5.0)
-    settings = replace(KNOWN, pose=Freedom.UPRIGHT)
+    settings = replace(KNOWN, pose=Pose.UPRIGHT)
     [shape] = engine.encode("spheres", [cap(6.0, centre, lowest=-1.0)], settings)
     [decoded] = engine.decode("spheres", shape.code[None], [shape.pose], settings)
     np.testing.assert_allclose(decoded.vertices.mean(axis=0), centre, atol=0.15)
@@ -236,8 +231,8 @@ def test_samples_are_closed_differ_and_repeat_under_their_seed(engine: Engine) -
         np.testing.assert_array_equal(one.vertices, other.vertices)
 
 
-@pytest.mark.parametrize("pose", [Freedom.NONE, Freedom.UPRIGHT])
-def test_a_fit_leaves_nothing_to_chance(engine: Engine, pose: Freedom) -> None:
+@pytest.mark.parametrize("pose", [Pose.KNOWN, Pose.UPRIGHT])
+def test_a_fit_leaves_nothing_to_chance(engine: Engine, pose: Pose) -> None:
     [first], [second] = (engine.complete("spheres", [cap()], replace(KNOWN, pose=pose, seed=seed)) for seed in (0, 1))
     np.testing.assert_array_equal(first.vertices, second.vertices)
 
@@ -271,7 +266,7 @@ def test_a_code_that_is_none_is_refused(engine: Engine, code: np.ndarray) -> Non
 
 def test_progress_runs_through_the_phases_and_cancels_in_each(engine: Engine) -> None:
     heard: list[Phase] = []
-    settings = TaskSettings(resolution=32, pose=Freedom.UPRIGHT, quality=Quality.PREVIEW)
+    settings = TaskSettings(resolution=32, pose=Pose.UPRIGHT, quality=Quality.PREVIEW)
     engine.complete("spheres", [cap()], settings, lambda phase, fraction: heard.append(phase))
     assert list(dict.fromkeys(heard)) == list(Phase)
     for stop in Phase:
@@ -285,12 +280,6 @@ def test_progress_runs_through_the_phases_and_cancels_in_each(engine: Engine) ->
         with pytest.raises(Cancelled):
             engine.complete("spheres", [cap()], settings, cancel)
     assert len(engine.complete("spheres", [cap()], KNOWN)) == 1
-
-
-@pytest.mark.parametrize("resolution", [15, 1025, -1])
-def test_a_resolution_out_of_range_is_refused(resolution: int) -> None:
-    with pytest.raises(InputError, match="out of range"):
-        TaskSettings(resolution=resolution)
 
 
 def test_counts_out_of_range_and_unknown_models_are_refused(engine: Engine) -> None:
@@ -511,12 +500,6 @@ def test_candidates_are_the_best_and_then_others_that_explain_the_input_as_well(
     again = engine.complete("spheres", sources, settings)
     for one, other in zip(shapes, again, strict=True):
         np.testing.assert_array_equal(one.code, other.code)
-
-
-@pytest.mark.parametrize("count", [0, 17])
-def test_candidates_out_of_range_are_refused(count: int) -> None:
-    with pytest.raises(InputError, match=f"{count} candidates asked for; use 1 to 16"):
-        replace(KNOWN, candidates=count)
 
 
 def test_more_candidates_of_the_same_need_no_second_fit(cached: Engine) -> None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial import KDTree
 
-from sdf_backend.engine import Engine, TaskSettings
+from sdf_backend.engine import Engine
 from sdf_backend.errors import InputError
 from sdf_backend.fitting.adam_reference import AdamSettings, fit_codes_with_adam
 from sdf_backend.observation.observations import Observations, observe_points
+from sdf_backend.settings import TaskSettings
 from training.dataset import Dataset
 from training.evaluation.metrics import CHAMFER_POINTS, Mesh, chamfer, exact_chamfer, sample_surface
 

@@ -22,15 +22,16 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import KDTree
 
-from sdf_backend.engine import Engine, Phase, Quality, Shape, Source, TaskSettings, without_flakes
+from sdf_backend.engine import Engine, Phase, Shape, Source, without_flakes
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
 from sdf_backend.fitting.hypotheses import Question, explain
 from sdf_backend.geometry.mesh_files import Geometry
-from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model, load_model, save_model
 from sdf_backend.observation.observations import Observations, observe_samples
 from sdf_backend.progress import Clock
+from sdf_backend.settings import Pose, Quality, TaskSettings
 from sdf_backend.shapes.residual_field import scaled
 from training.dataset import Dataset, ShapeRecord
 from training.evaluation.baselines import Baseline, NearestShapes, reference, reference_observations
@@ -219,12 +220,12 @@ class _Subject:
         """The engine's settings: the pose is known but for `pose`, since samples and scans are canonical already."""
         settings = self.settings
         known = TaskSettings(
-            settings.resolution, Freedom.NONE, quality=settings.quality, seed=settings.seed, refine=settings.refine
+            settings.resolution, Pose.KNOWN, quality=settings.quality, seed=settings.seed, refine=settings.refine
         )
         if settings.task is not Task.POSE:
             return known
         front = self.engine.model(self.model).card.front
-        return replace(known, pose=Freedom.UPRIGHT, up="+y", front=front)
+        return replace(known, pose=Pose.UPRIGHT, up="+y", front=front)
 
 
 def evaluate(
@@ -361,7 +362,7 @@ def _unknown(subject: _Subject, result: Result) -> Result:
     samples, settings = subject.samples, subject.task_settings
     result = replace(result, points=samples.points[samples.distances < 0])
     observed, clock = observe_samples(samples.points, samples.distances, samples.surface), Clock()
-    question = Question(Freedom.NONE, np.eye(3), settings.quality)
+    question = Question(Pose.KNOWN, np.eye(3), settings.quality)
     [found] = explain(subject.engine.model(subject.model), [observed], question, subject.progress, clock)
     refinement = scaled(found.refinement, settings.refine)
     shape = subject.engine.shape_of(subject.model, found.code, found.pose, settings, subject.progress, refinement)

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import trimesh
 
-from sdf_backend.engine import Engine, Quality, Shape, Source, TaskSettings
+from sdf_backend.engine import Engine, Shape, Source
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
 from sdf_backend.geometry.mesh_files import Geometry
-from sdf_backend.geometry.similarity import Freedom
+from sdf_backend.settings import Pose, Quality, TaskSettings
 from training.dataset import Dataset, ShapeRecord
 from training.evaluation.evaluate import EvaluateSettings, Task, chosen_records
 from training.evaluation.metrics import MeshLike, surface_distance
@@ -60,7 +60,7 @@ def evaluate_interpolations(
     records = chosen_records(engine.model(model), dataset, EvaluateSettings(Task.UNKNOWN, shapes=SHAPES))
     if len(records) < 2:
         raise InputError(f"{dataset.folder} has {len(records)} test shape; between fewer than two there is no way")
-    settings = TaskSettings(resolution, Freedom.NONE, quality=quality)
+    settings = TaskSettings(resolution, Pose.KNOWN, quality=quality)
     encoded = engine.encode(model, [_source(dataset, record) for record in records], settings)
     for first, last in combinations(range(len(records)), 2):
         names = records[first].name, records[last].name

@@ -10,10 +10,11 @@ from round_things import QUICK, directions, radius_of, solid_sphere
 from sdf_backend.errors import Cancelled, InputError
 from sdf_backend.fitting.fit import fit_codes
 from sdf_backend.fitting.fit_settings import FitSettings, Stage
-from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.decoder import FoldedDecoder
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations, observe_points
+from sdf_backend.settings import Pose
 
 
 @pytest.mark.parametrize("radius", [0.45, 0.5, 0.58])
@@ -60,7 +61,7 @@ def test_scale_and_position_are_solved_for_in_any_unit(spheres: Model, scale: fl
     truth = Similarity(scale, np.eye(3), scale * np.array([4.0, -2.0, 1.0]))
     guess = Similarity(scale * 1.08, np.eye(3), truth.translation + scale * 0.06)
     seen = observe_points(directions(2_000) * 0.5).transformed(truth.scale, truth.rotation, truth.translation)
-    [fit] = fit_codes(spheres, [seen], QUICK, [guess], Freedom.ALIGNED)
+    [fit] = fit_codes(spheres, [seen], QUICK, [guess], Pose.ALIGNED)
     centre = fit.pose.apply(np.zeros((1, 3)))[0]
     np.testing.assert_allclose(centre, truth.translation, atol=0.01 * scale)
     # Radius and scale explain one another; what counts is the sphere that stands in the scene.

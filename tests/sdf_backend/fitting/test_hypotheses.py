@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from sdf_backend.fitting.fit import Fit, fit_codes
-from sdf_backend.fitting.hypotheses import Quality, Question, _Attempt, _ranked, explain
+from sdf_backend.fitting.hypotheses import Question, _Attempt, _ranked, explain
 from sdf_backend.fitting.pose_search import Placement
-from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations, observe_surface_points
 from sdf_backend.progress import Clock, silent
+from sdf_backend.settings import Pose, Quality
 
 
 def balls(*places: tuple[float, int]) -> Observations:
@@ -57,7 +58,7 @@ def test_one_answer_is_sure(spheres: Model) -> None:
 
 def test_rivals_are_as_unsure_as_the_best(spheres: Model, monkeypatch) -> None:
     seen = balls((0.0, 1_000))
-    question = Question(Freedom.NONE, np.eye(3), Quality.PREVIEW)
+    question = Question(Pose.KNOWN, np.eye(3), Quality.PREVIEW)
     monkeypatch.setattr("sdf_backend.fitting.hypotheses._ranked", lambda model, seen, found: (found * 2, 0.1))
     [best] = explain(spheres, [seen], question, silent, Clock())
     assert best.confidence == 0.1
@@ -66,7 +67,7 @@ def test_rivals_are_as_unsure_as_the_best(spheres: Model, monkeypatch) -> None:
 
 def test_a_fit_has_more_steps_where_the_pose_is_to_be_found_too(spheres: Model) -> None:
     seen, steps = balls((0.0, 1_000)), []
-    for freedom in (Freedom.NONE, Freedom.ALIGNED):
+    for freedom in (Pose.KNOWN, Pose.ALIGNED):
         [best] = explain(spheres, [seen], Question(freedom, np.eye(3), Quality.STANDARD), silent, Clock())
         steps.append(best.steps)
     assert steps[1] > steps[0]
@@ -103,7 +104,7 @@ def test_each_place_is_held_to_what_was_expected_and_a_floor_is_fitted_once(
     monkeypatch.setattr("sdf_backend.fitting.hypotheses.search_poses", lambda *_, **__: placed)
     monkeypatch.setattr("sdf_backend.fitting.hypotheses.fit_codes", fits)
     seen = replace(balls((0.0, 1_000)), suspects=balls((0.0, 100)).surface - [0, 0.4, 0])
-    explain(spheres, [seen], Question(Freedom.ALIGNED, np.eye(3), Quality.PREVIEW), silent, Clock())
+    explain(spheres, [seen], Question(Pose.ALIGNED, np.eye(3), Quality.PREVIEW), silent, Clock())
     assert asked["starts"] == [poses[0]] * 2 + [poses[1]] * 2
     assert asked["expected"] == [expected[0]] * 2 + [expected[1]] * 2
     assert asked["once"] == [False, True] * 2

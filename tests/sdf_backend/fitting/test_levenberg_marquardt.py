@@ -11,15 +11,16 @@ from sdf_backend.fitting.fit_settings import FitSettings, Stage
 from sdf_backend.fitting.levenberg_marquardt import Solver
 from sdf_backend.fitting.observation_batch import batched
 from sdf_backend.fitting.pose_prior import PosePrior
-from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations, observe_points
+from sdf_backend.settings import Pose
 
 
 def begun(spheres: Model, observed: Observations, settings: FitSettings, expected: list[Similarity]) -> Solver:
     poses = [Similarity.identity()]
     prior = PosePrior.about(expected, poses, [observed], settings, spheres.device)
-    return Solver(spheres, batched([observed], poses, spheres.device), settings, Freedom.FREE, prior)
+    return Solver(spheres, batched([observed], poses, spheres.device), settings, Pose.FREE, prior)
 
 
 def test_the_solver_gradient_is_that_of_its_cost(spheres: Model) -> None:

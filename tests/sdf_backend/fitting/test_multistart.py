@@ -10,15 +10,16 @@ from round_things import QUICK, directions, radius_of, solid_sphere
 from sdf_backend.errors import Cancelled
 from sdf_backend.fitting.fit import fit_codes
 from sdf_backend.fitting.fit_settings import Restart, Stage
-from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import observe_points
+from sdf_backend.settings import Pose
 
 STUCK = replace(QUICK, damping=1e9)
 
 
-@pytest.mark.parametrize("freedom", [Freedom.NONE, Freedom.ALIGNED])
-def test_what_comes_to_nothing_starts_once_more_from_training_codes(spheres: Model, freedom: Freedom) -> None:
+@pytest.mark.parametrize("freedom", [Pose.KNOWN, Pose.ALIGNED])
+def test_what_comes_to_nothing_starts_once_more_from_training_codes(spheres: Model, freedom: Pose) -> None:
     """Steps so short lead nowhere; in a batch each fit is judged by itself, and in any unit."""
     poses = [Similarity(7.0, np.eye(3), np.array([3.0, 0.0, 1.0]))] * 2
     radii = [0.5 + 0.1 * float(spheres.codes[:, 0].max()), 0.5]

@@ -13,9 +13,10 @@ from sdf_backend.errors import InputError
 from sdf_backend.fitting.assess import assess_surface
 from sdf_backend.fitting.fit import Fit, fit_codes
 from sdf_backend.fitting.pose_search import different, elsewhere, score, search_poses
-from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations, observe_points
+from sdf_backend.settings import Pose
 
 
 def half_ball(radius: float, centre: list[float]) -> np.ndarray:
@@ -24,9 +25,9 @@ def half_ball(radius: float, centre: list[float]) -> np.ndarray:
     return normal[normal[:, 0] > -0.2] * radius + centre
 
 
-@pytest.mark.parametrize("freedom", [Freedom.ALIGNED, Freedom.UPRIGHT, Freedom.FREE])
+@pytest.mark.parametrize("freedom", [Pose.ALIGNED, Pose.UPRIGHT, Pose.FREE])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 400.0])
-def test_size_and_place_are_found_in_any_unit(spheres: Model, freedom: Freedom, scale: float) -> None:
+def test_size_and_place_are_found_in_any_unit(spheres: Model, freedom: Pose, scale: float) -> None:
     centre = [3.0 * scale, -2.0 * scale, scale]
     observed = observe_points(half_ball(0.5 * scale, centre))
     best, *_ = found = search_poses(spheres, observed, freedom, np.eye(3))
@@ -37,14 +38,14 @@ def test_size_and_place_are_found_in_any_unit(spheres: Model, freedom: Freedom, 
 
 def test_answers_that_give_the_same_shape_are_one(spheres: Model) -> None:
     observed = observe_points(half_ball(0.5, [0, 0, 0]))
-    assert len(search_poses(spheres, observed, Freedom.UPRIGHT, np.eye(3))) == 1
+    assert len(search_poses(spheres, observed, Pose.UPRIGHT, np.eye(3))) == 1
 
 
 def test_the_size_that_is_expected_is_what_was_seen_over_what_the_shapes_reach(spheres: Model) -> None:
     half = half_ball(0.5, [0, 0, 0])
     observed = observe_points(np.concatenate([half, -half]))
     far = replace(spheres, card=replace(spheres.card, reach=0.25))
-    one, other = (search_poses(model, observed, Freedom.ALIGNED, np.eye(3))[0].expected for model in (spheres, far))
+    one, other = (search_poses(model, observed, Pose.ALIGNED, np.eye(3))[0].expected for model in (spheres, far))
     assert other.scale == pytest.approx(2 * one.scale)
     assert one.scale == pytest.approx(1.0, rel=0.05)
 
@@ -59,7 +60,7 @@ def test_of_one_view_starts_stand_at_two_distances(spheres: Model, monkeypatch: 
 
     monkeypatch.setattr("sdf_backend.fitting.pose_search.fit_codes", fits)
     for seen in (observed, replace(observed, sensor=np.array([500.0, 0, 0]))):
-        search_poses(spheres, seen, Freedom.ALIGNED, np.eye(3))
+        search_poses(spheres, seen, Pose.ALIGNED, np.eye(3))
     [alone], [near, far] = begun[0], next(poses for poses in begun if len(poses) == 2)
     np.testing.assert_allclose(near.translation, alone.translation)
     np.testing.assert_allclose(far.translation - near.translation, [-0.25 * near.scale, 0, 0], atol=0.1)
@@ -71,27 +72,27 @@ def test_of_one_view_starts_stand_at_two_distances(spheres: Model, monkeypatch: 
 
 def test_a_known_pose_is_not_searched_for(spheres: Model) -> None:
     with pytest.raises(InputError, match="nothing to search"):
-        search_poses(spheres, observe_points(half_ball(0.5, [0, 0, 0])), Freedom.NONE, np.eye(3))
+        search_poses(spheres, observe_points(half_ball(0.5, [0, 0, 0])), Pose.KNOWN, np.eye(3))
 
 
 def test_a_cloud_that_is_one_place_and_a_few_strays_is_refused(spheres: Model) -> None:
     observed = observe_points(np.concatenate([np.zeros((19_000, 3)), np.eye(3), 2 * np.eye(3)]))
     with pytest.raises(InputError, match="nearly all points of the input are in one place"):
-        search_poses(spheres, observed, Freedom.UPRIGHT, np.eye(3))
+        search_poses(spheres, observed, Pose.UPRIGHT, np.eye(3))
 
 
 def test_the_search_is_watched_and_may_be_ended(spheres: Model) -> None:
     heard: list[float] = []
     observed = observe_points(half_ball(0.5, [0, 0, 0]))
-    search_poses(spheres, observed, Freedom.FREE, np.eye(3), progress=heard.append)
+    search_poses(spheres, observed, Pose.FREE, np.eye(3), progress=heard.append)
     assert heard == sorted(heard) and heard[-1] == pytest.approx(1.0)
     with pytest.raises(ZeroDivisionError):
-        search_poses(spheres, observed, Freedom.UPRIGHT, np.eye(3), progress=lambda share: 1 / 0)
+        search_poses(spheres, observed, Pose.UPRIGHT, np.eye(3), progress=lambda share: 1 / 0)
 
 
 def test_the_expected_pose_is_what_a_fit_is_held_to(spheres: Model) -> None:
     observed = observe_points(half_ball(0.5, [1, 1, 1]))
-    [best] = search_poses(spheres, observed, Freedom.ALIGNED, np.eye(3))
+    [best] = search_poses(spheres, observed, Pose.ALIGNED, np.eye(3))
     assert isinstance(best.expected, Similarity)
     # Seen from one side the box's middle is off by what was not seen.
     np.testing.assert_allclose(best.expected.translation, [1.2, 1, 1], atol=0.03)

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sdf_backend.errors import InputError
-from sdf_backend.geometry.similarity import AXES, Freedom, Similarity, axis_rotation, axis_vector
+from sdf_backend.fitting.pose_prior import free_parameters
+from sdf_backend.geometry.similarity import Similarity, axis_rotation, axis_vector
+from sdf_backend.settings import Axis, Pose
 
 POINTS = np.random.default_rng(0).normal(size=(20, 3))
 parameters = arrays(float, 7, elements=st.floats(-1.5, 1.5))
@@ -38,8 +40,8 @@ def test_the_way_between_two_poses_begins_and_ends_at_them(first: np.ndarray, se
     assert a.towards(b, 0.5).scale == pytest.approx(np.sqrt(a.scale * b.scale))
 
 
-@pytest.mark.parametrize("up", AXES)
-@pytest.mark.parametrize("front", AXES)
+@pytest.mark.parametrize("up", Axis)
+@pytest.mark.parametrize("front", Axis)
 def test_axes_turn_where_their_names_say(up: str, front: str) -> None:
     if up[1] == front[1]:
         with pytest.raises(InputError, match="one line"):
@@ -58,5 +60,5 @@ def test_an_unknown_axis_is_refused(name: str) -> None:
 
 
 def test_each_freedom_frees_what_it_says() -> None:
-    assert [int(freedom.columns().sum()) for freedom in Freedom] == [0, 4, 5, 7]
-    assert Freedom.UPRIGHT.columns().tolist() == [True] * 4 + [False, True, False]
+    assert [int(free_parameters(pose).sum()) for pose in Pose] == [0, 4, 5, 7]
+    assert free_parameters(Pose.UPRIGHT).tolist() == [True] * 4 + [False, True, False]

@@ -8,13 +8,14 @@ import pytest
 import torch
 import trimesh
 
-from sdf_backend.engine import Engine, Quality, Source, TaskSettings
+from sdf_backend.engine import Engine, Source
 from sdf_backend.fitting.fit import fit_codes
 from sdf_backend.fitting.hypotheses import solid_settings, surface_settings
 from sdf_backend.geometry.mesh_files import read_geometry
-from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import STARTER_MODELS, ModelStore, load_model, read_card
 from sdf_backend.observation.observations import observe_points, observe_samples
+from sdf_backend.settings import Pose, Quality, TaskSettings
 from training.evaluation.metrics import chamfer, sample_surface
 
 DEMO = Path(__file__).parents[3] / "demo"
@@ -45,7 +46,7 @@ def test_the_codes_of_a_starter_model_are_a_distribution(name: str) -> None:
 
 def test_the_demonstration_scan_is_completed_nearer_to_the_truth_than_it_was() -> None:
     scan, truth = read_geometry(DEMO / "scan.ply"), read_geometry(DEMO / "truth.ply")
-    settings = TaskSettings(resolution=128, pose=Freedom.NONE, quality=Quality.PREVIEW)
+    settings = TaskSettings(resolution=128, pose=Pose.KNOWN, quality=Quality.PREVIEW)
     [shape] = Engine(device="cpu").complete("airplanes", [Source(scan)], settings)
     rng = np.random.default_rng(0)
     true_points, _ = sample_surface(truth.vertices, truth.faces, 10_000, rng)

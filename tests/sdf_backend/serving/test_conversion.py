@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from sdf_backend.engine import Quality, Shape, Source, TaskSettings
+from sdf_backend.engine import Shape, Source
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.mesh_files import Geometry
-from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.serving.conversion import (
     matrix_of,
     settings_from_wire,
@@ -22,14 +22,15 @@ from sdf_backend.serving.conversion import (
     source_from_wire,
     source_to_wire,
 )
+from sdf_backend.settings import Pose, Quality, TaskSettings
 from sdf_backend.wire import messages as wire
 
 TRIANGLE = np.array([[0.1, 0, 0], [1, 0, 0], [0, 1, 1 / 3]]), np.array([[0, 1, 2]])
 
 
-@pytest.mark.parametrize("pose", Freedom)
+@pytest.mark.parametrize("pose", Pose)
 @pytest.mark.parametrize("quality", Quality)
-def test_settings_come_back(pose: Freedom, quality: Quality) -> None:
+def test_settings_come_back(pose: Pose, quality: Quality) -> None:
     settings = TaskSettings(64, pose, "+y", "+x", quality, 7)
     assert settings_from_wire(settings_to_wire(settings)) == settings
 

@@ -30,10 +30,10 @@ from backend_process import (
 )
 
 from sdf_backend import engine as engines
-from sdf_backend.engine import Engine, Quality, TaskSettings
+from sdf_backend.engine import Engine
 from sdf_backend.geometry.mesh_files import Geometry
-from sdf_backend.geometry.similarity import Freedom
 from sdf_backend.model.store import ModelStore
+from sdf_backend.settings import Pose, Quality, TaskSettings
 from sdf_backend.wire.client import ClientError, State, new_job
 from sdf_backend.wire.codec import FIRST_FRAME, decode, encode
 from sdf_backend.wire.messages import (
@@ -108,7 +108,7 @@ def test_status_comes_within_three_seconds_of_the_start_and_before_torch_is_load
 
 
 def test_a_completed_mesh_is_the_one_that_the_engine_makes(client: Listener, models_folder: Path) -> None:
-    settings = TaskSettings(32, Freedom.NONE, quality=Quality.PREVIEW)
+    settings = TaskSettings(32, Pose.KNOWN, quality=Quality.PREVIEW)
     source = engines.Source(Geometry(half_sphere(), np.zeros((0, 3), dtype=np.int64)))
     [expected] = Engine(ModelStore(models_folder), "cpu").complete("spheres", [source], settings)
     [shape] = client.run(complete()).shapes
@@ -129,7 +129,7 @@ def test_a_hundred_jobs_of_eight_clients_give_the_meshes_that_the_engine_gives(
         points = half_sphere(radius=radius)
         submissions.append({"sources": (Source(points),), "settings": replace(QUICK, seed=seed)})
         source = engines.Source(Geometry(points, np.zeros((0, 3), dtype=np.int64)))
-        settings = TaskSettings(32, Freedom.NONE, quality=Quality.PREVIEW, seed=seed)
+        settings = TaskSettings(32, Pose.KNOWN, quality=Quality.PREVIEW, seed=seed)
         expected += engine.complete("spheres", [source], settings)
     # As many threads as the backend's: sums of other parts differ in their last bits.
     with Backend(tmp_path, "--models", models_folder, "--device", "cpu") as backend:

@@ -7,17 +7,18 @@ import pytest
 import torch
 import trimesh
 
-from sdf_backend.engine import Engine, TaskSettings
+from sdf_backend.engine import Engine
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.isosurface import EmptySurfaceError, Extraction
-from sdf_backend.geometry.similarity import Freedom, Similarity
+from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model, ModelStore, load_model
+from sdf_backend.settings import Pose, TaskSettings
 from sdf_backend.shapes.interpolation import Stop, Way, gathered, spread_out
 from sdf_backend.shapes.residual_field import SIDE
 from training.evaluation.metrics import Mesh, surface_distance
 
 RADIUS, STEPS = 0.5, 25
-SETTINGS, POSES = TaskSettings(64, Freedom.NONE), [Similarity.identity()] * 2
+SETTINGS, POSES = TaskSettings(64, Pose.KNOWN), [Similarity.identity()] * 2
 # The nodes of the lattice above the ball, as slices of it and as points, (n, 3).
 WHERE = (slice(66, 127), slice(66, 127), slice(126, SIDE))
 ABOVE = np.stack(np.meshgrid(*(np.linspace(-1, 1, SIDE)[part] for part in WHERE), indexing="ij"), axis=-1).reshape(

@@ -13,10 +13,11 @@ import trimesh
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
-from sdf_backend.engine import Engine, Quality, Shape
+from sdf_backend.engine import Engine, Shape
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model, load_model, save_model
+from sdf_backend.settings import Quality
 from training.cli import app
 from training.dataset import Dataset, ShapeRecord, save_samples
 from training.evaluation import evaluate as module

@@ -7,9 +7,10 @@ import pytest
 import trimesh
 from typer.testing import CliRunner
 
-from sdf_backend.engine import Engine, Quality
+from sdf_backend.engine import Engine
 from sdf_backend.errors import InputError
 from sdf_backend.model.store import ModelStore
+from sdf_backend.settings import Quality
 from training.cli import app
 from training.dataset import Dataset, ShapeRecord, save_samples
 from training.evaluation.interpolations import PairOutcome, evaluate_interpolations, hausdorff

@@ -1,0 +1,68 @@
+"""Settings hold what they are given, refuse what is out of bounds, and say which value was wrong."""
+
+import math
+from dataclasses import fields
+
+import pytest
+
+from sdf_backend.errors import InputError
+from sdf_backend.settings import Axis, Pose, Quality, TaskSettings, bounds_of, help_of
+from sdf_backend.wire.settings import Choice
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("resolution", 15),
+        ("resolution", 1025),
+        ("resolution", -1),
+        ("refine", -0.1),
+        ("refine", 1.1),
+        ("refine", math.nan),
+        ("candidates", 0),
+        ("candidates", 17),
+        ("seed", -1),
+    ],
+)
+def test_a_number_out_of_bounds_is_refused(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{name} is {value}; use "):
+        TaskSettings(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["resolution", "refine", "candidates"])
+def test_bounds_themselves_are_allowed(name: str) -> None:
+    for bound in bounds_of(name):
+        assert getattr(TaskSettings(**{name: bound}), name) == bound
+
+
+def test_choices_are_taken_by_their_value() -> None:
+    settings = TaskSettings(pose="aligned", up="y", front="-Z", quality="fine")
+    assert (settings.pose, settings.up, settings.front) == (Pose.ALIGNED, Axis.POSITIVE_Y, Axis.NEGATIVE_Z)
+    assert settings.quality is Quality.FINE
+    assert isinstance(settings.up, Axis)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("pose", "sideways", "unknown pose 'sideways'; use one of known, aligned, upright, free"),
+        ("quality", "best", "unknown quality 'best'; use one of preview, standard, fine"),
+        ("up", "w", "'w' is not an axis"),
+    ],
+)
+def test_an_unknown_choice_is_refused_with_the_known_ones(name: str, value: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        TaskSettings(**{name: value})
+
+
+def test_up_and_front_must_be_perpendicular_unless_the_pose_is_known() -> None:
+    with pytest.raises(InputError, match="lie along one line"):
+        TaskSettings(up="+y", front="-y")
+    assert TaskSettings(pose="known", up="+y", front="-y").up is Axis.POSITIVE_Y
+
+
+def test_every_field_and_every_choice_has_its_line_of_help() -> None:
+    for one in fields(TaskSettings):
+        assert help_of(one.name)
+        if isinstance(one.default, Choice):
+            assert all(member.help for member in type(one.default))
