@@ -20,7 +20,7 @@ import torch
 
 from sdf_backend.content_cache import ContentCache, content_key
 from sdf_backend.errors import InputError
-from sdf_backend.fitting.assess import assess_surface, surface_deviation
+from sdf_backend.fitting.assessment import assess_surface, surface_deviation
 from sdf_backend.fitting.fit import StageWatch
 from sdf_backend.fitting.fit_cache import Encoded, recall, remember
 from sdf_backend.fitting.hypotheses import Question, explain

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdf_backend.fitting.assess import assess, residuals
+from sdf_backend.fitting.assessment import assess
 from sdf_backend.fitting.fit import Fit, Progress, silent
 from sdf_backend.fitting.observation_batch import Batch, batched
 from sdf_backend.geometry.similarity import Similarity
@@ -14,6 +14,7 @@ from sdf_backend.model.decoder import FoldedDecoder
 from sdf_backend.model.devices import CHUNK
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations
+from sdf_backend.observation.residuals import interval_residuals
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _l1_gradient(decoder: FoldedDecoder, codes: Tensor, batch: Batch, chosen: Te
         points = batch.points.gather(1, rows[..., None].expand(-1, -1, 3))
 
         def sign(distance: Tensor, rows: Tensor = rows) -> Tensor:
-            residual = residuals(distance, batch.low.gather(1, rows), batch.high.gather(1, rows), clamp)
+            residual = interval_residuals(distance, batch.low.gather(1, rows), batch.high.gather(1, rows), clamp)
             return torch.where(distance.abs() < clamp, residual.sign(), 0)
 
         total += decoder.pull_back(codes, points, sign)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sdf_backend.fitting.assess import assess
+from sdf_backend.fitting.assessment import assess
 from sdf_backend.fitting.fit_settings import FitSettings
 from sdf_backend.fitting.levenberg_marquardt import Solver
 from sdf_backend.fitting.multistart import Left, restarted

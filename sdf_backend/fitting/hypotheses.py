@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from sdf_backend.fitting.assess import assess_surface
+from sdf_backend.fitting.assessment import assess_surface
 from sdf_backend.fitting.fit import Fit, StageWatch, fit_codes
 from sdf_backend.fitting.fit_cache import Encoded
 from sdf_backend.fitting.fit_settings import FitSettings, Restart, Stage

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdf_backend.fitting.assess import EXPLAINED, residuals
 from sdf_backend.fitting.fit_settings import FitSettings, Stage
 from sdf_backend.fitting.observation_batch import Batch
 from sdf_backend.fitting.pose_prior import PosePrior, free_parameters
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.devices import CHUNK
 from sdf_backend.model.store import Model
+from sdf_backend.observation.residuals import EXPLAINED_DISTANCE, interval_residuals
 from sdf_backend.settings import Pose
 
 # Undamped steps fit the drawn observations instead of the shape.
@@ -97,7 +97,7 @@ class Solver:
         batch, scale = self.batch, self._scales(self.moves)
         exact = (batch.low == batch.high) & batch.low.isfinite()
         found = self.distances(self.u, self.canonical(batch.points, self.moves))
-        far = residuals(found, batch.low / scale, batch.high / scale, self.clamp).abs() >= EXPLAINED
+        far = interval_residuals(found, batch.low / scale, batch.high / scale, self.clamp).abs() >= EXPLAINED_DISTANCE
         return (far & exact).sum(1) / exact.sum(1).clamp_min(1)
 
     def distances(self, u: Tensor, points: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class Solver:
             part = slice(first, first + rows)
             distance, by_code, by_point = self.decoder.gradients(u, points[:, part])
             low, high = self.batch.low[:, part] / scale, self.batch.high[:, part] / scale
-            residual = residuals(distance, low, high, self.clamp)
+            residual = interval_residuals(distance, low, high, self.clamp)
             jacobian = by_code
             if self.free.any():
                 sought = torch.where(distance < low, low, high)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sdf_backend.fitting.assess import residuals
 from sdf_backend.fitting.fit_settings import Restart
 from sdf_backend.fitting.levenberg_marquardt import Solver
 from sdf_backend.fitting.observation_batch import evenly
+from sdf_backend.observation.residuals import interval_residuals
 
 
 @dataclass
@@ -72,7 +72,9 @@ def _from_training_codes(solver: Solver, row: int, restart: Restart) -> Solver:
     known = known[evenly(torch.arange(len(known), device=known.device), min(restart.codes, len(known)), 0.0)]
     move, few = solver.moves[row], solver.all.chosen([row]).drawn(restart.glance, 0.0)
     points = solver.canonical(few.points, [move]).expand(len(known), -1, -1)
-    misfit = residuals(solver.distances(known, points), few.low / move.scale, few.high / move.scale, solver.clamp)
+    misfit = interval_residuals(
+        solver.distances(known, points), few.low / move.scale, few.high / move.scale, solver.clamp
+    )
     best = misfit.abs().mean(1).argsort(stable=True)[: restart.starts]
     same = [row] * len(best)
     fits = Solver(solver.model, solver.all.chosen(same), solver.settings, solver.freedom, solver.prior.of(same))

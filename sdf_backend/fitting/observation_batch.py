@@ -8,11 +8,9 @@ from torch import Tensor
 
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.similarity import Similarity
+from sdf_backend.model.devices import POINT_BLOCK
 from sdf_backend.observation.observations import Observations
 
-# Observations are filled up to a multiple of this. For every shape of a product that torch's oneDNN meets it keeps a
-# kernel, up to two thousand of about a megabyte, so inputs of ever other lengths would fill a worker's memory.
-BLOCK = 1024
 # The curve along which observations are ordered runs through 2^bits cells an axis of the cube of this half side: so
 # many that no two points share one, or those that do would be in the order of the input.
 CURVE_BITS, CURVE_REACH = 20, 1.5
@@ -93,7 +91,9 @@ def batched(observations: list[Observations], poses: list[Similarity], device: t
         raise InputError(f"observations of {sizes} points cannot be fitted; each needs at least one")
 
     def stack(arrays: list[np.ndarray], rest: float) -> Tensor:
-        filled = np.full((len(arrays), max(sizes) + -max(sizes) % BLOCK, *arrays[0].shape[1:]), rest, dtype=np.float32)
+        filled = np.full(
+            (len(arrays), max(sizes) + -max(sizes) % POINT_BLOCK, *arrays[0].shape[1:]), rest, dtype=np.float32
+        )
         for row, array in zip(filled, arrays, strict=True):
             row[: len(array)] = array
         return torch.from_numpy(filled).to(device)

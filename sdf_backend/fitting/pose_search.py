@@ -16,7 +16,7 @@ from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from sdf_backend.errors import InputError
-from sdf_backend.fitting.assess import assess_surface
+from sdf_backend.fitting.assessment import assess_surface
 from sdf_backend.fitting.fit import fit_codes
 from sdf_backend.fitting.fit_settings import FitSettings, Stage
 from sdf_backend.geometry.isosurface import EmptySurfaceError, ExtractSettings, extract_surface

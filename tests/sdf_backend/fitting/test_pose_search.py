@@ -10,7 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from sdf_backend.errors import InputError
-from sdf_backend.fitting.assess import assess_surface
+from sdf_backend.fitting.assessment import assess_surface
 from sdf_backend.fitting.fit import Fit, fit_codes
 from sdf_backend.fitting.pose_search import different, elsewhere, score, search_poses
 from sdf_backend.geometry.similarity import Similarity
