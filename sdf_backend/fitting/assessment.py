@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdf_backend.fitting.observation_batch import batched
+from sdf_backend.fitting.observation_batch import batch_observations
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.devices import padded_chunks
 from sdf_backend.model.store import Model
@@ -33,7 +33,7 @@ def assess(
     -------
     Mean absolute residual in canonical units, and the share of surface points within `EXPLAINED_DISTANCE`.
     """
-    canonical = batched([observed], [pose], model.device)
+    canonical = batch_observations([observed], [pose], model.device)
     known = slice(len(observed.points) - observed.guessed)
     distance = model.distances(code, canonical.points[0, known], dtype)
     residual = interval_residuals(distance, canonical.low[0, known], canonical.high[0, known], model.card.clamp)
