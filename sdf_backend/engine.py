@@ -29,12 +29,12 @@ from sdf_backend.geometry.similarity import Similarity, axis_rotation, axis_vect
 from sdf_backend.model.devices import choose_device
 from sdf_backend.model.store import Model, ModelCard, ModelStore, load_model, read_card
 from sdf_backend.observation.observations import Observations, observe_surface_points
-from sdf_backend.observation.sources import Observe, Source, observe_any, observe_solid, observe_surface, observed_share
+from sdf_backend.observation.sources import Observe, Source, observe_solid_or_surface, observe_solid, observe_surface, observed_weights
 from sdf_backend.progress import Clock, Phase, Progress, only, parts, silent
 from sdf_backend.settings import Pose, TaskSettings
-from sdf_backend.shapes.interpolation import Stop
-from sdf_backend.shapes.mesher import Meshes
-from sdf_backend.shapes.residual_field import check_refinement, refine, scaled
+from sdf_backend.shapes.interpolation import ImplicitShape
+from sdf_backend.shapes.mesher import Mesher
+from sdf_backend.shapes.residual_field import check_residual_field, fit_residual_field, scale_residual_field
 
 MAXIMUM_STEPS, MAXIMUM_SAMPLES = 1000, 1000
 # How far a candidate goes from the best, where farther there is no surface.
@@ -153,7 +153,7 @@ class Engine:
         if not sources:
             return []
         loaded, clock = self._loaded(model, progress), Clock()
-        encoded = self._encode(loaded, sources, settings, observe_any, progress, None, clock)
+        encoded = self._encode(loaded, sources, settings, observe_solid_or_surface, progress, None, clock)
         shared = clock.shared(len(sources))
         return [_without_mesh(loaded.model.card.name, one, settings, shared) for one in encoded]
 
@@ -197,8 +197,8 @@ class Engine:
         latents = _array(_latents(loaded.model, codes))
         for refinement in refinements:
             if refinement is not None:
-                check_refinement(refinement)
-        stops = [Stop(*pair) for pair in zip(latents, _one_each(refinements, len(codes)), strict=True)]
+                check_residual_field(refinement)
+        stops = [ImplicitShape(*pair) for pair in zip(latents, _one_each(refinements, len(codes)), strict=True)]
         places, shapes = np.linspace(0, len(codes) - 1, steps), []
         legs = np.minimum(places.astype(int), len(codes) - 2)
         for leg, share in enumerate(parts(progress, len(codes) - 1)):
@@ -250,7 +250,7 @@ class Engine:
     ) -> np.ndarray:
         """Codes, (n, code_length) float32, after moves along the model's main directions of variation.
 
-        weights : (n, k), standard deviations along the first k of `Model.directions`; k is at most the code length
+        weights : (n, k), standard deviations along the first k of `Model.principal_components`; k is at most the code length
         codes : (n, code_length), whence they move; the mean of the training codes where None
         Raises `InputError` for weights and codes that do not fit each other or the model, or are not finite.
         """
@@ -261,7 +261,7 @@ class Engine:
         starts = loaded.mean.expand(len(moves), length) if codes is None else _latents(loaded, codes)
         if len(starts) != len(moves):
             raise InputError(f"{len(starts)} codes and {len(moves)} rows of weights; each code needs its row")
-        return _array(starts + moves @ loaded.directions[: moves.shape[1]])
+        return _array(starts + moves @ loaded.principal_components[: moves.shape[1]])
 
     def decode(
         self,
@@ -290,7 +290,7 @@ class Engine:
         """The shape of a code, (code_length,), that stands at `pose`, corrected by a refinement, (m, 2), of its fit."""
         if refinement is not None:
             refinement = np.asarray(refinement, dtype=np.float32)
-            check_refinement(refinement)
+            check_residual_field(refinement)
         return self._shape(self._loaded(model, progress), code, pose, settings, progress, refinement)
 
     def _shape(
@@ -305,7 +305,7 @@ class Engine:
         clock = Clock()
         latent = _latents(loaded.model, np.asarray(code)[None])
         heard = only(progress, Phase.EXTRACTING)
-        mesh = self._meshes(loaded).of_code(latent, settings.resolution, heard, refinement)
+        mesh = self._meshes(loaded).mesh_code(latent, settings.resolution, heard, refinement)
         clock.lap(Phase.EXTRACTING)
         return Shape(
             loaded.model.card.name,
@@ -358,15 +358,15 @@ class Engine:
     def _between(
         self,
         loaded: "_Loaded",
-        first: Stop,
-        last: Stop,
+        first: ImplicitShape,
+        last: ImplicitShape,
         there: Sequence[tuple[float, Similarity]],
         resolution: int,
         progress: Progress,
     ) -> list[Shape]:
         """The shapes at shares, 0 to 1, of the way between two, each with the pose at which it stands."""
         clock, shapes = Clock(), []
-        found = self._meshes(loaded).between(first, last, [share for share, _ in there], resolution, progress)
+        found = self._meshes(loaded).interpolate(first, last, [share for share, _ in there], resolution, progress)
         for (share, pose), (mesh, code) in zip(there, found, strict=True):
             clock.lap(Phase.EXTRACTING)
             own = (first, last)[int(share)].refinement if share in (0, 1) else None
@@ -377,7 +377,7 @@ class Engine:
 
     def _refined_shape(self, loaded: "_Loaded", one: Encoded, settings: TaskSettings, progress: Progress) -> Shape:
         """The shape of a fit, as far refined as the settings say."""
-        return self._shape(loaded, one.code, one.pose, settings, progress, scaled(one.refinement, settings.refine))
+        return self._shape(loaded, one.code, one.pose, settings, progress, scale_residual_field(one.refinement, settings.refine))
 
     def _described(self, model: Model, shape: Shape, encoded: Encoded) -> Shape:
         """The shape with what its fit says, how near the input was to each vertex, and how sure each is."""
@@ -390,7 +390,7 @@ class Engine:
         )
         return replace(
             shape,
-            observed=observed_share(shape.vertices, encoded.surface, scale),
+            observed=observed_weights(shape.vertices, encoded.surface, scale),
             deviation=_array(surface_deviation(model, code, deviations, canonical) * scale),
             residual=encoded.residual,
             explained=encoded.explained,
@@ -403,7 +403,7 @@ class Engine:
         latent = torch.as_tensor(code, dtype=torch.float32, device=self.device)
         found = assess_surface(model, latent, best.surface, best.pose, torch.float32)
         seen = replace(observe_surface_points(best.surface), solid=best.solid)
-        refinement = refine(model, latent, seen, best.pose) if settings.refine else best.refinement[:0]
+        refinement = fit_residual_field(model, latent, seen, best.pose) if settings.refine else best.refinement[:0]
         return replace(best, code=code, residual=found[0], explained=found[1], refinement=refinement)
 
     def _candidates(self, model: Model, best: Encoded, settings: TaskSettings) -> Iterator[Encoded]:
@@ -453,13 +453,13 @@ class Engine:
                 return
             for number, code, pose in zip(numbers, codes, poses, strict=True):
                 with suppress(EmptySurfaceError):  # a code may pass through shapes too thin for coarse cells
-                    mesh = self._meshes(loaded).of_code(code[None], PREVIEW_RESOLUTION, lambda share: None)
+                    mesh = self._meshes(loaded).mesh_code(code[None], PREVIEW_RESOLUTION, lambda share: None)
                     preview(number, pose.apply(mesh.vertices), mesh.faces)
 
         return show
 
-    def _meshes(self, loaded: "_Loaded") -> Meshes:
-        return Meshes(loaded.model, loaded.digest, self.cache)
+    def _meshes(self, loaded: "_Loaded") -> Mesher:
+        return Mesher(loaded.model, loaded.digest, self.cache)
 
     def _loaded(self, name: str, progress: Progress) -> "_Loaded":
         path = self.store.find(name)
@@ -506,8 +506,8 @@ def without_flakes(shape: Shape, surface: np.ndarray) -> Shape:
     """The shape of a solid less what its fit has left in the air: pieces nowhere near its surface, (m, 3), all of which
     is known.
     """
-    near = observed_share(shape.vertices, surface, shape.pose.scale) > 0
-    mesh = Extraction(shape.vertices, shape.faces, shape.evaluations).with_pieces(near)
+    near = observed_weights(shape.vertices, surface, shape.pose.scale) > 0
+    mesh = Extraction(shape.vertices, shape.faces, shape.evaluations).keep_components(near)
     return replace(shape, vertices=mesh.vertices, faces=mesh.faces)
 
 
@@ -519,7 +519,7 @@ def _without_mesh(model: str, encoded: Encoded, settings: TaskSettings, shared: 
         np.zeros((0, 3), dtype=np.int64),
         encoded.code,
         encoded.pose,
-        refinement=scaled(encoded.refinement, settings.refine),
+        refinement=scale_residual_field(encoded.refinement, settings.refine),
         residual=encoded.residual,
         explained=encoded.explained,
         confidence=encoded.confidence,

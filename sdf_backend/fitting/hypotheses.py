@@ -15,10 +15,10 @@ from sdf_backend.fitting.fit_settings import FitSettings, Restart, Stage
 from sdf_backend.fitting.pose_search import different, score, search_poses
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model
-from sdf_backend.observation.observations import Observations, with_empty_space
+from sdf_backend.observation.observations import Observations, with_assumed_free_space
 from sdf_backend.progress import Clock, Phase, Progress, only, parts
 from sdf_backend.settings import Pose, Quality
-from sdf_backend.shapes.residual_field import refine
+from sdf_backend.shapes.residual_field import fit_residual_field
 
 # Another place for the object is fitted too where it seems this nearly as good, and is a rival where it is in the end.
 NEARLY_AS_GOOD = 0.8
@@ -138,7 +138,7 @@ def explain(
         progress(Phase.REFINING, number / len(observed))
         ranked, confidence = _ranked(model, seen, answers)
         best, *rivals = (
-            Encoded.of(fit, one.observed, refine(model, fit.code, one.observed, fit.pose)) for one, fit in ranked
+            Encoded.of(fit, one.observed, fit_residual_field(model, fit.code, one.observed, fit.pose)) for one, fit in ranked
         )
         unsure = tuple(replace(one, confidence=confidence) for one in rivals)
         encoded.append(replace(best, confidence=confidence, rivals=unsure))
@@ -155,10 +155,10 @@ def _attempts(model: Model, number: int, seen: Observations, question: Question,
         places = [(place.pose, place.expected) for place in good]
     attempts = []
     for pose, expected in places:
-        for trusting in (False, True) if len(seen.suspects) else (False,):
-            one = seen.trusting() if trusting else seen
+        for trusting in (False, True) if len(seen.ground_plane_points) else (False,):
+            one = seen.with_ground_plane() if trusting else seen
             if not one.solid:
-                one = with_empty_space(one, pose, model.decoder.settings.mirror_axis)
+                one = with_assumed_free_space(one, pose, model.decoder.settings.mirror_axis)
             attempts.append(_Attempt(number, one, pose, expected, trusting))
     return attempts
 
@@ -171,7 +171,7 @@ def _first_of_each(attempts: list[_Attempt], staged: StageWatch) -> StageWatch:
 
 def _ranked(model: Model, seen: Observations, found: list[_Answer]) -> tuple[list[_Answer], float]:
     """The best of the answers for one input, those that are nearly as good, and how far the best is before others."""
-    own = [answer for answer in found if answer[0].trusting and _explains(model, answer[1], seen.suspects)]
+    own = [answer for answer in found if answer[0].trusting and _explains(model, answer[1], seen.ground_plane_points)]
     found = own or [answer for answer in found if not answer[0].trusting]
     if len(found) == 1:
         return found, 1.0
@@ -185,5 +185,5 @@ def _ranked(model: Model, seen: Observations, found: list[_Answer]) -> tuple[lis
     return good, 1 - least / scores[apart[1]] if len(apart) > 1 else 1.0
 
 
-def _explains(model: Model, fit: Fit, suspects: np.ndarray) -> bool:
-    return assess_surface(model, fit.code, suspects, fit.pose, torch.bfloat16)[1] >= FLOOR_EXPLAINED
+def _explains(model: Model, fit: Fit, ground_plane_points: np.ndarray) -> bool:
+    return assess_surface(model, fit.code, ground_plane_points, fit.pose, torch.bfloat16)[1] >= FLOOR_EXPLAINED

@@ -23,7 +23,7 @@ from sdf_backend.geometry.isosurface import EmptySurfaceError, ExtractSettings, 
 from sdf_backend.geometry.similarity import Similarity, axis_vector
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations
-from sdf_backend.observation.sensor_position import hidden
+from sdf_backend.observation.sensor_position import is_occluded
 from sdf_backend.settings import Pose
 
 GLANCE, COARSE, CLOSER = Stage(6, 400, 1e-4), Stage(14, 1_000, 1e-4), Stage(6, 3_000, 1e-4)
@@ -238,7 +238,7 @@ def score(model: Model, code: torch.Tensor, pose: Similarity, observed: Observat
     axis, weight = model.decoder.settings.mirror_axis, UNSEEN_WEIGHT_BLIND
     if observed.sensor is not None:
         # What lies behind could not be seen; all the rest was.
-        shown = shown[~hidden(shown, seen, pose.inverse().apply(observed.sensor[None])[0])]
+        shown = shown[~is_occluded(shown, seen, pose.inverse().apply(observed.sensor[None])[0])]
         weight = UNSEEN_WEIGHT
     elif axis is not None:
         seen = np.concatenate([seen, seen * np.where(np.arange(3) == axis, -1, 1)])

@@ -25,7 +25,7 @@ from scipy.sparse.csgraph import connected_components
 from skimage.measure import marching_cubes
 
 from sdf_backend.errors import InputError
-from sdf_backend.geometry.nonmanifold import set_apart
+from sdf_backend.geometry.nonmanifold import split_nonmanifold_edges
 
 Nodes = TypeVar("Nodes", np.ndarray, torch.Tensor)
 Field = Callable[[torch.Tensor], torch.Tensor]
@@ -92,7 +92,7 @@ class Extraction:
     evaluations: int
     """Points at which the field was evaluated."""
 
-    def with_pieces(self, wanted: np.ndarray) -> Extraction:
+    def keep_components(self, wanted: np.ndarray) -> Extraction:
         """Only the connected pieces of which some vertex, of (v,) bool, is wanted; the same mesh where none is."""
         kept = np.bincount(self.pieces, wanted)[self.pieces] > 0
         if kept.all() or not kept.any():
@@ -100,10 +100,10 @@ class Extraction:
         number = np.cumsum(kept) - 1
         return Extraction(self.vertices[kept], number[self.faces[kept[self.faces[:, 0]]]], self.evaluations)
 
-    def without_hollows(self) -> Extraction:
+    def remove_cavities(self) -> Extraction:
         """Less the connected pieces that bound hollows in what is solid, where nobody sees them."""
         volumes = np.bincount(self.pieces[self.faces[:, 0]], np.linalg.det(self.vertices[self.faces]))
-        return self.with_pieces(volumes[self.pieces] > 0)
+        return self.keep_components(volumes[self.pieces] > 0)
 
     @cached_property
     def pieces(self) -> np.ndarray:
@@ -140,7 +140,7 @@ def extract_surface(
     if exact is not None:
         vertices = _at_zero(sampler, exact, vertices, ends)
     sampler.report(1.0)
-    vertices, faces = set_apart(vertices * settings.step - 1, faces)
+    vertices, faces = split_nonmanifold_edges(vertices * settings.step - 1, faces)
     return Extraction(vertices, faces, sampler.evaluations)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def set_apart(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def split_nonmanifold_edges(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mesh, vertices (v, 3) and faces (f, 3), in which no more than two faces have an edge in common.
 
     Where two sheets touch, Marching Cubes may lay an edge of either between the same two vertices, on the plane of

@@ -62,7 +62,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Stop:
+class ImplicitShape:
     """A shape on the way.
 
     code : (code_length,); refinement : (m, 2), corrections of its distances as `refine` gives them, or None; cut : what
@@ -80,17 +80,17 @@ class Stop:
         return whole if self.cut is None else self.cut.of(whole, decoder.device)
 
 
-class Way:
+class ShapeInterpolation:
     """The way between two shapes of one model; the line is looked at when the first shape on the way is asked for.
 
     progress : hears then of the share of the looks that is done; what it raises ends the work
     """
 
-    def __init__(self, model: Model, first: Stop, last: Stop, progress: Callable[[float], None] = lambda share: None):
+    def __init__(self, model: Model, first: ImplicitShape, last: ImplicitShape, progress: Callable[[float], None] = lambda share: None):
         self.ends, self._progress = (first, last), progress
         self._line = _Line(model, first, last)
 
-    def stop(self, share: float) -> Stop:
+    def stop(self, share: float) -> ImplicitShape:
         """The shape at a share, 0 to 1, of the way's length.
 
         Raises `EmptySurfaceError` where there is none on the line between the ends.
@@ -98,14 +98,14 @@ class Way:
         if share in (0, 1):
             return self.ends[int(share)]
         time, place = self._moment(share)
-        return Stop(self._line.code(place), gathered(self._line.lattice(place)), self._cut(time, place))
+        return ImplicitShape(self._line.code(place), gathered(self._line.lattice(place)), self._cut(time, place))
 
     def without_crumbs(self, share: float, mesh: Extraction) -> Extraction:
         """The mesh of the shape at a share of the way, less the pieces of which nothing may be there.
 
         Such hang in the air between two looks, are left by the cut, or at the ends by a fit. Nor are there hollows.
         """
-        mesh = mesh.without_hollows()
+        mesh = mesh.remove_cavities()
         seen, past = np.zeros(len(mesh.vertices), dtype=bool), np.zeros(len(mesh.vertices), dtype=bool)
         time, place = self._moment(share)
         for number, leavings in self._times.about(place):
@@ -114,7 +114,7 @@ class Way:
             near = np.isfinite(away)
             seen |= near
             past[near] |= (leaving.past(time) > leaving.depth)[np.asarray(nearest)[near]]
-        return mesh.with_pieces(seen & ~past)
+        return mesh.keep_components(seen & ~past)
 
     def _moment(self, share: float) -> tuple[float, float]:
         """The time at a share of the way's length, and its place on the line, 0 to 1."""
@@ -163,7 +163,7 @@ class Way:
 class _Line:
     """The straight line between two shapes."""
 
-    def __init__(self, model: Model, first: Stop, last: Stop) -> None:
+    def __init__(self, model: Model, first: ImplicitShape, last: ImplicitShape) -> None:
         self._codes = first.code, last.code
         self._decoder, self._clamp = model.folded(torch.bfloat16), model.card.clamp
         self._batch = EXTRACTION_BATCH[model.device.type]
@@ -181,7 +181,7 @@ class _Line:
         """A coarse mesh of the shape there, without its hollows."""
         # What this bound is too small for is found where it holds to something, and nothing else counts.
         settings = ExtractSettings(COARSE, lipschitz=1.0, clamp=self._clamp, batch=self._batch)
-        return extract_surface(self._field(place), settings, self._decoder.device).without_hollows()
+        return extract_surface(self._field(place), settings, self._decoder.device).remove_cavities()
 
     @torch.inference_mode()
     def distances(self, place: float, points: np.ndarray) -> np.ndarray:
@@ -191,7 +191,7 @@ class _Line:
         return torch.cat([ask(part).float() for part in parts]).cpu().numpy() if len(points) else np.zeros(0)
 
     def _field(self, place: float) -> Field:
-        return Stop(self.code(place), gathered(self.lattice(place))).field(self._decoder)
+        return ImplicitShape(self.code(place), gathered(self.lattice(place))).field(self._decoder)
 
 
 def spread_out(refinement: np.ndarray | None) -> np.ndarray:

@@ -12,12 +12,12 @@ from sdf_backend.model.decoder import FoldedDecoder
 from sdf_backend.model.devices import EXTRACTION_BATCH
 from sdf_backend.model.store import Model
 from sdf_backend.progress import Phase, Progress, only, parts
-from sdf_backend.shapes.interpolation import Stop, Way
+from sdf_backend.shapes.interpolation import ImplicitShape, ShapeInterpolation
 from sdf_backend.shapes.residual_field import changed_places, refined_field
 
 
 @dataclass(frozen=True)
-class Meshes:
+class Mesher:
     """Canonical meshes, closed, of one model.
 
     digest : of the model's file, by which the cache knows it
@@ -27,7 +27,7 @@ class Meshes:
     digest: str
     cache: ContentCache | None
 
-    def of_code(
+    def mesh_code(
         self,
         latent: torch.Tensor,
         resolution: int,
@@ -50,7 +50,7 @@ class Meshes:
         return mesh
 
     def between(
-        self, first: Stop, last: Stop, shares: Sequence[float], resolution: int, progress: Progress
+        self, first: ImplicitShape, last: ImplicitShape, shares: Sequence[float], resolution: int, progress: Progress
     ) -> Iterator[tuple[Extraction, np.ndarray]]:
         """The meshes at shares, 0 to 1, of the way between two shapes, and their codes, (code_length,).
 
@@ -59,7 +59,7 @@ class Meshes:
         ends = [first.code, first.refinement, last.code, last.refinement]
         leg = content_key("way 5", self.digest, resolution, *ends) if self.cache else ""
         looking, *walking = (only(one, Phase.EXTRACTING) for one in parts(progress, 1 + len(shares)))
-        way = Way(self.model, first, last, looking)
+        way = ShapeInterpolation(self.model, first, last, looking)
         for share, heard in zip(shares, walking, strict=True):
             key = content_key(leg, share)
             known = self.cache.get(key) if self.cache else None

@@ -29,7 +29,7 @@ from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.decoder import FoldedDecoder
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations
-from sdf_backend.observation.outliers import stray_points
+from sdf_backend.observation.outliers import find_outliers
 from sdf_backend.observation.residuals import EXPLAINED_DISTANCE
 
 # Nodes an axis of the lattice over [-1, 1]^3; odd, so that 0 is a node. With 129 twice the error of solids is left.
@@ -72,14 +72,14 @@ SOLID = RefineSettings(
 
 
 @torch.inference_mode()
-def refine(model: Model, code: Tensor, observed: Observations, pose: Similarity) -> np.ndarray:
+def fit_residual_field(model: Model, code: Tensor, observed: Observations, pose: Similarity) -> np.ndarray:
     """Corrections of a code's distances by what was observed: (m, 2) float32, number of a lattice node and correction.
 
     code : (code_length,); pose : canonical -> observed frame. Nodes that are not named need no correction.
     """
     settings = SOLID if observed.solid else SURFACE
     # A guess is weighed against the prior by the fit; here it would have the last word, and hollow out what is thick.
-    known = slice(len(observed.points) - observed.guessed)
+    known = slice(len(observed.points) - observed.assumed_free)
     points, low, high = (
         torch.from_numpy(array[known]).float().to(model.device)
         for array in (
@@ -94,7 +94,7 @@ def refine(model: Model, code: Tensor, observed: Observations, pose: Similarity)
     on_surface = (low == 0) & (high == 0)
     stray = torch.zeros_like(on_surface)
     stray[on_surface] = torch.from_numpy(
-        stray_points(points[on_surface].cpu().numpy(), distance[on_surface].abs().cpu().numpy())
+        find_outliers(points[on_surface].cpu().numpy(), distance[on_surface].abs().cpu().numpy())
     ).to(model.device)
     if not observed.solid:
         lacking = _lacking(model, code, points[on_surface], distance[on_surface], settings)
@@ -121,12 +121,12 @@ def refine(model: Model, code: Tensor, observed: Observations, pose: Similarity)
     return torch.stack([_numbers(nodes[within]).float(), corrections[within]], dim=1).cpu().numpy()
 
 
-def scaled(refinement: np.ndarray, strength: float) -> np.ndarray | None:
+def scale_residual_field(refinement: np.ndarray, strength: float) -> np.ndarray | None:
     """A refinement, (m, 2), as far followed as asked: all of it at 1, and none, None, at 0."""
     return refinement * np.array([1, strength], dtype=np.float32) if strength else None
 
 
-def check_refinement(refinement: np.ndarray) -> None:
+def check_residual_field(refinement: np.ndarray) -> None:
     """Raise `InputError` for an array that `refine` cannot have made."""
     if refinement.ndim != 2 or refinement.shape[1] != 2 or not np.isfinite(refinement).all():
         raise InputError(f"a refinement is rows of a node and a correction, not an array of {refinement.shape}")

@@ -19,7 +19,7 @@ from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model, ModelStore, save_model
 from sdf_backend.settings import Pose, Quality, TaskSettings
 from sdf_backend.shapes import mesher as module
-from sdf_backend.shapes.residual_field import refine
+from sdf_backend.shapes.residual_field import fit_residual_field
 
 KNOWN = TaskSettings(resolution=48, pose=Pose.KNOWN, quality=Quality.PREVIEW)
 NO_FACES = np.zeros((0, 3), dtype=np.int64)
@@ -407,7 +407,7 @@ def test_weights_of_zero_leave_codes_where_they_are(engine: Engine) -> None:
 
 
 def test_weights_move_by_standard_deviations_along_the_directions(engine: Engine) -> None:
-    directions = engine.model("spheres").directions.numpy()
+    directions = engine.model("spheres").principal_components.numpy()
     weights = np.array([[2.0, -1.0], [0.0, 0.5]])
     moved = engine.moved_codes("spheres", weights, CODES)
     np.testing.assert_allclose(moved, CODES + weights @ directions[:2], atol=1e-6)
@@ -519,13 +519,13 @@ def test_each_candidate_is_refined_when_its_turn_comes_and_only_where_that_is_as
 
     def counted(*arguments: Any) -> np.ndarray:
         refined.append(len(refined))
-        return refine(*arguments)
+        return fit_residual_field(*arguments)
 
     def heard(phase: Phase, fraction: float) -> None:
         if phase is Phase.EXTRACTING:
             done.append(len(refined))
 
-    monkeypatch.setattr("sdf_backend.engine.refine", counted)
+    monkeypatch.setattr("sdf_backend.engine.fit_residual_field", counted)
     shapes = engine.complete("spheres", [cap()], replace(KNOWN, candidates=4, refine=strength), heard)
     assert len(refined) == expected and (expected == 0 or set(done) == {0, 1, 2, 3})
     assert all((shape.refinement is None) == (strength == 0) for shape in shapes)

@@ -32,7 +32,7 @@ from sdf_backend.model.store import Model, load_model, save_model
 from sdf_backend.observation.observations import Observations, observe_samples
 from sdf_backend.progress import Clock
 from sdf_backend.settings import Pose, Quality, TaskSettings
-from sdf_backend.shapes.residual_field import scaled
+from sdf_backend.shapes.residual_field import scale_residual_field
 from training.dataset import Dataset, ShapeRecord
 from training.evaluation.baselines import Baseline, NearestShapes, reference, reference_observations
 from training.evaluation.challenges import floor_under, own_turns, random_placement
@@ -364,7 +364,7 @@ def _unknown(subject: _Subject, result: Result) -> Result:
     observed, clock = observe_samples(samples.points, samples.distances, samples.surface), Clock()
     question = Question(Pose.KNOWN, np.eye(3), settings.quality)
     [found] = explain(subject.engine.model(subject.model), [observed], question, subject.progress, clock)
-    refinement = scaled(found.refinement, settings.refine)
+    refinement = scale_residual_field(found.refinement, settings.refine)
     shape = subject.engine.shape_of(subject.model, found.code, found.pose, settings, subject.progress, refinement)
     shape = without_flakes(shape, samples.surface)
     outcome = replace(

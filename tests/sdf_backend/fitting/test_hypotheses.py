@@ -75,14 +75,14 @@ def test_a_fit_has_more_steps_where_the_pose_is_to_be_found_too(spheres: Model) 
 
 def trusting(answer: tuple[_Attempt, Fit]) -> tuple[_Attempt, Fit]:
     attempt, fit = answer
-    return replace(attempt, observed=attempt.observed.trusting(), trusting=True), fit
+    return replace(attempt, observed=attempt.observed.with_ground_plane(), trusting=True), fit
 
 
 def test_what_a_fit_to_a_floor_explains_of_it_is_the_objects_own(spheres: Model) -> None:
     """The same points as a suspected floor: on the ball, and so its foot, or in the air, and so a floor."""
     foot = balls((0.0, 300)).surface
-    for suspects, own in ((foot, True), (foot - [0, 0.4, 0], False)):
-        seen = replace(balls((0.0, 1_000)), suspects=suspects)
+    for ground_plane_points, own in ((foot, True), (foot - [0, 0.4, 0], False)):
+        seen = replace(balls((0.0, 1_000)), ground_plane_points=ground_plane_points)
         plain = answer(spheres, seen, 0.0)
         [(chosen, _)], _ = _ranked(spheres, seen, [plain, trusting(plain)])
         assert chosen.trusting is own
@@ -103,7 +103,7 @@ def test_each_place_is_held_to_what_was_expected_and_a_floor_is_fitted_once(
 
     monkeypatch.setattr("sdf_backend.fitting.hypotheses.search_poses", lambda *_, **__: placed)
     monkeypatch.setattr("sdf_backend.fitting.hypotheses.fit_codes", fits)
-    seen = replace(balls((0.0, 1_000)), suspects=balls((0.0, 100)).surface - [0, 0.4, 0])
+    seen = replace(balls((0.0, 1_000)), ground_plane_points=balls((0.0, 100)).surface - [0, 0.4, 0])
     explain(spheres, [seen], Question(Pose.ALIGNED, np.eye(3), Quality.PREVIEW), silent, Clock())
     assert asked["starts"] == [poses[0]] * 2 + [poses[1]] * 2
     assert asked["expected"] == [expected[0]] * 2 + [expected[1]] * 2

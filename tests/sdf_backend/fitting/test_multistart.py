@@ -53,7 +53,7 @@ def test_what_is_only_guessed_is_not_unexplained(spheres: Model) -> None:
         points=np.concatenate([sphere.points, directions(1_000) * 0.3]),
         low=np.concatenate([sphere.low, guesses]),
         high=np.concatenate([sphere.high, guesses]),
-        guessed=1_000,
+        assumed_free=1_000,
     )
     heard: list[float] = []
     fit_codes(spheres, [seen], replace(STUCK, restart=Restart(unexplained=0.2)), progress=heard.append)

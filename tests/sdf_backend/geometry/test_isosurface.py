@@ -99,7 +99,7 @@ def test_hollows_go_and_the_rest_stays() -> None:
         )
 
     mesh = extract_surface(hollow, ExtractSettings(64, clamp=math.inf))
-    whole = closed(mesh.without_hollows())
+    whole = closed(mesh.remove_cavities())
     assert len(closed(mesh).split()) > 1
     assert whole.volume == pytest.approx(4 / 3 * math.pi * 0.6**3, rel=0.01)
     assert np.linalg.norm(whole.vertices, axis=1).min() > 0.59

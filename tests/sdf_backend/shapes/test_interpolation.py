@@ -13,7 +13,7 @@ from sdf_backend.geometry.isosurface import EmptySurfaceError, Extraction
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model, ModelStore, load_model
 from sdf_backend.settings import Pose, TaskSettings
-from sdf_backend.shapes.interpolation import Stop, Way, gathered, spread_out
+from sdf_backend.shapes.interpolation import ImplicitShape, ShapeInterpolation, gathered, spread_out
 from sdf_backend.shapes.residual_field import SIDE
 from training.evaluation.metrics import Mesh, surface_distance
 
@@ -128,8 +128,8 @@ def test_nothing_hangs_in_the_air(engine: Engine, model: Model) -> None:
 
 def test_the_ends_are_what_was_given(model: Model) -> None:
     horn = grown(model, stick(ABOVE, 0.85, 0.06))
-    first, last = Stop(BALL, horn), Stop(BALL + 0.1, None)
-    way = Way(model, first, last)
+    first, last = ImplicitShape(BALL, horn), ImplicitShape(BALL + 0.1, None)
+    way = ShapeInterpolation(model, first, last)
     assert way.stop(0.0) is first and way.stop(1.0) is last
     middle = way.stop(0.5)
     assert 0 < middle.code[0] < 0.1 and middle.refinement is not None
@@ -141,9 +141,9 @@ def test_a_way_to_itself_stays_where_it_is(engine: Engine) -> None:
 
 
 def test_a_line_that_leaves_all_surfaces_is_no_way(model: Model) -> None:
-    nowhere = Stop(np.array([-6, 0, 0], dtype=np.float32), None)  # a ball of less than no radius
+    nowhere = ImplicitShape(np.array([-6, 0, 0], dtype=np.float32), None)  # a ball of less than no radius
     with pytest.raises(EmptySurfaceError):
-        Way(model, nowhere, nowhere).stop(0.5)
+        ShapeInterpolation(model, nowhere, nowhere).stop(0.5)
 
 
 def test_who_listens_may_end_it(model: Model) -> None:
@@ -155,7 +155,7 @@ def test_who_listens_may_end_it(model: Model) -> None:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        Way(model, Stop(BALL, None), Stop(BALL + 1, None), listen).stop(0.5)
+        ShapeInterpolation(model, ImplicitShape(BALL, None), ImplicitShape(BALL + 1, None), listen).stop(0.5)
     assert heard == sorted(heard) and heard[-1] < 0.4
 
 
@@ -183,7 +183,7 @@ def test_what_hangs_in_the_air_is_dropped_and_detail_is_not(model: Model, share:
     crumb.apply_translation([0, 0, 0.9])
     detail.apply_translation([0, 0, 0.53])
     mesh, whole = trimesh.util.concatenate([ball, crumb, detail]), trimesh.util.concatenate([ball, detail])
-    way = Way(model, Stop(BALL, None), Stop(BALL, None))
+    way = ShapeInterpolation(model, ImplicitShape(BALL, None), ImplicitShape(BALL, None))
     left = way.without_crumbs(share, Extraction(np.array(mesh.vertices), np.array(mesh.faces), 7))
     np.testing.assert_array_equal(left.vertices, whole.vertices)
     assert trimesh.Trimesh(left.vertices, left.faces, process=False).is_watertight and left.evaluations == 7

@@ -35,7 +35,7 @@ def mesh_of(parts: list[Field], pits: list[Field]) -> Extraction:
         inside = torch.stack([part(points) for part in parts]).amin(dim=0)
         return torch.stack([inside, *(-pit(points) for pit in pits)]).amax(dim=0)
 
-    return extract_surface(distances, ExtractSettings(COARSE, clamp=float("inf"))).without_hollows()
+    return extract_surface(distances, ExtractSettings(COARSE, clamp=float("inf"))).remove_cavities()
 
 
 def looks(*shapes: list[Field], pits: list[list[Field]] | None = None) -> list[Look]:
