@@ -38,7 +38,7 @@ class SignedSampleSettings:
     variances: tuple[float, float] = (0.005, 0.0005)
     """variances of the noise near the surface, in turn; those of the released tool, twice those of the paper"""
     uniform_share: float = 0.06
-    """share of the samples that is uniform in the unit ball; the paper and the released tool take about 5 %"""
+    """share of the samples that is uniform in the unit ball, 3 of 50 as in the released tool"""
 
 
 @dataclass(frozen=True)
