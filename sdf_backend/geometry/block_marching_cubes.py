@@ -1,8 +1,8 @@
 """Marching Cubes on scattered grid cells, block by block, welded into one closed mesh.
 
 scikit-image's Marching Cubes (Lewiner et al. 2003) works on dense volumes. Cells that the surface crosses are few and
-near each other, so they are marched in dense blocks of `BLOCK_CELLS` per axis, and equal vertices on the blocks' borders
-are joined by the grid edge on which they lie, with no tolerance.
+near each other, so they are marched in dense blocks of `BLOCK_CELLS` per axis, and equal vertices on the blocks'
+borders are joined by the grid edge on which they lie, with no tolerance.
 """
 
 from collections.abc import Callable

@@ -109,9 +109,7 @@ def normalisation(vertices: np.ndarray) -> tuple[float, np.ndarray]:
 class SignClassifier:
     """Tells inside from outside of one mesh, (n, 3) vertices in canonical scale and (m, 3) faces, by ray casting."""
 
-    def __init__(
-        self, vertices: np.ndarray, faces: np.ndarray, settings: SignSettings = DEFAULT_SIGN_SETTINGS
-    ) -> None:
+    def __init__(self, vertices: np.ndarray, faces: np.ndarray, settings: SignSettings = DEFAULT_SIGN_SETTINGS) -> None:
         self.settings, self.scene = settings, EmbreeScene()
         TriangleMesh(self.scene, vertices[faces].astype(np.float32))
         self.first = _ray_directions(settings.first_rays)
@@ -201,7 +199,7 @@ def visible_surface(vertices: np.ndarray, faces: np.ndarray, signs: SignClassifi
 def _probe_sides(
     triangles: np.ndarray, normals: np.ndarray, signs: SignClassifier
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Signs just before and just behind each triangle, (n,) each, and whether all of it is hidden from outside, (n,)."""
+    """Signs just before and just behind each triangle, and whether all of it is hidden from outside; (n,) each."""
     offset = signs.settings.probe_offset
     centres = triangles.mean(axis=1)
     front, back = signs.classify(centres + offset * normals), signs.classify(centres - offset * normals)
@@ -254,9 +252,7 @@ def propagate_signs(points: np.ndarray, distances: np.ndarray, signs: SignClassi
     return found
 
 
-def sample_surface_points(
-    triangles: np.ndarray, count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def sample_surface_points(triangles: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Random points on (n, 3, 3) triangles, uniform by area: (count, 3), and the triangles they lie on, (count,).
 
     Raises `InputError` where no triangle has an area. trimesh.sample draws the same distribution in another order; the

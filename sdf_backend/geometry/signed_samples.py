@@ -113,6 +113,4 @@ def measure_signed_distances(mesh: NormalisedMesh, points: np.ndarray) -> Signed
     distances = unsigned_distance(points, mesh.triangles)
     signs = propagate_signs(points, distances, mesh.signs)
     certain = signs != 0
-    return SignedSamples(
-        points[certain], (signs * distances)[certain], int((~certain).sum()), int((signs < 0).sum())
-    )
+    return SignedSamples(points[certain], (signs * distances)[certain], int((~certain).sum()), int((signs < 0).sum()))

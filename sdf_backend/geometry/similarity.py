@@ -62,7 +62,7 @@ class Similarity:
         )
 
     def towards(self, other: "Similarity", share: float) -> "Similarity":
-        """Interpolate towards another transform, share 0 to 1: rotation by slerp, scale geometrically, translation linearly."""
+        """Interpolate towards another transform, share 0 to 1: slerp, geometric scale, linear translation."""
         rotation = Rotation.from_matrix(other.rotation @ self.rotation.T).as_rotvec() * share
         return Similarity(
             self.scale ** (1 - share) * other.scale**share,

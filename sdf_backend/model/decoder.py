@@ -33,7 +33,7 @@ class DecoderSettings:
     dropout: float = 0.2
     """probability of dropping a unit in training, every hidden layer"""
     mirror_axis: int | None = None
-    """axis across which the category is symmetric: its coordinate enters as its absolute value; None if not symmetric"""
+    """axis across which the category is symmetric, whose coordinate enters as its absolute value; None if it is not"""
 
 
 class Decoder(nn.Module):
@@ -233,5 +233,5 @@ def _through_relu(slope: Tensor, output: Tensor) -> Tensor:
 
 
 def initial_codes(count: int, length: int, generator: torch.Generator) -> Tensor:
-    """Initial codes for training, (count, length): normal with variance 1 / length, norm about 1, as in the released code."""
+    """Initial training codes, (count, length): N(0, 1 / length), norm about 1, as in the released code."""
     return torch.randn(count, length, generator=generator) / math.sqrt(length)

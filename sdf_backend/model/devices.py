@@ -6,11 +6,11 @@ from torch.nn import functional
 
 from sdf_backend.errors import InputError
 
-# Points in one call of a decoder while a mesh is extracted, by kind of device: on a CPU the activations of a batch should
-# fit into its cache; on a GPU a batch must be large enough to occupy it.
+# Points in one call of a decoder while a mesh is extracted, by kind of device: on a CPU the activations of a batch
+# should fit into its cache; on a GPU a batch must be large enough to occupy it.
 EXTRACTION_BATCH = {"cpu": 8192, "cuda": 1 << 18}
-# Points in one call while codes are fitted, over all shapes of a batch; the same on all devices, since the rounding of a
-# sum depends on it.
+# Points in one call while codes are fitted, over all shapes of a batch; the same on all devices, since the rounding
+# of a sum depends on it.
 CHUNK = 8192
 # Points are padded to a multiple of this before a decoder sees them. torch's oneDNN keeps a kernel of about a megabyte
 # for every shape of a matrix product that it meets, up to two thousand; inputs of ever new lengths would fill a

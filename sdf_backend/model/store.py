@@ -87,8 +87,8 @@ class Model:
         """Principal components of the training codes, (code_length, code_length): row j is sqrt(lambda_j) v_j.
 
         lambda_j are the eigenvalues of the covariance, the largest first, and v_j its eigenvectors, so a row is one
-        standard deviation. The sign of an eigenvector is arbitrary; here its component of largest magnitude is positive,
-        so that results are the same on every machine.
+        standard deviation. The sign of an eigenvector is arbitrary; here its component of largest magnitude is
+        positive, so that results are the same on every machine.
         """
         values, vectors = torch.linalg.eigh(self.covariance.double().cpu())
         largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))

@@ -2,8 +2,8 @@
 
 A depth camera casts equally many rays into each part of its image. So seen from its position, and from nowhere else,
 the points of a single view are spread evenly over the image and hardly any lies behind another. Of candidate positions
-around the cloud the one that fits this best is taken. If none does, the cloud is no single view: a whole object, several
-scans in one, or points that were resampled on a surface.
+around the cloud the one that fits this best is taken. If none does, the cloud is no single view: a whole object,
+several scans in one, or points that were resampled on a surface.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from sdf_backend.geometry.signed_distance import fibonacci_sphere
 class SensorSearchSettings:
     """How candidate positions are searched and judged; lengths in radii of the cloud unless said otherwise.
 
-    Chosen on scans of training and tuning shapes: the position is found within 15 degrees for 45 of 50 of them, and 48 of
-    50 whole surfaces are recognised as no single view.
+    Chosen on scans of training and tuning shapes: the position is found within 15 degrees for 45 of 50 of them, and
+    48 of 50 whole surfaces are recognised as no single view.
     """
 
     points: int = 2_000

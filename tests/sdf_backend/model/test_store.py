@@ -243,7 +243,9 @@ def test_an_unknown_name_lists_the_known_ones(spheres: Model, tmp_path: Path) ->
     assert str(caught.value) == f"unknown model 'sofas'; known models: {', '.join(known)}"
 
 
-def test_the_environment_variable_adds_a_folder(spheres: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_variable_adds_a_folder(
+    spheres: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_model(tmp_path / "unheard-of.safetensors", spheres)
     assert "unheard-of" not in ModelStore().paths()
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))

@@ -160,10 +160,14 @@ def test_suspects_that_are_trusted_are_surface_and_no_guesses() -> None:
     guessing = with_assumed_free_space(observed, Similarity.identity(), None)
     trusting = guessing.with_ground_plane()
     assert len(trusting.ground_plane_points) == 0 and trusting.assumed_free == guessing.assumed_free > 0
-    assert len(trusting.surface) == 4_500 and len(trusting.points) == len(guessing.points) + len(observed.ground_plane_points)
+    assert len(trusting.surface) == 4_500 and len(trusting.points) == len(guessing.points) + len(
+        observed.ground_plane_points
+    )
     known = slice(len(trusting.points) - trusting.assumed_free)
     assert (trusting.low[known] == 0).all() and (trusting.high[known] == 0).all()
-    np.testing.assert_array_equal(trusting.points[known][-len(observed.ground_plane_points) :], observed.ground_plane_points)
+    np.testing.assert_array_equal(
+        trusting.points[known][-len(observed.ground_plane_points) :], observed.ground_plane_points
+    )
     np.testing.assert_array_equal(trusting.points[known.stop :], guessing.points[-guessing.assumed_free :])
 
 

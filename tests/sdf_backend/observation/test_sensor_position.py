@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from sdf_backend.geometry.mesh_files import Geometry
-from sdf_backend.observation.sensor_position import is_occluded, estimate_sensor_position
+from sdf_backend.observation.sensor_position import estimate_sensor_position, is_occluded
 from sdf_backend.observation.sources import Source, observe_surface
 
 DISTANCE = 2.6
