@@ -31,18 +31,18 @@ from sdf_backend.fitting.fit_cache import fit_key, load_encoding, store_encoding
 from sdf_backend.fitting.hypotheses import encode_observations
 from sdf_backend.geometry.isosurface import EmptySurfaceError
 from sdf_backend.geometry.similarity import Similarity, axis_vector
-from sdf_backend.model.codes import checked_codes, draw_code_deviations, move_codes_along_directions
+from sdf_backend.model.codes import checked_codes, draw_code_deviations, move_codes_along_components
 from sdf_backend.model.devices import choose_device
 from sdf_backend.model.model_cache import LoadedModel, ModelCache
 from sdf_backend.model.store import Model, ModelCard, ModelStore, read_card
 from sdf_backend.observation.observations import Observations
-from sdf_backend.observation.sources import Observe, Source, observe_any, observe_solid, observe_surface
+from sdf_backend.observation.sources import Observe, Source, observe_solid, observe_solid_or_surface, observe_surface
 from sdf_backend.progress import Clock, Phase, Progress, parts, silent
 from sdf_backend.settings import Pose, TaskSettings
-from sdf_backend.shapes.interpolation import Stop
-from sdf_backend.shapes.mesher import Meshes
+from sdf_backend.shapes.interpolation import ImplicitShape
+from sdf_backend.shapes.mesher import Mesher
 from sdf_backend.shapes.posed_shapes import check_steps, checked_refinements, extract_shape, interpolate_shapes
-from sdf_backend.shapes.residual_field import scaled
+from sdf_backend.shapes.residual_field import scale_residual_field
 from sdf_backend.shapes.shape import Shape
 
 # Cells per axis of the preview mesh after a fit's first stage: a tenth of a second on two cores.
@@ -126,7 +126,7 @@ class Engine:
         if not sources:
             return []
         loaded, clock = self._models.load(model, progress), Clock()
-        encodings = self._encode(loaded, sources, settings, observe_any, progress, None, clock)
+        encodings = self._encode(loaded, sources, settings, observe_solid_or_surface, progress, None, clock)
         seconds = clock.seconds_each(len(sources))
         return [shape_without_mesh(loaded.model.card.name, encoding, settings, seconds) for encoding in encodings]
 
@@ -209,8 +209,8 @@ class Engine:
         check_steps(len(codes), steps)
         loaded = self._models.load(model, progress)
         latents, corrections = _array(checked_codes(loaded.model, codes)), checked_refinements(refinements, len(codes))
-        keyframes = [Stop(*pair) for pair in zip(latents, corrections, strict=True)]
-        return interpolate_shapes(self._meshes(loaded), keyframes, poses, steps, settings.resolution, progress)
+        keyframes = [ImplicitShape(*pair) for pair in zip(latents, corrections, strict=True)]
+        return interpolate_shapes(self._mesher(loaded), keyframes, poses, steps, settings.resolution, progress)
 
     def sample(
         self,
@@ -253,8 +253,8 @@ class Engine:
     def move_codes(
         self, model: str, weights: np.ndarray, codes: np.ndarray | None = None, progress: Progress = silent
     ) -> np.ndarray:
-        """Codes moved along the model's main directions of variation; see `move_codes_along_directions`."""
-        return _array(move_codes_along_directions(self.model(model, progress), weights, codes))
+        """Codes moved along the model's principal components; see `move_codes_along_components`."""
+        return _array(move_codes_along_components(self.model(model, progress), weights, codes))
 
     def decode(
         self,
@@ -282,8 +282,8 @@ class Engine:
     ) -> Shape:
         """The shape of one code, (code_length,), at `pose`, corrected by the refinement, (m, 2), of its fit."""
         [refinement] = checked_refinements([refinement], 1)
-        meshes = self._meshes(self._models.load(model, progress))
-        return extract_shape(meshes, code, pose, settings.resolution, progress, refinement)
+        mesher = self._mesher(self._models.load(model, progress))
+        return extract_shape(mesher, code, pose, settings.resolution, progress, refinement)
 
     def _fit_and_extract(
         self,
@@ -359,7 +359,7 @@ class Engine:
         def show(stage: int, codes: torch.Tensor, poses: list[Similarity]) -> None:
             for index, code, pose in zip(indices, codes, poses, strict=True) if stage == 0 else ():
                 with suppress(EmptySurfaceError):  # a shape may be too thin for coarse cells for a while
-                    mesh = self._meshes(loaded).of_code(code[None], PREVIEW_RESOLUTION, silent)
+                    mesh = self._mesher(loaded).mesh_code(code[None], PREVIEW_RESOLUTION, silent)
                     preview(index, pose.apply(mesh.vertices), mesh.faces)
 
         return show
@@ -377,11 +377,11 @@ class Engine:
         self, loaded: LoadedModel, encoding: Encoding, settings: TaskSettings, progress: Progress
     ) -> Shape:
         """The shape of an encoding, corrected by its residual field as far as the settings say."""
-        meshes, refinement = self._meshes(loaded), scaled(encoding.refinement, settings.refine)
-        return extract_shape(meshes, encoding.code, encoding.pose, settings.resolution, progress, refinement)
+        mesher, refinement = self._mesher(loaded), scale_residual_field(encoding.refinement, settings.refine)
+        return extract_shape(mesher, encoding.code, encoding.pose, settings.resolution, progress, refinement)
 
-    def _meshes(self, loaded: LoadedModel) -> Meshes:
-        return Meshes(loaded.model, loaded.digest, self.cache)
+    def _mesher(self, loaded: LoadedModel) -> Mesher:
+        return Mesher(loaded.model, loaded.digest, self.cache)
 
 
 def _up_axis(settings: TaskSettings) -> np.ndarray | None:

@@ -11,7 +11,7 @@ from sdf_backend.fitting.encoding import Encoding
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import observe_surface_points
 from sdf_backend.settings import TaskSettings
-from sdf_backend.shapes.residual_field import refine
+from sdf_backend.shapes.residual_field import fit_residual_field
 
 # Shares of the move from the best code to a candidate's that are tried in turn until there is a surface.
 BACKTRACKING_STEPS = (1.0, 0.5, 0.25)
@@ -42,5 +42,5 @@ def encoding_of_code(model: Model, best: Encoding, code: np.ndarray, settings: T
     latent = torch.as_tensor(code, dtype=torch.float32, device=model.device)
     residual, explained = assess_surface(model, latent, best.surface, best.pose, torch.float32)
     observed = replace(observe_surface_points(best.surface), solid=best.solid)
-    refinement = refine(model, latent, observed, best.pose) if settings.refine else best.refinement[:0]
+    refinement = fit_residual_field(model, latent, observed, best.pose) if settings.refine else best.refinement[:0]
     return replace(best, code=code, residual=residual, explained=explained, refinement=refinement)

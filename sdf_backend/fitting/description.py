@@ -8,9 +8,9 @@ import torch
 from sdf_backend.fitting.assessment import surface_deviation
 from sdf_backend.fitting.encoding import Encoding
 from sdf_backend.model.store import Model
-from sdf_backend.observation.sources import observed_share
+from sdf_backend.observation.sources import observed_weights
 from sdf_backend.settings import TaskSettings
-from sdf_backend.shapes.residual_field import scaled
+from sdf_backend.shapes.residual_field import scale_residual_field
 from sdf_backend.shapes.shape import Shape, without_floaters
 
 
@@ -26,7 +26,7 @@ def describe_shape(model: Model, shape: Shape, encoding: Encoding) -> Shape:
     deviation = surface_deviation(model, code, covariance_root, points) * scale
     return replace(
         shape,
-        observed=observed_share(shape.vertices, encoding.surface, scale),
+        observed=observed_weights(shape.vertices, encoding.surface, scale),
         deviation=deviation.detach().float().cpu().numpy(),
         residual=encoding.residual,
         explained=encoding.explained,
@@ -43,7 +43,7 @@ def shape_without_mesh(model: str, encoding: Encoding, settings: TaskSettings, s
         np.zeros((0, 3), dtype=np.int64),
         encoding.code,
         encoding.pose,
-        refinement=scaled(encoding.refinement, settings.refine),
+        refinement=scale_residual_field(encoding.refinement, settings.refine),
         residual=encoding.residual,
         explained=encoding.explained,
         confidence=encoding.confidence,

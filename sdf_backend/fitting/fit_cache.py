@@ -10,11 +10,15 @@ from sdf_backend.fitting.encoding import Encoding
 from sdf_backend.fitting.fit_settings import solid_settings, surface_settings
 from sdf_backend.fitting.hypotheses import HypothesisSettings
 from sdf_backend.fitting.pose_search import PoseSearchSettings
+from sdf_backend.geometry.signed_distance import DEFAULT_SIGN_SETTINGS
+from sdf_backend.geometry.signed_samples import SignedSampleSettings
 from sdf_backend.geometry.similarity import Similarity
-from sdf_backend.observation.observations import ObservationSettings
+from sdf_backend.observation.observations import AssumedFreeSpaceSettings, ObservationSettings
+from sdf_backend.observation.outliers import GroundPlaneSettings, OutlierSettings
+from sdf_backend.observation.sensor_position import SensorSearchSettings, VisibilitySettings
 from sdf_backend.observation.sources import Observe, Source
 from sdf_backend.settings import TaskSettings
-from sdf_backend.shapes.residual_field import SOLID, SURFACE
+from sdf_backend.shapes.residual_field import SOLID_SETTINGS, SURFACE_SETTINGS
 
 # Raise it when the stored arrays change, or an algorithm changes without any of its settings.
 FIT_FORMAT = 9
@@ -30,10 +34,17 @@ def deciding_settings(settings: TaskSettings) -> tuple[object, ...]:
         solid_settings(settings.quality),
         surface_settings(settings.quality, freedom=settings.pose),
         ObservationSettings(),
+        SignedSampleSettings(),
+        DEFAULT_SIGN_SETTINGS,
+        SensorSearchSettings(),
+        VisibilitySettings(),
+        GroundPlaneSettings(),
+        OutlierSettings(),
+        AssumedFreeSpaceSettings(),
         PoseSearchSettings(),
         HypothesisSettings(),
-        SOLID,
-        SURFACE,
+        SOLID_SETTINGS,
+        SURFACE_SETTINGS,
     )
 
 

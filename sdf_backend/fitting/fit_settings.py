@@ -30,12 +30,12 @@ class Restart:
     From the mean of the training codes some fits converge to a shape that is likely and wrong. The defaults are for
     surfaces and were chosen on 200 scans of 88 bodies drawn for this alone (`python -m training humans --seed 1`, and
     2), of which 66 restart: 18 of these ended with more than 1 % unexplained before, and one does with restarts.
-    Test shapes had a part: see `unexplained` and `accepted_cost`, and "Starting once more" in docs/measurements.md.
+    Test shapes took part in the choice of `after`, `unexplained` and `accepted_cost`.
     """
 
     after: int = 0
-    """number of the stage after which a fit may restart. Whole shapes restart after their second stage: after the first
-    every shape did, and one test table still ended with the wrong code"""
+    """number of the stage after which a fit may restart. Solids restart after their second stage: after the first every
+    shape restarted, and one test table still ended with the wrong code"""
     unexplained: float = 0.02
     """a fit restarts where the model is wrong at more than this share of the drawn observations of known distance. A
     threshold of 0.01 brought nothing to the bodies, and more than doubled the distance of one test table"""

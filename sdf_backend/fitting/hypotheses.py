@@ -17,10 +17,10 @@ from sdf_backend.fitting.pose_ranking import pose_score, suppress_similar_shapes
 from sdf_backend.fitting.pose_search import search_poses
 from sdf_backend.geometry.similarity import Similarity, axis_rotation
 from sdf_backend.model.store import Model
-from sdf_backend.observation.observations import Observations, with_empty_space
+from sdf_backend.observation.observations import Observations, with_assumed_free_space
 from sdf_backend.progress import Clock, Phase, Progress, of_phase, parts
 from sdf_backend.settings import Pose, TaskSettings
-from sdf_backend.shapes.residual_field import refine
+from sdf_backend.shapes.residual_field import fit_residual_field
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,10 @@ def _hypotheses(
         poses = [(one.pose, one.expected) for one in found if one.score * thresholds.alternative_ratio <= best]
     hypotheses = []
     for pose, expected in poses:
-        for ground_plane_is_object in (False, True) if len(observed.suspects) else (False,):
-            assumed = observed.trusting() if ground_plane_is_object else observed
+        for ground_plane_is_object in (False, True) if len(observed.ground_plane_points) else (False,):
+            assumed = observed.with_ground_plane() if ground_plane_is_object else observed
             if not assumed.solid:
-                assumed = with_empty_space(assumed, pose, model.decoder.settings.mirror_axis)
+                assumed = with_assumed_free_space(assumed, pose, model.decoder.settings.mirror_axis)
             # Among many training codes there always is one with something like a ground plane.
             request = FitRequest(assumed, pose, expected, may_restart=not ground_plane_is_object)
             hypotheses.append(Hypothesis(index, request, ground_plane_is_object))
@@ -136,7 +136,7 @@ def _best_encoding(model: Model, observed: Observations, fitted: list[FittedHypo
         Encoding.from_fit(
             fit,
             hypothesis.request.observations,
-            refine(model, fit.code, hypothesis.request.observations, fit.pose),
+            fit_residual_field(model, fit.code, hypothesis.request.observations, fit.pose),
         )
         for hypothesis, fit in ranked
     )
@@ -159,7 +159,7 @@ def _rank(
         pair
         for pair in fitted
         if pair[0].ground_plane_is_object
-        and _explained(model, pair[1], observed.suspects) >= thresholds.ground_plane_explained
+        and _explained(model, pair[1], observed.ground_plane_points) >= thresholds.ground_plane_explained
     ]
     fitted = with_ground_plane or [pair for pair in fitted if not pair[0].ground_plane_is_object]
     if len(fitted) == 1:

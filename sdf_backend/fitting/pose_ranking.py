@@ -12,7 +12,7 @@ from sdf_backend.geometry.isosurface import EmptySurfaceError, ExtractSettings, 
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations
-from sdf_backend.observation.sensor_position import hidden
+from sdf_backend.observation.sensor_position import is_occluded
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def pose_score(
     axis, weight = model.decoder.settings.mirror_axis, settings.unseen_weight_without_sensor
     if observed.sensor is not None:
         # What is occluded could not be observed; all the rest was.
-        surface = surface[~hidden(surface, seen, pose.inverse().apply(observed.sensor[None])[0])]
+        surface = surface[~is_occluded(surface, seen, pose.inverse().apply(observed.sensor[None])[0])]
         weight = settings.unseen_weight
     elif axis is not None:
         seen = np.concatenate([seen, seen * np.where(np.arange(3) == axis, -1, 1)])

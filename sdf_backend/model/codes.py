@@ -1,4 +1,4 @@
-"""Latent codes of a model: checked, drawn at random, and moved along the main directions of variation."""
+"""Latent codes of a model: checked, drawn at random, and moved along the principal components."""
 
 import numpy as np
 import torch
@@ -31,12 +31,12 @@ def draw_code_deviations(model: Model, count: int, seed: int) -> Tensor:
     return noise @ torch.linalg.cholesky(model.covariance).T
 
 
-def move_codes_along_directions(model: Model, weights: np.ndarray, codes: np.ndarray | None = None) -> Tensor:
-    """Codes moved along the model's main directions of variation.
+def move_codes_along_components(model: Model, weights: np.ndarray, codes: np.ndarray | None = None) -> Tensor:
+    """Codes moved along the model's principal components.
 
     Parameters
     ----------
-    weights : (n, k), standard deviations along the first k of `Model.directions`; k is at most the code length
+    weights : (n, k), standard deviations along the first k of `Model.principal_components`, k up to the code length
     codes : (n, code_length), the codes to move; the mean of the training codes where None
 
     Returns
@@ -54,4 +54,4 @@ def move_codes_along_directions(model: Model, weights: np.ndarray, codes: np.nda
     starts = model.mean.expand(len(moves), length) if codes is None else checked_codes(model, codes)
     if len(starts) != len(moves):
         raise InputError(f"{len(starts)} codes and {len(moves)} rows of weights; each code needs its row")
-    return starts + moves @ model.directions[: moves.shape[1]]
+    return starts + moves @ model.principal_components[: moves.shape[1]]

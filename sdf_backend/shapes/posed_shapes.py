@@ -9,16 +9,16 @@ from sdf_backend.errors import InputError
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.codes import checked_codes
 from sdf_backend.progress import Clock, Phase, Progress, of_phase, parts
-from sdf_backend.shapes.interpolation import Stop
-from sdf_backend.shapes.mesher import Meshes
-from sdf_backend.shapes.residual_field import check_refinement
+from sdf_backend.shapes.interpolation import ImplicitShape
+from sdf_backend.shapes.mesher import Mesher
+from sdf_backend.shapes.residual_lattice import check_residual_field
 from sdf_backend.shapes.shape import Shape
 
 MAXIMUM_STEPS = 1000
 
 
 def extract_shape(
-    meshes: Meshes,
+    mesher: Mesher,
     code: np.ndarray,
     pose: Similarity,
     resolution: int,
@@ -29,17 +29,17 @@ def extract_shape(
 
     Raises `InputError` for a code that is not the model's, and `EmptySurfaceError` where there is no surface.
     """
-    clock, latent = Clock(), checked_codes(meshes.model, np.asarray(code)[None])
-    mesh = meshes.of_code(latent, resolution, of_phase(progress, Phase.EXTRACTING), refinement)
+    clock, latent = Clock(), checked_codes(mesher.model, np.asarray(code)[None])
+    mesh = mesher.mesh_code(latent, resolution, of_phase(progress, Phase.EXTRACTING), refinement)
     clock.lap(Phase.EXTRACTING)
-    name, vertices, code = meshes.model.card.name, pose.apply(mesh.vertices), np.asarray(code, dtype=np.float32)
+    name, vertices, code = mesher.model.card.name, pose.apply(mesh.vertices), np.asarray(code, dtype=np.float32)
     shape = Shape(name, vertices, mesh.faces, code, pose, refinement=refinement)
     return replace(shape, evaluations=mesh.evaluations, seconds=clock.seconds)
 
 
 def interpolate_shapes(
-    meshes: Meshes,
-    keyframes: Sequence[Stop],
+    mesher: Mesher,
+    keyframes: Sequence[ImplicitShape],
     poses: Sequence[Similarity],
     steps: int,
     resolution: int,
@@ -54,25 +54,25 @@ def interpolate_shapes(
     for leg, share in enumerate(parts(progress, len(keyframes) - 1)):
         fractions = (times[legs == leg] - leg).tolist()
         posed = [(fraction, poses[leg].towards(poses[leg + 1], fraction)) for fraction in fractions]
-        shapes += _between(meshes, keyframes[leg], keyframes[leg + 1], posed, resolution, share)
+        shapes += _between(mesher, keyframes[leg], keyframes[leg + 1], posed, resolution, share)
     return shapes
 
 
 def _between(
-    meshes: Meshes,
-    first: Stop,
-    last: Stop,
+    mesher: Mesher,
+    first: ImplicitShape,
+    last: ImplicitShape,
     posed: Sequence[tuple[float, Similarity]],
     resolution: int,
     progress: Progress,
 ) -> list[Shape]:
     """The shapes between two keyframes, at fractions, 0 to 1, with the pose of each."""
     clock, shapes = Clock(), []
-    found = meshes.between(first, last, [fraction for fraction, _ in posed], resolution, progress)
+    found = mesher.interpolate(first, last, [fraction for fraction, _ in posed], resolution, progress)
     for (fraction, pose), (mesh, code) in zip(posed, found, strict=True):
         clock.lap(Phase.EXTRACTING)
         refinement = (first, last)[int(fraction)].refinement if fraction in (0, 1) else None
-        name, vertices = meshes.model.card.name, pose.apply(mesh.vertices)
+        name, vertices = mesher.model.card.name, pose.apply(mesh.vertices)
         shape = Shape(name, vertices, mesh.faces, code, pose, refinement=refinement)
         shapes.append(replace(shape, evaluations=mesh.evaluations, seconds=clock.seconds))
         clock = Clock()
@@ -98,6 +98,6 @@ def checked_refinements(refinements: Sequence[np.ndarray | None], count: int) ->
     for refinement in refinements:
         if refinement is not None:
             refinement = np.asarray(refinement, dtype=np.float32)
-            check_refinement(refinement)
+            check_residual_field(refinement)
         checked.append(refinement)
     return checked or [None] * count

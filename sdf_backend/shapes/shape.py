@@ -6,7 +6,7 @@ import numpy as np
 
 from sdf_backend.geometry.isosurface import Extraction
 from sdf_backend.geometry.similarity import Similarity
-from sdf_backend.observation.sources import observed_share
+from sdf_backend.observation.sources import observed_weights
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,6 @@ def without_floaters(shape: Shape, surface: np.ndarray) -> Shape:
 
     Only for solids: all of their surface was observed.
     """
-    near = observed_share(shape.vertices, surface, shape.pose.scale) > 0
-    mesh = Extraction(shape.vertices, shape.faces, shape.evaluations).with_pieces(near)
+    near = observed_weights(shape.vertices, surface, shape.pose.scale) > 0
+    mesh = Extraction(shape.vertices, shape.faces, shape.evaluations).keep_components(near)
     return replace(shape, vertices=mesh.vertices, faces=mesh.faces)

@@ -20,7 +20,7 @@ from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model, ModelStore, save_model
 from sdf_backend.settings import Pose, Quality, TaskSettings
 from sdf_backend.shapes import mesher
-from sdf_backend.shapes.residual_field import refine
+from sdf_backend.shapes.residual_field import fit_residual_field
 
 KNOWN = TaskSettings(resolution=48, pose=Pose.KNOWN, quality=Quality.PREVIEW)
 NO_FACES = np.zeros((0, 3), dtype=np.int64)
@@ -406,7 +406,7 @@ def test_zero_weights_do_not_move_codes(engine: Engine) -> None:
 
 
 def test_weights_move_by_standard_deviations_along_the_directions(engine: Engine) -> None:
-    directions = engine.model("spheres").directions.numpy()
+    directions = engine.model("spheres").principal_components.numpy()
     weights = np.array([[2.0, -1.0], [0.0, 0.5]])
     moved = engine.move_codes("spheres", weights, CODES)
     np.testing.assert_allclose(moved, CODES + weights @ directions[:2], atol=1e-6)
@@ -518,13 +518,13 @@ def test_candidates_are_refined_one_at_a_time_and_only_if_asked(
 
     def counted(*arguments: Any) -> np.ndarray:
         refined.append(len(refined))
-        return refine(*arguments)
+        return fit_residual_field(*arguments)
 
     def heard(phase: Phase, fraction: float) -> None:
         if phase is Phase.EXTRACTING:
             done.append(len(refined))
 
-    monkeypatch.setattr("sdf_backend.fitting.candidates.refine", counted)
+    monkeypatch.setattr("sdf_backend.fitting.candidates.fit_residual_field", counted)
     shapes = engine.complete("spheres", [cap()], replace(KNOWN, candidates=4, refine=strength), heard)
     assert len(refined) == expected and (expected == 0 or set(done) == {0, 1, 2, 3})
     assert all((shape.refinement is None) == (strength == 0) for shape in shapes)

@@ -1,4 +1,4 @@
-"""Signs and distances on analytic shapes, spoiled in the ways in which real meshes are spoiled."""
+"""SignClassifier and distances on analytic shapes, spoiled in the ways in which real meshes are spoiled."""
 
 from collections.abc import Callable
 

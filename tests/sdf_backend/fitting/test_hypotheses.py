@@ -76,15 +76,15 @@ def test_a_fit_takes_more_steps_where_the_pose_is_free(spheres: Model) -> None:
 
 def with_ground_plane(pair: FittedHypothesis) -> FittedHypothesis:
     hypothesis, fit = pair
-    request = replace(hypothesis.request, observations=hypothesis.request.observations.trusting())
+    request = replace(hypothesis.request, observations=hypothesis.request.observations.with_ground_plane())
     return replace(hypothesis, request=request, ground_plane_is_object=True), fit
 
 
 def test_a_ground_plane_that_a_fit_to_it_explains_belongs_to_the_object(spheres: Model) -> None:
     """The same points as a suspected ground plane: on the ball, so part of it, or away from it, so a ground plane."""
     foot = balls((0.0, 300)).surface
-    for suspects, own in ((foot, True), (foot - [0, 0.4, 0], False)):
-        seen = replace(balls((0.0, 1_000)), suspects=suspects)
+    for ground_plane_points, own in ((foot, True), (foot - [0, 0.4, 0], False)):
+        seen = replace(balls((0.0, 1_000)), ground_plane_points=ground_plane_points)
         plain = fitted(spheres, seen, 0.0)
         [(chosen, _)], _ = _rank(spheres, seen, [plain, with_ground_plane(plain)])
         assert chosen.ground_plane_is_object is own
@@ -105,7 +105,7 @@ def test_each_pose_keeps_its_expected_pose_and_ground_plane_hypotheses_do_not_re
 
     monkeypatch.setattr("sdf_backend.fitting.hypotheses.search_poses", lambda *_, **__: found)
     monkeypatch.setattr("sdf_backend.fitting.hypotheses.fit_codes", fits)
-    seen = replace(balls((0.0, 1_000)), suspects=balls((0.0, 100)).surface - [0, 0.4, 0])
+    seen = replace(balls((0.0, 1_000)), ground_plane_points=balls((0.0, 100)).surface - [0, 0.4, 0])
     settings = TaskSettings(pose=Pose.ALIGNED, up="+y", front="-z", quality=Quality.PREVIEW)
     encode_observations(spheres, [seen], settings, silent, Clock())
     assert [request.pose for request in asked] == [poses[0]] * 2 + [poses[1]] * 2

@@ -51,14 +51,14 @@ def test_a_solid_restarts_after_the_stage_of_its_settings(spheres: Model) -> Non
 
 
 def test_guessed_observations_do_not_count_as_unexplained(spheres: Model) -> None:
-    """A sphere that is explained, with as many points inside that are guessed to be empty."""
+    """A sphere that is explained, with as many points inside that are assumed_free to be empty."""
     sphere, guesses = solid_sphere(0.5), np.full(1_000, np.inf)
     seen = replace(
         sphere,
         points=np.concatenate([sphere.points, directions(1_000) * 0.3]),
         low=np.concatenate([sphere.low, guesses]),
         high=np.concatenate([sphere.high, guesses]),
-        guessed=1_000,
+        assumed_free=1_000,
     )
     heard: list[float] = []
     fits_of(spheres, [seen], replace(STUCK, restart=Restart(unexplained=0.2)), progress=heard.append)

@@ -99,7 +99,7 @@ def test_hollows_go_and_the_rest_stays() -> None:
         )
 
     mesh = extract_surface(hollow, ExtractSettings(64, clamp=math.inf))
-    whole = closed(mesh.without_hollows())
+    whole = closed(mesh.remove_cavities())
     assert len(closed(mesh).split()) > 1
     assert whole.volume == pytest.approx(4 / 3 * math.pi * 0.6**3, rel=0.01)
     assert np.linalg.norm(whole.vertices, axis=1).min() > 0.59
@@ -179,7 +179,7 @@ def test_where_places_are_named_the_field_may_be_steeper(resolution: int) -> Non
     field = clamped(lambda points: torch.minimum(sphere()(points), 3.9 * speck(points)))
     around = np.array(centre) + np.random.default_rng(0).uniform(-0.04, 0.04, (5_000, 3))
     assert closed(extract_surface(field, choice)).body_count == 1
-    found = extract_surface(field, choice, places=around)
+    found = extract_surface(field, choice, steep_points=around)
     assert closed(found).body_count == 2
     assert_same(found, extract_dense(field, choice))
 
@@ -187,7 +187,7 @@ def test_where_places_are_named_the_field_may_be_steeper(resolution: int) -> Non
 def test_places_without_a_surface_near_cost_little() -> None:
     far = np.random.default_rng(0).uniform(-0.3, 0.3, (200_000, 3))
     far = np.concatenate([far, [[1.2, 0, 0], [-1.5, 0, 0]]])  # and some that are in no cell
-    alone, named = extract_surface(sphere()), extract_surface(sphere(), places=far)
+    alone, named = extract_surface(sphere()), extract_surface(sphere(), steep_points=far)
     assert np.array_equal(alone.faces, named.faces)
     assert named.evaluations < 1.2 * alone.evaluations
 

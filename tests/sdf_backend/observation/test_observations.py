@@ -12,14 +12,13 @@ from scipy.spatial import KDTree
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.similarity import Similarity, axis_rotation
 from sdf_backend.observation.observations import (
-    EMPTY_DISTANCE,
-    EMPTY_MARGIN,
+    AssumedFreeSpaceSettings,
     Observations,
     ObservationSettings,
-    check_cloud,
+    check_point_cloud,
     observe_points,
     observe_whole_mesh,
-    with_empty_space,
+    with_assumed_free_space,
 )
 
 SPHERE = trimesh.creation.icosphere(subdivisions=4, radius=2.0)
@@ -107,7 +106,7 @@ def test_distances_scale_with_their_points(scale: float, shift: float) -> None:
 )
 def test_clouds_that_no_shape_can_be_fitted_to_are_refused(points: np.ndarray, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
-        check_cloud(points)
+        check_point_cloud(points)
 
 
 def test_a_bad_sensor_is_refused() -> None:
@@ -128,12 +127,12 @@ def test_where_nothing_was_observed_is_taken_for_empty_but_not_near_it_nor_near_
     pose = Similarity(3.0, axis_rotation("+z", "-y", "-x").T, np.array([10.0, 20.0, 30.0]))
     seen = observe_points(pose.apply(wing))
     for axis, mirrored in [(2, wing * [1, 1, -1]), (None, wing)]:
-        guessed = with_empty_space(seen, pose, axis)
+        guessed = with_assumed_free_space(seen, pose, axis)
         empty = pose.inverse().apply(guessed.points[len(seen.points) :])
         assert len(empty) > 100 and np.isposinf(guessed.low[len(seen.points) :]).all()
-        assert (np.abs(empty) < np.array([0.2, 0.01, 0.7]) + EMPTY_MARGIN + 0.01).all()
+        assert (np.abs(empty) < np.array([0.2, 0.01, 0.7]) + AssumedFreeSpaceSettings().margin + 0.01).all()
         for kept in (wing, mirrored):
-            assert KDTree(kept).query(empty)[0].min() > EMPTY_DISTANCE - 1e-9
+            assert KDTree(kept).query(empty)[0].min() > AssumedFreeSpaceSettings().distance - 1e-9
 
 
 def on_a_floor() -> tuple[np.ndarray, np.ndarray]:
@@ -149,44 +148,48 @@ def test_a_floor_is_held_apart_where_up_is_known() -> None:
     ball, floor = on_a_floor()
     both = np.concatenate([ball, floor])
     observed = observe_points(both, up=np.array([0.0, 1, 0]))
-    assert len(observed.suspects) == pytest.approx(500, abs=90)  # the ball near the floor too
-    assert len(observed.surface) + len(observed.suspects) == len(both)
-    assert len(observe_points(both).suspects) == 0
-    assert len(observe_points(ball, up=np.array([0.0, 1, 0])).suspects) == 0
+    assert len(observed.ground_plane_points) == pytest.approx(500, abs=90)  # the ball near the floor too
+    assert len(observed.surface) + len(observed.ground_plane_points) == len(both)
+    assert len(observe_points(both).ground_plane_points) == 0
+    assert len(observe_points(ball, up=np.array([0.0, 1, 0])).ground_plane_points) == 0
 
 
 def test_suspects_that_are_trusted_are_surface_and_no_guesses() -> None:
     ball, floor = on_a_floor()
     observed = observe_points(np.concatenate([ball, floor]), up=np.array([0.0, 1, 0]))
-    guessing = with_empty_space(observed, Similarity.identity(), None)
-    trusting = guessing.trusting()
-    assert len(trusting.suspects) == 0 and trusting.guessed == guessing.guessed > 0
-    assert len(trusting.surface) == 4_500 and len(trusting.points) == len(guessing.points) + len(observed.suspects)
-    known = slice(len(trusting.points) - trusting.guessed)
+    guessing = with_assumed_free_space(observed, Similarity.identity(), None)
+    trusting = guessing.with_ground_plane()
+    assert len(trusting.ground_plane_points) == 0 and trusting.assumed_free == guessing.assumed_free > 0
+    assert len(trusting.surface) == 4_500 and len(trusting.points) == len(guessing.points) + len(
+        observed.ground_plane_points
+    )
+    known = slice(len(trusting.points) - trusting.assumed_free)
     assert (trusting.low[known] == 0).all() and (trusting.high[known] == 0).all()
-    np.testing.assert_array_equal(trusting.points[known][-len(observed.suspects) :], observed.suspects)
-    np.testing.assert_array_equal(trusting.points[known.stop :], guessing.points[-guessing.guessed :])
+    np.testing.assert_array_equal(
+        trusting.points[known][-len(observed.ground_plane_points) :], observed.ground_plane_points
+    )
+    np.testing.assert_array_equal(trusting.points[known.stop :], guessing.points[-guessing.assumed_free :])
 
 
 def test_suspects_move_along() -> None:
     ball, floor = on_a_floor()
     observed = observe_points(np.concatenate([ball, floor]), up=np.array([0.0, 1, 0]))
     moved = observed.transformed(3.0, np.eye(3), np.array([1.0, 2, 3]))
-    np.testing.assert_allclose(moved.suspects, 3 * observed.suspects + [1, 2, 3])
+    np.testing.assert_allclose(moved.ground_plane_points, 3 * observed.ground_plane_points + [1, 2, 3])
 
 
 def test_behind_what_was_seen_nothing_is_guessed_to_be_empty() -> None:
     sensor = CENTRE + np.array([0, 0, 10.0])
     facing = CLOUD[(CLOUD - CENTRE)[:, 2] > 0.4]
     pose = Similarity(4.0, np.eye(3), CENTRE)
-    blind = with_empty_space(observe_points(facing), pose, None)
-    told = with_empty_space(replace(observe_points(facing), sensor=sensor), pose, None)
+    blind = with_assumed_free_space(observe_points(facing), pose, None)
+    told = with_assumed_free_space(replace(observe_points(facing), sensor=sensor), pose, None)
 
     def guesses_within(seen: Observations) -> int:
-        return int((true_distance(seen.points[len(seen.points) - seen.guessed :]) < -0.3).sum())
+        return int((true_distance(seen.points[len(seen.points) - seen.assumed_free :]) < -0.3).sum())
 
     assert guesses_within(blind) > 20
-    assert guesses_within(told) == 0 and told.guessed > 20
+    assert guesses_within(told) == 0 and told.assumed_free > 20
 
 
 def test_the_sensor_moves_with_what_it_saw() -> None:

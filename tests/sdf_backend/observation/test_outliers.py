@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from sdf_backend.observation.outliers import floor_points, stray_points
+from sdf_backend.observation.outliers import find_ground_plane, find_outliers
 
 UP = np.array([0.0, 1.0, 0.0])
 
@@ -35,7 +35,7 @@ def test_a_floor_is_found_in_any_unit_whichever_way_is_up(seed: int, share: floa
     ground = floor(seed, -0.5, round(len(body) * share))
     rotation = Rotation.from_rotvec(turn).as_matrix()
     points = np.concatenate([body, ground]) @ rotation.T * scale + scale
-    found = floor_points(points, rotation @ UP)
+    found = find_ground_plane(points, rotation @ UP)
     assert found[len(body) :].mean() > 0.95
     assert found[: len(body)].mean() < 0.05
 
@@ -60,12 +60,12 @@ def on_feet() -> np.ndarray:
     ids=["ball", "box", "cylinder", "table", "plate"],
 )
 def test_what_an_object_stands_on_is_its_own(points: np.ndarray) -> None:
-    assert not floor_points(points, UP).any()
+    assert not find_ground_plane(points, UP).any()
 
 
 def test_a_table_on_a_floor_keeps_all_but_the_soles_of_its_feet() -> None:
     table = on_feet()
-    found = floor_points(np.concatenate([table, floor(0, -0.4, 700)]), UP)
+    found = find_ground_plane(np.concatenate([table, floor(0, -0.4, 700)]), UP)
     assert found[len(table) :].mean() > 0.95 and found[: len(table)].mean() < 0.03
 
 
@@ -81,11 +81,11 @@ def glider() -> np.ndarray:
     ids=["flat", "box"],
 )
 def test_a_floor_is_found_under_what_is_flat_and_about_what_has_walls(points: np.ndarray, lowest: float) -> None:
-    found = floor_points(np.concatenate([points, floor(0, lowest, len(points) // 9)]), UP)
+    found = find_ground_plane(np.concatenate([points, floor(0, lowest, len(points) // 9)]), UP)
     assert found[len(points) :].mean() > 0.95
     # Of the object nothing but what lies in the floor.
     assert points[found[: len(points)], 1].max() < lowest + 0.03
-    assert not floor_points(points, UP).any()
+    assert not find_ground_plane(points, UP).any()
 
 
 @pytest.mark.parametrize(("count", "stray"), [(150, True), (900, False)])
@@ -95,19 +95,19 @@ def test_strays_are_small_pieces_far_from_the_model_and_from_all_that_hangs_on_i
     hanging = np.stack([rng.uniform(0.5, 0.9, 150), *rng.normal(size=(2, 150)) * 0.003], axis=1)
     apart = np.stack([rng.uniform(-0.9, -0.7, count), *rng.normal(size=(2, count)) * 0.003], axis=1)
     points = np.concatenate([body, hanging, apart])
-    found = stray_points(points, np.abs(np.linalg.norm(points, axis=1) - 0.5))
+    found = find_outliers(points, np.abs(np.linalg.norm(points, axis=1) - 0.5))
     assert not found[: len(body) + 150].any()
     assert found[len(body) + 150 :].all() if stray else not found.any()
 
 
 def test_without_a_model_that_explains_something_nothing_is_stray() -> None:
     points = ball(3, 200)
-    assert not stray_points(points, np.full(200, 1.0)).any()
-    assert not stray_points(points, np.zeros(200)).any()
+    assert not find_outliers(points, np.full(200, 1.0)).any()
+    assert not find_outliers(points, np.zeros(200)).any()
 
 
 def test_a_cloud_in_one_place_takes_no_more_memory_than_any_other() -> None:
     heap = np.random.default_rng(0).normal(size=(20_000, 3)) * 1e-3
     distance = np.full(20_000, 0.5)
     distance[0] = 0.0
-    assert not stray_points(heap, distance).any()
+    assert not find_outliers(heap, distance).any()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from sdf_backend.geometry.mesh_files import Geometry
-from sdf_backend.observation.sensor_position import hidden, viewpoint
+from sdf_backend.observation.sensor_position import estimate_sensor_position, is_occluded
 from sdf_backend.observation.sources import Source, observe_surface
 
 DISTANCE = 2.6
@@ -45,7 +45,7 @@ def on_sphere(count: int, rng: np.random.Generator) -> np.ndarray:
 
 @pytest.mark.parametrize("way", ways(6))
 def test_the_camera_of_one_view_is_found(way: np.ndarray) -> None:
-    found = viewpoint(photograph(way))
+    found = estimate_sensor_position(photograph(way))
     assert found is not None
     assert np.degrees(np.arccos(found @ way / np.linalg.norm(found))) < 12
     assert np.linalg.norm(found) == pytest.approx(DISTANCE, rel=0.4)
@@ -57,7 +57,7 @@ def test_it_moves_with_the_cloud(size: float, seed: int) -> None:
     points = photograph(ways(1)[0], 90)
     turn = Rotation.random(rng=np.random.default_rng(seed)).as_matrix()
     scale, shift = 10**size, np.array([3.0, -2.0, 7.0]) * 10**size
-    found = viewpoint(scale * points @ turn.T + shift)
+    found = estimate_sensor_position(scale * points @ turn.T + shift)
     assert found is not None
     straight = turn.T @ ((found - shift) / scale)
     assert np.degrees(np.arccos(straight @ ways(1)[0] / np.linalg.norm(straight))) < 15
@@ -66,7 +66,7 @@ def test_it_moves_with_the_cloud(size: float, seed: int) -> None:
 def test_noise_and_a_random_part_of_the_points_leave_it_where_it_is() -> None:
     way, rng = ways(2)[1], np.random.default_rng(0)
     points = photograph(way)[::3]
-    found = viewpoint(points + rng.normal(size=points.shape) * 0.005)
+    found = estimate_sensor_position(points + rng.normal(size=points.shape) * 0.005)
     assert found is not None
     assert np.degrees(np.arccos(found @ way / np.linalg.norm(found))) < 15
 
@@ -74,12 +74,12 @@ def test_noise_and_a_random_part_of_the_points_leave_it_where_it_is() -> None:
 def test_what_is_no_single_view_has_none() -> None:
     rng = np.random.default_rng(0)
     whole = np.concatenate([np.array(centre) + radius * on_sphere(4_000, rng) for centre, radius in SPHERES])
-    assert viewpoint(whole) is None
+    assert estimate_sensor_position(whole) is None
     two = np.concatenate([photograph(way) for way in (ways(1)[0], -ways(1)[0])])
-    assert viewpoint(two) is None
-    assert viewpoint(whole[:100]) is None
+    assert estimate_sensor_position(two) is None
+    assert estimate_sensor_position(whole[:100]) is None
     # Many times the same few places.
-    assert viewpoint(np.repeat(whole[:50], 100, axis=0)) is None
+    assert estimate_sensor_position(np.repeat(whole[:50], 100, axis=0)) is None
 
 
 def test_behind_is_what_the_ball_hides() -> None:
@@ -88,7 +88,7 @@ def test_behind_is_what_the_ball_hides() -> None:
     seen = seen[np.linalg.norm(seen, axis=1) < 0.51]  # of the ball about the origin alone
     sensor = way * DISTANCE
     places = np.array([[0, 0, 0], [0.1, 0.1, -0.9], [0, 0, 0.9], [0.9, 0, 0], [0, 0.75, -0.4], [0.0, 0.3, -0.4]])
-    np.testing.assert_array_equal(hidden(places, seen, sensor), [True, True, False, False, False, True])
+    np.testing.assert_array_equal(is_occluded(places, seen, sensor), [True, True, False, False, False, True])
 
 
 @pytest.mark.parametrize("way", [*np.eye(3), *-np.eye(3)])
@@ -98,11 +98,11 @@ def test_a_ball_of_points_strewn_over_it_hides_what_is_behind_from_every_side(wa
     sensor = way * DISTANCE
     seen = ball[ball @ way > 0.5 * 0.5 / DISTANCE]
     inside = on_sphere(500, np.random.default_rng(1)) * 0.35 - 0.1 * way
-    assert hidden(inside, seen, sensor).mean() > 0.85
+    assert is_occluded(inside, seen, sensor).mean() > 0.85
     across = np.linalg.svd(way[None])[2][1:]
     beside = 0.56 * (on_sphere(500, np.random.default_rng(2))[:, :2] @ across)
     beside *= 0.56 / np.linalg.norm(beside, axis=1, keepdims=True)
-    assert not hidden(beside, seen, sensor).any()
+    assert not is_occluded(beside, seen, sensor).any()
 
 
 def test_sources_know_it_of_clouds_and_of_a_cameras_meshes() -> None:
