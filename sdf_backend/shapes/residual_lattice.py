@@ -1,7 +1,7 @@
 """The lattice on which residual fields live, and the rows in which they are kept and sent.
 
 A residual field is kept sparsely: (m, 2) float32, rows of a lattice node's number and the correction there; nodes
-without a row have none. Models' files, the wire and caches hold these rows under the name `refinement`.
+without a row have none. The wire and the caches hold these rows under the name `refinement`.
 """
 
 from dataclasses import dataclass
