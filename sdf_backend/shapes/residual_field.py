@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdf_backend.errors import InputError
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.decoder import FoldedDecoder
 from sdf_backend.model.store import Model
@@ -104,6 +105,17 @@ def fit_residual_field(model: Model, code: Tensor, observed: Observations, pose:
     if len(surface):
         _add_shell(lattice, model, code, surface, settings)
     return lattice.to_rows(settings.minimum_correction)
+
+
+def check_residual_field(refinement: np.ndarray) -> None:
+    """Raise `InputError` for an array that is no residual field."""
+    if refinement.ndim != 2 or refinement.shape[1] != 2 or not np.isfinite(refinement).all():
+        raise InputError(f"a refinement is rows of a node and a correction, not an array of {refinement.shape}")
+    nodes = refinement[:, 0]
+    if len(nodes) and not (nodes.min() >= 0 and nodes.max() < LATTICE_SIDE**3):
+        raise InputError(
+            f"a refinement has nodes from 0 to {LATTICE_SIDE**3 - 1}, not from {nodes.min()} to {nodes.max()}"
+        )
 
 
 def scale_residual_field(refinement: np.ndarray, strength: float) -> np.ndarray | None:

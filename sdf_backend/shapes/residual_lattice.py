@@ -1,7 +1,7 @@
 """The lattice on which residual fields live, and the rows in which they are kept and sent.
 
 A residual field is kept sparsely: (m, 2) float32, rows of a lattice node's number and the correction there; nodes
-without a row have none. Models' files, the wire and caches hold these rows under the name `refinement`.
+without a row have none. The wire and the caches hold these rows under the name `refinement`.
 """
 
 from dataclasses import dataclass
@@ -11,24 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sdf_backend.errors import InputError
-
 # Nodes per axis of the lattice over [-1, 1]^3; odd, so that 0 is a node. Part of the format, since rows name nodes by
 # their numbers. With 129 the remaining error of solids is twice as large.
 LATTICE_SIDE = 193
 LATTICE_STEP = 2 / (LATTICE_SIDE - 1)
 CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
-
-
-def check_residual_field(refinement: np.ndarray) -> None:
-    """Raise `InputError` for an array that is no residual field."""
-    if refinement.ndim != 2 or refinement.shape[1] != 2 or not np.isfinite(refinement).all():
-        raise InputError(f"a refinement is rows of a node and a correction, not an array of {refinement.shape}")
-    nodes = refinement[:, 0]
-    if len(nodes) and not (nodes.min() >= 0 and nodes.max() < LATTICE_SIDE**3):
-        raise InputError(
-            f"a refinement has nodes from 0 to {LATTICE_SIDE**3 - 1}, not from {nodes.min()} to {nodes.max()}"
-        )
 
 
 def densify_residual_field(refinement: np.ndarray | None) -> np.ndarray:

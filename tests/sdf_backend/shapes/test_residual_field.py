@@ -16,8 +16,13 @@ from sdf_backend.observation.observations import (
     observe_surface_points,
     with_assumed_free_space,
 )
-from sdf_backend.shapes.residual_field import add_residual_field, fit_residual_field, new_surface_points
-from sdf_backend.shapes.residual_lattice import LATTICE_SIDE, check_residual_field
+from sdf_backend.shapes.residual_field import (
+    add_residual_field,
+    check_residual_field,
+    fit_residual_field,
+    new_surface_points,
+)
+from sdf_backend.shapes.residual_lattice import LATTICE_SIDE
 
 DEVICE = torch.device("cpu")
 
