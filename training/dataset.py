@@ -8,7 +8,7 @@ import numpy as np
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
-from sdf_backend.geometry.signed_distance import Signs, clean_mesh, unit_normals, visible_surface
+from sdf_backend.geometry.signed_distance import SignClassifier, clean_mesh, unit_normals, visible_surface
 from sdf_backend.geometry.similarity import axis_rotation
 from training.catalog import read_mesh
 from training.sampling import BOUND, ShapeSamples
@@ -80,7 +80,7 @@ class Dataset:
         vertices, faces = clean_mesh(*read_mesh(Path(record.mesh)))
         turn = axis_rotation(self.settings["up"], self.settings["front"], self.front)
         vertices = (vertices @ turn.T + samples.offset) * samples.scale
-        triangles, normals = visible_surface(vertices, faces, Signs(vertices, faces))
+        triangles, normals = visible_surface(vertices, faces, SignClassifier(vertices, faces))
         flat = triangles.reshape(-1, 3)
         faces = np.arange(len(flat)).reshape(-1, 3)
         inward = np.einsum("ij,ij->i", unit_normals(triangles), normals) < 0

@@ -22,17 +22,15 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import KDTree
 
-from sdf_backend.engine import Engine, Phase, Shape, Source, without_flakes
+from sdf_backend.engine import Engine, Shape, Source
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
-from sdf_backend.fitting.hypotheses import Question, explain
 from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model, load_model, save_model
 from sdf_backend.observation.observations import Observations, observe_samples
 from sdf_backend.progress import Clock
 from sdf_backend.settings import Pose, Quality, TaskSettings
-from sdf_backend.shapes.residual_field import scaled
 from training.dataset import Dataset, ShapeRecord
 from training.evaluation.baselines import Baseline, NearestShapes, reference, reference_observations
 from training.evaluation.challenges import floor_under, own_turns, random_placement
@@ -191,10 +189,10 @@ class Summary:
     seed_deviation: float | None = None
 
 
-Progress = Callable[[str, Phase, float], None]
+Progress = Callable[[str, str, float], None]
 
 
-def _silent(name: str, phase: Phase, fraction: float) -> None:
+def _silent(name: str, phase: str, fraction: float) -> None:
     """Progress that nobody watches."""
 
 
@@ -213,7 +211,7 @@ class _Subject:
     """the same for all seeds of a view"""
     own: np.random.Generator
     """of this seed alone: for the camera's noise, a floor, a place"""
-    progress: Callable[[Phase, float], None]
+    progress: Callable[[str, float], None]
 
     @property
     def task_settings(self) -> TaskSettings:
@@ -362,11 +360,8 @@ def _unknown(subject: _Subject, result: Result) -> Result:
     samples, settings = subject.samples, subject.task_settings
     result = replace(result, points=samples.points[samples.distances < 0])
     observed, clock = observe_samples(samples.points, samples.distances, samples.surface), Clock()
-    question = Question(Pose.KNOWN, np.eye(3), settings.quality)
-    [found] = explain(subject.engine.model(subject.model), [observed], question, subject.progress, clock)
-    refinement = scaled(found.refinement, settings.refine)
-    shape = subject.engine.shape_of(subject.model, found.code, found.pose, settings, subject.progress, refinement)
-    shape = without_flakes(shape, samples.surface)
+    [found] = subject.engine.fit(subject.model, [observed], settings, subject.progress, clock=clock)
+    shape = subject.engine.extract(subject.model, found, settings, subject.progress)
     outcome = replace(
         result.outcome,
         residual=found.residual,

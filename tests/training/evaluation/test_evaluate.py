@@ -13,6 +13,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
+from sdf_backend import engine as engine_module
 from sdf_backend.engine import Engine, Shape
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.similarity import Similarity
@@ -135,7 +136,7 @@ def test_unknown_shapes_are_measured_as_users_get_them(
     model: str, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without what a fit leaves in the air, where all of the surface is known."""
-    make = Engine.shape_of
+    make = engine_module.extract_shape
 
     def flaked(*arguments: Any) -> Shape:
         shape = make(*arguments)
@@ -143,7 +144,7 @@ def test_unknown_shapes_are_measured_as_users_get_them(
         faces = np.concatenate([shape.faces, np.array(flake.faces) + len(shape.vertices)])
         return replace(shape, vertices=np.concatenate([shape.vertices, flake.vertices + [0, 0, 0.9]]), faces=faces)
 
-    monkeypatch.setattr(Engine, "shape_of", flaked)
+    monkeypatch.setattr(engine_module, "extract_shape", flaked)
     for task, there in ((Task.UNKNOWN, False), (Task.KNOWN, True)):
         [result] = evaluate(Engine(device="cpu"), model, dataset, replace(SETTINGS, task=task, shapes=1))
         assert result.shape and bool(result.shape.vertices[:, 2].max() > 0.85) is there
