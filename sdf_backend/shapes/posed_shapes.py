@@ -11,7 +11,7 @@ from sdf_backend.model.codes import checked_codes
 from sdf_backend.progress import Clock, Phase, Progress, of_phase, parts
 from sdf_backend.shapes.interpolation import ImplicitShape
 from sdf_backend.shapes.mesher import Mesher
-from sdf_backend.shapes.residual_lattice import check_residual_field
+from sdf_backend.shapes.residual_field import check_residual_field
 from sdf_backend.shapes.shape import Shape
 
 MAXIMUM_STEPS = 1000
