@@ -10,7 +10,7 @@ import pytest
 import trimesh
 
 from sdf_backend.errors import InputError
-from training.catalog import MESH_SUFFIXES, CatalogEntry, Layout, list_meshes, only, read_mesh, read_split
+from training.catalog import MESH_SUFFIXES, CatalogEntry, Layout, list_meshes, read_mesh, read_split, select_split
 from training.collect import COLUMNS, collect
 
 # One triangle in a part that is kept and one, far away, in a part named beacon.
@@ -140,7 +140,7 @@ def test_an_official_split_file_chooses_its_names(tmp_path: Path) -> None:
     path = tmp_path / "sv2_planes_test.json"
     path.write_text(json.dumps({"ShapeNetV2": {"02691156": ["b2", "not-downloaded"]}}))
     entries = [CatalogEntry(name, tmp_path) for name in ("a1", "b2", "c3")]
-    assert only(entries, read_split(path), "test") == [CatalogEntry("b2", tmp_path, "test")]
+    assert select_split(entries, read_split(path), "test") == [CatalogEntry("b2", tmp_path, "test")]
 
 
 def test_a_plain_list_is_a_split_file_too(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_split_file_without_names_is_refused(tmp_path: Path, content: str) -> 
 
 def test_a_split_file_of_another_category_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="names none of the meshes"):
-        only([CatalogEntry("a1", tmp_path)], {"z9"}, "train")
+        select_split([CatalogEntry("a1", tmp_path)], {"z9"}, "train")
 
 
 # The starter data: members of packages.
