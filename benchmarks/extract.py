@@ -29,8 +29,8 @@ from scipy.spatial import KDTree
 from benchmarks.shared import DatasetOption, ModelOption, console, load, show, test_observations
 from sdf_backend.content_cache import content_key
 from sdf_backend.files import replacing
-from sdf_backend.fitting.fit import fit_codes
-from sdf_backend.fitting.hypotheses import solid_settings
+from sdf_backend.fitting.fit import FitRequest, fit_codes
+from sdf_backend.fitting.fit_settings import solid_settings
 from sdf_backend.geometry.isosurface import Extraction, ExtractSettings, Field, extract_dense, extract_surface
 from sdf_backend.model.devices import EXTRACTION_BATCH
 from sdf_backend.model.store import Model, ModelStore, load_model
@@ -53,7 +53,8 @@ def main(
     """Print the table."""
     loaded, data, names = load(model, dataset, device)
     observed = test_observations(data, names)
-    codes = torch.stack([fit.code for fit in fit_codes(loaded, observed, solid_settings(Quality.STANDARD))])
+    requests = [FitRequest(one) for one in observed]
+    codes = torch.stack([fit.code for fit in fit_codes(loaded, requests, solid_settings(Quality.STANDARD))])
     rows = []
     for cells, compared in zip(resolution, dense, strict=True):
         settings = ExtractSettings(cells, clamp=loaded.card.clamp, batch=EXTRACTION_BATCH[loaded.device.type])

@@ -1,6 +1,8 @@
 """Which device computes, and in which precision there."""
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from sdf_backend.errors import InputError
 
@@ -9,6 +11,10 @@ from sdf_backend.errors import InputError
 EXTRACTION_BATCH = {"cpu": 8192, "cuda": 1 << 18}
 # And while codes are fitted, over all shapes of a batch, everywhere alike: a sum's rounding depends on it.
 CHUNK = 8192
+# Points are padded to a multiple of this before a decoder sees them. torch's oneDNN keeps a kernel of about a megabyte
+# for every shape of a matrix product that it meets, up to two thousand; inputs of ever new lengths would fill a
+# worker's memory.
+POINT_BLOCK = 1024
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -24,3 +30,8 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"no device {name}: torch sees {torch.cuda.device_count()} CUDA devices here")
     return device
+
+
+def padded_chunks(points: Tensor) -> tuple[Tensor, ...]:
+    """Points, (n, 3), padded with zeros to a multiple of `POINT_BLOCK` and split into parts of at most `CHUNK`."""
+    return functional.pad(points, (0, 0, 0, -len(points) % POINT_BLOCK)).split(CHUNK)

@@ -18,6 +18,7 @@ from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
 from sdf_backend.geometry.similarity import axis_rotation
 from sdf_backend.model.decoder import Decoder, DecoderSettings, FoldedDecoder
+from sdf_backend.model.devices import padded_chunks
 
 FORMAT = "sdf-shapes-model-1"
 STARTER_MODELS = Path(__file__).parents[1] / "starter_models"
@@ -104,6 +105,21 @@ class Model:
         if dtype not in self._folds:
             self._folds[dtype] = self.decoder.folded(dtype)
         return self._folds[dtype]
+
+    def distances(self, code: Tensor, points: Tensor, dtype: torch.dtype) -> Tensor:
+        """Signed distances at canonical points, (n, 3), under a code, (code_length,): (n,) float32, canonical units.
+
+        dtype : precision of the decoder's matrix products
+        """
+        decoder = self.folded(dtype)
+        parts = [decoder.distances(code[None], part[None])[0] for part in padded_chunks(points)]
+        return torch.cat(parts)[: len(points)]
+
+    def point_gradients(self, code: Tensor, points: Tensor, dtype: torch.dtype) -> Tensor:
+        """Gradients of the signed distance by the point, (n, 3) float32; see `distances`."""
+        decoder = self.folded(dtype)
+        parts = [decoder.gradients(code[None], part[None])[2][0] for part in padded_chunks(points)]
+        return torch.cat(parts)[: len(points)]
 
     @cached_property
     def _folds(self) -> dict[torch.dtype, FoldedDecoder]:

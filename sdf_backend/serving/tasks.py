@@ -90,7 +90,7 @@ class Tasks:
         if job.weights is None:
             return _codes(job)
         codes = None if job.codes is None else _codes(job)
-        return self.engine.moved_codes(job.model, np.array(job.weights), codes, progress)
+        return self.engine.move_codes(job.model, np.array(job.weights), codes, progress)
 
 
 def is_out_of_memory(error: Exception) -> bool:

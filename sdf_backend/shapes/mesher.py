@@ -11,7 +11,7 @@ from sdf_backend.geometry.isosurface import Extraction, ExtractSettings, Field, 
 from sdf_backend.model.decoder import FoldedDecoder
 from sdf_backend.model.devices import EXTRACTION_BATCH
 from sdf_backend.model.store import Model
-from sdf_backend.progress import Phase, Progress, only, parts
+from sdf_backend.progress import Phase, Progress, of_phase, parts
 from sdf_backend.shapes.interpolation import Stop, Way
 from sdf_backend.shapes.residual_field import changed_places, refined_field
 
@@ -58,7 +58,7 @@ class Meshes:
         """
         ends = [first.code, first.refinement, last.code, last.refinement]
         leg = content_key("way 5", self.digest, resolution, *ends) if self.cache else ""
-        looking, *walking = (only(one, Phase.EXTRACTING) for one in parts(progress, 1 + len(shares)))
+        looking, *walking = (of_phase(one, Phase.EXTRACTING) for one in parts(progress, 1 + len(shares)))
         way = Way(self.model, first, last, looking)
         for share, heard in zip(shares, walking, strict=True):
             key = content_key(leg, share)

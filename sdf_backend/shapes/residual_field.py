@@ -25,14 +25,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from sdf_backend.errors import InputError
-from sdf_backend.fitting.assess import EXPLAINED, decoded_distances
-from sdf_backend.fitting.observation_batch import BLOCK
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.decoder import FoldedDecoder
-from sdf_backend.model.devices import CHUNK
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations
 from sdf_backend.observation.outliers import stray_points
+from sdf_backend.observation.residuals import EXPLAINED_DISTANCE
 
 # Nodes an axis of the lattice over [-1, 1]^3; odd, so that 0 is a node. With 129 twice the error of solids is left.
 SIDE = 193
@@ -90,7 +88,7 @@ def refine(model: Model, code: Tensor, observed: Observations, pose: Similarity)
             observed.high / pose.scale,
         )
     )
-    distance = decoded_distances(model, code, points, torch.float32)
+    distance = model.distances(code, points, torch.float32)
     missing = _missing(distance, low, high, model.card.clamp)
     # What lies about near the object is no part of it.
     on_surface = (low == 0) & (high == 0)
@@ -167,7 +165,7 @@ def refined_field(
 
 def changed_places(refinement: np.ndarray) -> np.ndarray:
     """Nodes, (k, 3) canonical, with corrections so large that a surface may stand where the decoder has none."""
-    nodes = refinement[np.abs(refinement[:, 1]) > EXPLAINED, 0].astype(np.int64)
+    nodes = refinement[np.abs(refinement[:, 1]) > EXPLAINED_DISTANCE, 0].astype(np.int64)
     return np.stack(np.unravel_index(nodes, (SIDE,) * 3), axis=1) * (2 / (SIDE - 1)) - 1.0
 
 
@@ -184,9 +182,8 @@ def _lacking(
     It is looked for on both sides, where it would be if there were one: along the slope of the distance.
     distance : (n,), at the points; lattice : corrections that count
     """
-    decoder, least = model.folded(torch.bfloat16), distance.clone()
-    blocks = functional.pad(points, (0, 0, 0, -len(points) % BLOCK)).split(CHUNK)
-    slope = torch.cat([decoder.gradients(code[None], part[None])[2][0] for part in blocks])[: len(points)]
+    least = distance.clone()
+    slope = model.point_gradients(code, points, torch.bfloat16)
     if lattice is not None:
         slope = slope + lattice.slope(points)
     inwards = -slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-6)
@@ -195,18 +192,18 @@ def _lacking(
         left = torch.nonzero(least > -settings.thin)[:, 0]
         if len(left):
             beside = points[left] + away * inwards[left]
-            there = decoded_distances(model, code, beside, torch.bfloat16)
+            there = model.distances(code, beside, torch.bfloat16)
             least[left] = torch.minimum(least[left], there if lattice is None else there + lattice.read(beside))
     return (1 + least / settings.thin).clamp(0, 1)
 
 
 def _lay_sheet(lattice: "_Lattice", model: Model, code: Tensor, surface: Tensor, settings: RefineSettings) -> None:
     """Correct further, to an inside, where none is left next to points, (n, 3), that lie on the surface for sure."""
-    distance = decoded_distances(model, code, surface, torch.bfloat16) + lattice.read(surface)
+    distance = model.distances(code, surface, torch.bfloat16) + lattice.read(surface)
     lacking = _lacking(model, code, surface, distance, settings, lattice)
     torn, lacking = surface[lacking > 0], lacking[lacking > 0]
     if len(torn):
-        distance = decoded_distances(model, code, torn, torch.float32) + lattice.read(torn)
+        distance = model.distances(code, torn, torch.float32) + lattice.read(torn)
         missing = (lacking * (-settings.sheet - distance)).clamp_max(0)
         _add_smoothed(lattice, _with_image(torn, model.decoder.settings.mirror_axis), missing, settings)
 

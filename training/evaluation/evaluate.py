@@ -16,15 +16,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial import KDTree
 
-from sdf_backend.engine import Engine, Phase, Shape, Source, without_flakes
+from sdf_backend.engine import Engine, Shape, Source
 from sdf_backend.errors import InputError
-from sdf_backend.fitting.hypotheses import Question, explain
 from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.observation.observations import Observations, observe_samples
-from sdf_backend.progress import Clock
+from sdf_backend.progress import Clock, Progress
 from sdf_backend.settings import Pose, TaskSettings
-from sdf_backend.shapes.residual_field import scaled
 from training.dataset import Dataset, ShapeRecord
 from training.evaluation.baselines import (
     Baseline,
@@ -42,10 +40,10 @@ from training.sampling import ShapeSamples
 from training.triangle_mesh import Mesh
 
 # Receives the name of the shape, the phase of the engine, and the share of the phase that is done.
-ShapeProgress = Callable[[str, Phase, float], None]
+ShapeProgress = Callable[[str, str, float], None]
 
 
-def _silent(name: str, phase: Phase, fraction: float) -> None:
+def _silent(name: str, phase: str, fraction: float) -> None:
     """Ignore all progress."""
 
 
@@ -66,7 +64,7 @@ class _Case:
     nearest: NearestTrainingShapes
     view_rng: np.random.Generator
     seed_rng: np.random.Generator
-    progress: Callable[[Phase, float], None]
+    progress: Progress
 
     @property
     def task_settings(self) -> TaskSettings:
@@ -171,15 +169,12 @@ def _fit_samples(case: _Case, result: ShapeResult) -> ShapeResult:
     samples, settings = case.samples, case.task_settings
     result = replace(result, points=samples.points[samples.distances < 0])
     observed, clock = observe_samples(samples.points, samples.distances, samples.surface), Clock()
-    question = Question(Pose.KNOWN, np.eye(3), settings.quality)
-    [found] = explain(case.engine.model(case.model), [observed], question, case.progress, clock)
-    refinement = scaled(found.refinement, settings.refine)
-    shape = case.engine.shape_of(case.model, found.code, found.pose, settings, case.progress, refinement)
-    shape = without_flakes(shape, samples.surface)
+    [encoding] = case.engine.fit(case.model, [observed], settings, case.progress, clock=clock)
+    shape = case.engine.extract(case.model, encoding, settings, case.progress)
     outcome = replace(
         result.outcome,
-        residual=found.residual,
-        explained=found.explained,
+        residual=encoding.residual,
+        explained=encoding.explained,
         seconds=_seconds(clock.seconds | shape.seconds),
         **_baselines(case, result.outcome.name, lambda: observed),
     )

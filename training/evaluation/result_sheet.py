@@ -48,7 +48,10 @@ def render_result(result: ShapeResult, task: Task) -> list[tuple[str, Pixels]]:
     if task is not Task.KNOWN:
         image = _blank() if points is None else render_points(points, IMAGE_SIZE, bounds=bounds)
         labelled.append((f"{outcome.title}\n{_input_label(outcome, task)}", image))
-    image = _blank() if shape is None else _render(shape.vertices, shape.faces, bounds, shape.observed)
+    image = _blank()
+    if shape is not None:
+        # Only scans leave part of the surface unobserved.
+        image = _render(shape.vertices, shape.faces, bounds, shape.observed if task.scans else None)
     labelled.append((_score_label(outcome, with_title=task is Task.KNOWN), image))
     image = _blank() if truth is None else _render(*_smooth_two_sided(truth), bounds, None)
     labelled.append(("ground truth", image))

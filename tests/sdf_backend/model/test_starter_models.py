@@ -9,8 +9,8 @@ import torch
 import trimesh
 
 from sdf_backend.engine import Engine, Source
-from sdf_backend.fitting.fit import fit_codes
-from sdf_backend.fitting.hypotheses import solid_settings, surface_settings
+from sdf_backend.fitting.fit import FitRequest, fit_codes
+from sdf_backend.fitting.fit_settings import solid_settings, surface_settings
 from sdf_backend.geometry.mesh_files import read_geometry
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import STARTER_MODELS, ModelStore, load_model, read_card
@@ -64,8 +64,10 @@ def test_a_table_to_which_the_mean_does_not_lead_is_found() -> None:
     triangles = table.vertices[table.faces]
     normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     seen = observe_points(triangles[normals @ [1, 0.6, 1] > 0].mean(axis=1))
-    settings = replace(surface_settings(Quality.STANDARD), described=False)
-    [astray], [found] = (fit_codes(model, [seen], one) for one in (replace(settings, restart=None), settings))
+    settings = replace(surface_settings(Quality.STANDARD), assessed=False)
+    [astray], [found] = (
+        fit_codes(model, [FitRequest(seen)], one) for one in (replace(settings, restart=None), settings)
+    )
     assert found.cost < 0.5 * astray.cost
     away = [float(np.linalg.norm(fit.code.numpy() - code[0])) for fit in (astray, found)]
     assert away[1] < 0.8 * away[0]
@@ -81,6 +83,8 @@ def test_a_whole_table_to_which_the_mean_does_not_lead_is_found() -> None:
     points = near + rng.normal(size=near.shape) * np.resize([0.07, 0.022], (len(near), 1))
     distances = model.folded(torch.float32).distances(code, torch.from_numpy(points).float()[None])[0].numpy()
     seen, settings = observe_samples(points, distances, table.vertices), solid_settings(Quality.PREVIEW)
-    [astray], [found] = (fit_codes(model, [seen], one) for one in (replace(settings, restart=None), settings))
+    [astray], [found] = (
+        fit_codes(model, [FitRequest(seen)], one) for one in (replace(settings, restart=None), settings)
+    )
     assert astray.explained < 0.1
     assert found.explained > 0.95 and found.cost < 0.1 * astray.cost

@@ -13,6 +13,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
+from sdf_backend import engine as engine_module
 from sdf_backend.engine import Engine, Shape
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.similarity import Similarity
@@ -128,15 +129,15 @@ def test_unknown_shapes_are_fitted_to_their_samples(model: str, dataset: Dataset
 def test_detached_components_are_removed_from_fitted_but_not_from_decoded_shapes(
     model: str, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = Engine.shape_of
+    extract_shape = engine_module.extract_shape
 
     def with_floater(*arguments: Any) -> Shape:
-        shape = make(*arguments)
+        shape = extract_shape(*arguments)
         floater = trimesh.creation.icosphere(subdivisions=1, radius=0.02)
         faces = np.concatenate([shape.faces, np.array(floater.faces) + len(shape.vertices)])
         return replace(shape, vertices=np.concatenate([shape.vertices, floater.vertices + [0, 0, 0.9]]), faces=faces)
 
-    monkeypatch.setattr(Engine, "shape_of", with_floater)
+    monkeypatch.setattr(engine_module, "extract_shape", with_floater)
     for task, kept in ((Task.UNKNOWN, False), (Task.KNOWN, True)):
         [result] = evaluate_shapes(Engine(device="cpu"), model, dataset, replace(SETTINGS, task=task, shapes=1))
         assert result.shape and bool(result.shape.vertices[:, 2].max() > 0.85) is kept
