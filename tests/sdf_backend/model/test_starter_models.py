@@ -16,7 +16,7 @@ from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import STARTER_MODELS, ModelStore, load_model, read_card
 from sdf_backend.observation.observations import observe_points, observe_samples
 from sdf_backend.settings import Pose, Quality, TaskSettings
-from training.evaluation.metrics import chamfer, sample_surface
+from training.evaluation.metrics import chamfer_distance, sample_surface
 
 DEMO = Path(__file__).parents[3] / "demo"
 NAMES = sorted(path.stem for path in STARTER_MODELS.glob("*.safetensors"))
@@ -51,7 +51,7 @@ def test_completing_the_demonstration_scan_brings_it_nearer_to_the_truth() -> No
     rng = np.random.default_rng(0)
     true_points, _ = sample_surface(truth.vertices, truth.faces, 10_000, rng)
     made_points, _ = sample_surface(shape.vertices, shape.faces, 10_000, rng)
-    assert chamfer(made_points, true_points) < 0.25 * chamfer(scan.vertices, true_points)
+    assert chamfer_distance(made_points, true_points) < 0.25 * chamfer_distance(scan.vertices, true_points)
     mesh = trimesh.Trimesh(shape.vertices, shape.faces, process=False)
     assert mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0
 

@@ -16,7 +16,8 @@ from sdf_backend.settings import Pose, TaskSettings
 from sdf_backend.shapes.interpolation import ImplicitShape, ShapeInterpolation
 from sdf_backend.shapes.residual_field import SURFACE_SETTINGS
 from sdf_backend.shapes.residual_lattice import LATTICE_SIDE, densify_residual_field, sparsify_residual_field
-from training.evaluation.metrics import Mesh, surface_distance
+from training.evaluation.metrics import point_to_mesh_distance
+from training.triangle_mesh import Mesh
 
 RADIUS, STEPS = 0.5, 25
 SETTINGS, POSES = TaskSettings(64, Pose.KNOWN), [Similarity.identity()] * 2
@@ -82,7 +83,7 @@ def steps(meshes: list[Mesh]) -> np.ndarray:
 
 
 def away(one: Mesh, other: Mesh) -> float:
-    return float(surface_distance(one.vertices, other.vertices, other.faces).max())
+    return float(point_to_mesh_distance(one.vertices, other.vertices, other.faces).max())
 
 
 def with_and_without(model: Model, *parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
