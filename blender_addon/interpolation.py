@@ -13,7 +13,8 @@ from .geometry import GeometryError, Seen, read_objects
 from .session import KEEP_SECONDS, Job, Purpose, session
 from .shapes import extent, remembered, title, unpacked, world_pose
 from .wire.client import new_job
-from .wire.messages import JobSettings, Preview, Result, Shape, Source, Submit
+from .wire.messages import Preview, Result, Shape, Source, Submit
+from .wire.settings import TaskSettings
 
 CORNERS = 4
 UNREFINED = np.zeros((0, 2), dtype="<f4")
@@ -29,7 +30,7 @@ class Wish:
     """
 
     model: str
-    settings: JobSettings
+    settings: TaskSettings
     arrangement: str
     through: str
     steps: int

@@ -18,7 +18,8 @@ from .session import CANCELLING, KEEP_SECONDS, Job, session
 from .shapes import Remembered, find_object, remembered, unpacked
 from .wire.client import new_job
 from .wire.codec import WireError
-from .wire.messages import JobSettings, Result, Submit
+from .wire.messages import Result, Submit
+from .wire.settings import TaskSettings
 
 # Cells an axis while a slider moves.
 COARSE = 64
@@ -76,7 +77,7 @@ def request(item: bpy.types.Object, shape: Remembered, resolution: int) -> Submi
     found = sliders(item)
     code, pose = blended(shape, found.blend, found.across)
     weights = np.array(found.directions, dtype=np.float64)[None, : len(code)]
-    wanted = JobSettings(resolution)
+    wanted = TaskSettings(resolution)
     moved = weights if weights.any() else None
     # What was seen corrects the shape that was fitted to it, and no other.
     own = unpacked(shape.refinement) if moved is None and len(shape.codes) == 1 else None

@@ -17,7 +17,8 @@ from .session import KEEP_SECONDS, Job, explained, session
 from .shapes import Remembered, extent, present_scene, remembered, title, upright, world_pose
 from .wire.client import new_job
 from .wire.codec import WireError
-from .wire.messages import JobSettings, Source, Submit
+from .wire.messages import Source, Submit
+from .wire.settings import Axis, TaskSettings
 
 BACKGROUND_SECONDS = 3600.0
 
@@ -66,12 +67,12 @@ class _Shaping:
         """The model that was chosen, or the first that there is."""
         return self.chosen(context, "model") or next(iter(session.models), "")
 
-    def wanted(self, context: bpy.types.Context) -> JobSettings:
+    def wanted(self, context: bpy.types.Context) -> TaskSettings:
         """What is asked of a fit."""
         resolution, pose, front, quality = (
             self.chosen(context, name) for name in ("resolution", "pose", "front", "quality")
         )
-        return JobSettings(resolution, pose, "+z", front, quality)
+        return TaskSettings(resolution, pose, Axis.POSITIVE_Z, front, quality)
 
 
 class _Fit(_Shaping):
@@ -218,7 +219,7 @@ def _ask_samples(
         new_job(),
         "sample",
         model,
-        JobSettings(resolution, seed=seed),
+        TaskSettings(resolution, seed=seed),
         codes=None if near is None else near[None],
         poses=pose[None],
         count=count,

@@ -97,7 +97,7 @@ class TaskSettings:
             if isinstance(one.default, Choice):
                 object.__setattr__(self, one.name, type(one.default)(value))
                 continue
-            least, most = bounds_of(one.name)
+            least, most = one.metadata["bounds"]
             if (least is not None and not value >= least) or (most is not None and not value <= most):
                 span = f"{least:g} to {most:g}" if most is not None else f"{least:g} or more"
                 raise InputError(f"{one.name} is {value}; use {span}")
