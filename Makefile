@@ -5,26 +5,31 @@ READY := .venv/ready
 BLENDER_EXT = .venv-bpy-5.0.1/bin/python \
 	.venv-bpy-5.0.1/lib/python3*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py
 
-.PHONY: demo test test-blender test-backend test-rest lint extension extension-repository bench starter-data starter-models starter-airplanes starter-chairs starter-tables starter-humans \
+.PHONY: demo test test-backend test-other test-blender-4.5 test-blender-5.0 lint extension extension-repository bench starter-data starter-models starter-airplanes starter-chairs starter-tables starter-humans \
 	tuning-model clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
 
-# Two at a time: most of each waits for processes of its own, or keeps one core busy.
+# Four runs, two at a time, and one summary of them all. Blender's tests run on the oldest and the newest Blender that there
+# is as a Python module; both want Python 3.11.
+RUNS := backend blender-4.5 blender-5.0 other
 test: lint
-	$(MAKE) --jobs=2 test-blender test-backend test-rest
+	rm -rf out/tests
+	$(MAKE) --jobs=2 --keep-going --output-sync=target $(RUNS:%=test-%); \
+		$(BIN)/python tests/summary.py $(RUNS:%=out/tests/%.xml)
 
 test-backend: $(READY)
-	$(BIN)/python -m pytest tests/sdf_backend
+	$(BIN)/python -m pytest --junitxml=out/tests/backend.xml tests/sdf_backend
 
-test-rest: $(READY)
-	$(BIN)/python -m pytest --ignore=tests/sdf_backend
+test-other: $(READY)
+	$(BIN)/python -m pytest --junitxml=out/tests/other.xml --ignore=tests/sdf_backend
 
-# The same tests on the oldest and the newest Blender that there is as a Python module; both want Python 3.11.
-test-blender: $(READY) .venv-bpy-4.5.15/ready .venv-bpy-5.0.1/ready
-	.venv-bpy-4.5.15/bin/python -m pytest --confcutdir tests/bpy tests/bpy
-	.venv-bpy-5.0.1/bin/python -m pytest --confcutdir tests/bpy tests/bpy
+test-blender-4.5: $(READY) .venv-bpy-4.5.15/ready
+	.venv-bpy-4.5.15/bin/python -m pytest --junitxml=out/tests/blender-4.5.xml --import-mode=prepend --confcutdir tests/bpy tests/bpy
+
+test-blender-5.0: $(READY) .venv-bpy-5.0.1/ready
+	.venv-bpy-5.0.1/bin/python -m pytest --junitxml=out/tests/blender-5.0.xml --import-mode=prepend --confcutdir tests/bpy tests/bpy
 
 .venv-bpy-%/ready: constraints.txt
 	$(PYTHON) -m venv .venv-bpy-$*
@@ -36,6 +41,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
+	$(BIN)/lint-imports --no-cache
 
 # Blender's own extension command line, which comes with its Python module, has the last word.
 extension: $(READY) .venv-bpy-5.0.1/ready
