@@ -15,7 +15,7 @@ import bpy
 import zmq
 
 from benchmarks.square import wavy_square
-from blender_addon import ticking
+from blender_addon import timer
 from blender_addon.geometry import new_mesh, read_objects
 from blender_addon.session import session
 from blender_addon.wire.client import State
@@ -37,7 +37,7 @@ def main() -> None:
     graph = bpy.context.evaluated_depsgraph_get()
     print(f"export: {1000 * median(lambda: read_objects([item], graph)):.0f} ms")
     with connected():
-        print(f"idle tick, connected: {1000 * median(ticking.work, 1000):.4f} ms")
+        print(f"idle tick, connected: {1000 * median(timer.work, 1000):.4f} ms")
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def connected() -> Iterator[None]:
         port = server.bind_to_random_port("tcp://127.0.0.1")
         session.connect(f"tcp://127.0.0.1:{port}", None, "benchmark")
         while session.state is not State.CONNECTED:
-            ticking.work()
+            timer.work()
             if server.poll(1):
                 server.send_multipart([server.recv_multipart()[0], *encode(Welcome("benchmark"))])
         yield
