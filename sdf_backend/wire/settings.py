@@ -88,7 +88,7 @@ class TaskSettings:
     front: Axis = option(Axis.NEGATIVE_Y, "the input's axis that points ahead; used if the pose is aligned")
     quality: Quality = option(Quality.STANDARD, "how long the fit may take")
     seed: int = option(0, "seed of new shapes and of further candidates; the best result does not depend on it", 0)
-    refine: float = option(1.0, "strength of the residual field: 0 follows the category alone, 1 all observed detail", 0, 1)
+    refine: float = option(1.0, "strength of the residual field: 0 ignores observed detail, 1 follows all of it", 0, 1)
     candidates: int = option(1, "results for each input, 1 to 16: the best first, then alternatives", 1, 16)
 
     def __post_init__(self) -> None:
