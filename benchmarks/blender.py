@@ -1,9 +1,9 @@
-"""What the add-on costs Blender's main thread, on a bpy wheel.
+"""Time that the add-on takes on Blender's main thread, measured with Blender as a Python module.
 
     .venv-bpy-4.5.15/bin/python -m benchmarks.blender
 
-A wavy square of a million triangles becomes an object and is read again; beside it, numpy's copy of the same arrays, so
-that a slow machine is seen as one. An idle tick is what the timer does where there is no job.
+A wavy square of a million triangles is imported as an object and exported again; numpy's copy of the same arrays is the
+reference for the speed of the machine. An idle tick is one call of the timer without jobs.
 """
 
 import statistics
@@ -26,7 +26,7 @@ SIDE, TIMES = 708, 5
 
 
 def main() -> None:
-    """Print the lines."""
+    """Print the measurements."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     vertices, faces = wavy_square(SIDE)
     print(f"bpy {bpy.app.version_string}, {len(faces):,} triangles; median of {TIMES}")
@@ -42,7 +42,7 @@ def main() -> None:
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """The session is connected to somebody who greets, and then says nothing."""
+    """Connect the session to a server that sends a greeting and nothing else."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as server:
         port = server.bind_to_random_port("tcp://127.0.0.1")
         session.connect(f"tcp://127.0.0.1:{port}", None, "benchmark")
@@ -55,7 +55,7 @@ def connected() -> Iterator[None]:
 
 
 def median(action: Callable[[], object], times: int = TIMES) -> float:
-    """Seconds, the first run not counted."""
+    """Median of seconds, without the first run."""
     action()
     taken = []
     for _ in range(times):

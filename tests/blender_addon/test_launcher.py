@@ -83,6 +83,14 @@ def poll_until(launcher: Any, *stages: Any, seconds: float = 60.0) -> None:
     until(reached, f"{stages}: {launcher.stage}, {launcher.reason}", seconds)
 
 
+def poll_until_holds(launcher: Any, condition: Callable[[], bool], what: str) -> None:
+    def holds() -> bool:
+        launcher.poll()
+        return condition()
+
+    until(holds, what)
+
+
 def started(launcher: Any, python: Path, folder: Path, *options: str) -> Any:
     launcher.start(str(python), folder, options)
     poll_until(launcher, Stage.RUNNING, Stage.FAILED)
@@ -236,12 +244,12 @@ def test_a_python_that_hangs_is_killed_with_its_children(launch: Callable[..., A
     )
     launcher = launch(probe=600)
     launcher.start(str(hangs), tmp_path)
-    until(lambda: launcher.poll() or (tmp_path / "child").exists(), "the probe has started")
+    poll_until_holds(launcher, lambda: (tmp_path / "child").exists(), "the probe has started")
     child = int((tmp_path / "child").read_text())
     launcher._probe._give_up_at = 0.0
     poll_until(launcher, Stage.FAILED)
     assert f"{hangs} does not respond" in launcher.reason
-    until(lambda: launcher.poll() or not is_there(child), "the child has ended")
+    poll_until_holds(launcher, lambda: not is_there(child), "the child has ended")
 
 
 def test_the_required_modules_are_the_dependencies_of_the_project() -> None:
@@ -358,12 +366,12 @@ def test_a_backend_that_prints_no_address_is_killed(launch: Callable[..., Any], 
     mute = fake(tmp_path / "mute", serve=f"trap '' TERM; touch {tmp_path}/runs; while :; do sleep 0.1; done")
     launcher = launch(start=600, end=0.5)
     launcher.start(str(mute), tmp_path)
-    until(lambda: launcher.poll() or (tmp_path / "runs").exists(), "it runs")
+    poll_until_holds(launcher, lambda: (tmp_path / "runs").exists(), "it runs")
     pid, launcher._give_up_at = launcher.process.pid, 0.0
     poll_until(launcher, Stage.FAILED)
     reason = launcher.reason
     assert reason.startswith("The backend did not listen within 600 s; try again; see its log ")
-    until(lambda: launcher.poll() or not is_there(pid), "it is killed")
+    poll_until_holds(launcher, lambda: not is_there(pid), "it is killed")
     assert launcher.reason == reason
 
 
@@ -408,7 +416,7 @@ def test_stop_and_close_are_safe_in_every_stage(launch: Callable[..., Any], tmp_
     assert launcher.stage is Stage.STOPPED
     slow = script(tmp_path / "slow", f"echo $$ > {tmp_path}/pid; exec sleep 600")
     launcher.start(str(slow), tmp_path)
-    until(lambda: launcher.poll() or (tmp_path / "pid").exists(), "the probe has started")
+    poll_until_holds(launcher, lambda: (tmp_path / "pid").exists(), "the probe has started")
     launcher.stop()
     assert launcher.stage is Stage.STOPPING
     poll_until(launcher, Stage.STOPPED)
