@@ -78,7 +78,7 @@ def settings_properties(
 
 
 def task_settings(choose: Callable[[str], Any], names: Collection[str], settings: type = TaskSettings) -> Any:
-    """The settings of a job: the named ones by `choose`, a function of the name; the others at their defaults."""
+    """The settings of a job: `choose` returns the value of each name in `names`; the rest have their defaults."""
     return settings(**FIXED, **{name: choose(name) for name in names})
 
 

@@ -70,7 +70,7 @@ class Placement:
 
 
 class InPlace:
-    """Displays a completion or reconstruction in the place of its source, under the name of the source."""
+    """Displays a completion or reconstruction at the location of its source, named after the source."""
 
     undoable = True
 
@@ -84,7 +84,7 @@ class InPlace:
         self._added: list[int] = []
 
     def preview(self, preview: Preview) -> Steps:
-        """Display a coarse mesh in the place of the result."""
+        """Display a coarse mesh until the result arrives."""
         mesh = new_mesh(self._preview_name, self._observation.to_result(preview.vertices), preview.faces)
         item = find_object(self._preview_uid)
         if item:
@@ -135,7 +135,7 @@ class InPlace:
 
 
 class MeshReplacement:
-    """Replaces the mesh of a shape by one of another resolution or another code."""
+    """Replaces the mesh of a shape, after its resolution or its code has changed."""
 
     undoable = True
 

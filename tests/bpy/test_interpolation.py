@@ -92,13 +92,13 @@ def test_one_step_of_an_animation_is_visible_at_a_time(connected: Backend, hold:
     scene = bpy.context.scene
     scene.frame_set(11)
     bpy.ops.sdf.interpolate(arrangement="animation", steps=3, hold=hold)
-    seen = []
+    visible = []
     for frame in range(1, 11 + 5 * hold):
         scene.frame_set(frame)
         [item] = [item for item in shapes() if not item.hide_viewport]
         assert item.hide_render is False
-        seen.append(shapes().index(item))
-    assert seen == [0] * 10 + [number for number in range(3) for _ in range(hold)] + [2] * (2 * hold)
+        visible.append(shapes().index(item))
+    assert visible == [0] * 10 + [number for number in range(3) for _ in range(hold)] + [2] * (2 * hold)
     assert scene.frame_end >= 10 + 3 * hold
 
 
