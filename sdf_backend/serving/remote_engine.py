@@ -11,7 +11,7 @@ from pathlib import Path
 from sdf_backend.engine import Shape, Source
 from sdf_backend.errors import InputError
 from sdf_backend.progress import Progress
-from sdf_backend.serving.conversion import settings_to_wire, shape_from_wire, source_to_wire
+from sdf_backend.serving.conversion import shape_from_wire, source_to_wire
 from sdf_backend.settings import TaskSettings
 from sdf_backend.wire import messages as wire
 from sdf_backend.wire.client import Client, Event, StateChanged, new_job
@@ -72,7 +72,7 @@ class RemoteEngine:
     ) -> list[Shape]:
         with _explained():
             sent = tuple(map(source_to_wire, sources))
-            submit = wire.Submit(new_job(), task, model, settings_to_wire(settings), sent, count=count)
+            submit = wire.Submit(new_job(), task, model, settings, sent, count=count)
             self._client.wait_connected(CONNECT_SECONDS)
             result = self._client.run(submit, lambda event: _tell(event, progress))
         return [shape_from_wire(shape, model) for shape in result.shapes]
