@@ -89,7 +89,7 @@ starter-tables: starter-data
 starter-humans: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[humans]'
 	$(BIN)/python -m training humans -o data/meshes/humans
-	$(BIN)/python -m training prepare data/meshes/humans -o data/humans --up=+z --front=-y --samples 80000
+	$(BIN)/python -m training prepare data/meshes/humans -o data/humans --front=+z --samples 80000
 	$(BIN)/python -m training train data/humans -o runs/humans --preset small --epochs 700 --halve-every 115
 	$(call ship,humans)
 

@@ -71,8 +71,8 @@ def humans(
 
     with explained(), _bar("bodies") as bar:
         task = bar.add_task("bodies", total=count)
-        write_bodies(output, count, seed, lambda done: bar.update(task, completed=done))
-        stdout.print(f"{count} meshes in {output}; z up, front -y", soft_wrap=True)
+        write_bodies(output, count, seed, lambda _name, _resumed: bar.update(task, advance=1))
+        stdout.print(f"{count} meshes in {output}; y up, front +z", soft_wrap=True)
 
 
 @app.command()
