@@ -1,5 +1,7 @@
-"""`python -m training`: collect, humans, prepare, hold out, train, evaluate, import."""
+"""`python -m training`: collect, generate, prepare, hold out, train, evaluate, import."""
 
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +33,7 @@ if TYPE_CHECKING:  # torch takes a second to load; `--help` and wrong usage shou
     from sdf_backend.engine import Engine, Quality
     from training.dataset import Dataset
     from training.evaluate import EvaluateSettings, Report, Result
+    from training.generators.generate import Piece
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -60,19 +63,44 @@ def collect(
         stdout.print(f"{count} meshes in {output}", soft_wrap=True)
 
 
+@app.command(name="generate")
+def generate_command(
+    category: Annotated[str, typer.Argument(help="what to generate, as chairs; humans want the package anny")],
+    output: Annotated[Path, typer.Option("-o", help="folder for the meshes, or one to go on with")],
+    count: Annotated[int, typer.Option(help="how many pieces to draw, 1 to 100000")] = 400,
+    seed: Annotated[int, typer.Option(help="seed of all draws, 0 to 4294967295")] = 0,
+    workers: Annotated[int, typer.Option(help="pieces in the making at once, 1 to 64; humans take none")] = 1,
+    environment: Annotated[Path, typer.Option(help="virtual environment with Infinigen; `make generator` makes it")] = (
+        Path(".venv-infinigen")
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="print what became of each piece as JSON")] = False,
+) -> None:
+    """Draw procedural meshes to train on, y up and front +z; a killed run goes on where it was."""
+    from training.generators.generate import GenerateSettings, generate
+
+    settings = GenerateSettings(count, seed, workers, environment)
+    try:
+        settings.check()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    with explained(), _bar(category) as bar:
+        task = bar.add_task(category, total=count)
+        pieces = generate(category, output, settings, lambda _: bar.update(task, advance=1))
+        if as_json:
+            print_json([vars(piece) for piece in pieces])
+        else:
+            _show_pieces(pieces, output)
+
+
 @app.command()
 def humans(
     output: Annotated[Path, typer.Option("-o", help="folder for the meshes")],
-    count: Annotated[int, typer.Option(min=1, help="how many bodies")] = 560,
-    seed: Annotated[int, typer.Option(min=0, help="seed of age, sex, build and pose")] = 0,
+    count: Annotated[int, typer.Option(help="how many bodies")] = 560,
+    seed: Annotated[int, typer.Option(help="seed of age, sex, build and pose")] = 0,
 ) -> None:
-    """Draw human bodies of every age, sex and build, in mild poses; wants the package anny."""
-    from training.bodies import write_bodies
-
-    with explained(), _bar("bodies") as bar:
-        task = bar.add_task("bodies", total=count)
-        write_bodies(output, count, seed, lambda _name, _resumed: bar.update(task, advance=1))
-        stdout.print(f"{count} meshes in {output}; y up, front +z", soft_wrap=True)
+    """Draw human bodies: the same as `generate humans`."""
+    generate_command("humans", output, count, seed)
 
 
 @app.command()
@@ -376,6 +404,17 @@ def _show_report(report: "Report") -> None:
     if summary.seed_deviation is not None:
         text += f"; standard deviation of Chamfer over scans of one view {summary.seed_deviation:.1%}"
     stdout.print(f"{text}; Chamfer distances are times 1000, squared", highlight=False, soft_wrap=True)
+
+
+def _show_pieces(pieces: "list[Piece]", output: Path) -> None:
+    """How many pieces there are, and how many were left out for which reason."""
+    left_out = Counter(piece.reason for piece in pieces if piece.reason)
+    before = sum(piece.resumed for piece in pieces)
+    text = f"{len(pieces) - left_out.total()} meshes in {output}, {before} pieces were there before; y up, front +z"
+    stdout.print(text, soft_wrap=True)
+    for reason, count in left_out.most_common():
+        first = next(piece for piece in pieces if piece.reason is reason)
+        stdout.print(f"left out {count}: {reason}; the first was {first.name} ({first.detail})", soft_wrap=True)
 
 
 def _show_outcomes(outcomes: list, output: Path) -> None:
