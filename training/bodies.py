@@ -18,7 +18,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.geometry.similarity import axis_rotation
 from training.catalog import SOURCES_FILE
 
@@ -74,7 +74,7 @@ def write_bodies(
         raise InputError(f"{output} holds {len(others)} other bodies, {min(others)} first; name another folder")
     model = _load()
     faces = model.faces.numpy()
-    with replacing(output / SOURCES_FILE) as temporary:
+    with atomic_write(output / SOURCES_FILE) as temporary:
         temporary.write_text(json.dumps(credits, indent=1))
     for first in range(0, count, BATCH):
         batch = credits[first : first + BATCH]
@@ -85,7 +85,7 @@ def write_bodies(
             for credit, vertices in zip(batch, _draw(model, generators), strict=True):
                 # From anny's z up, front -y.
                 mesh = trimesh.Trimesh(vertices @ axis_rotation("+z", "-y", "+z").T, faces, process=False)
-                with replacing(output / f"{credit['name']}.ply") as temporary:
+                with atomic_write(output / f"{credit['name']}.ply") as temporary:
                     mesh.export(temporary, file_type="ply")
         for credit, kept in zip(batch, there, strict=True):
             report(credit["name"], all(there) or kept)

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from sdf_backend.console import explained, print_json, stderr, stdout
+from sdf_backend.console import report_errors, print_json, stderr, stdout
 from sdf_backend.errors import InputError
 from training.augment import DeformationPreset
 from training.catalog import Layout, list_meshes, read_split, select_split
@@ -50,7 +50,7 @@ def collect(
     category: Annotated[str | None, typer.Option(help="only this category")] = None,
 ) -> None:
     """Convert the meshes of a catalogue, members of packages, to OBJ files with their credits."""
-    with explained():
+    with report_errors():
         count = collect_members(catalog, packages, output, category, lambda line: stderr.print(line, soft_wrap=True))
         stdout.print(f"{count} meshes in {output}", soft_wrap=True)
 
@@ -76,7 +76,7 @@ def generate_command(
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
-    with explained(), _bar(category) as bar:
+    with report_errors(), _bar(category) as bar:
         task = bar.add_task(category, total=count)
         pieces = generate(category, output, settings, lambda _: bar.update(task, advance=1))
         if as_json:
@@ -141,7 +141,7 @@ def hold_out_command(
     output: Annotated[Path, typer.Option("-o", help="folder for the new dataset")],
 ) -> None:
     """Make a dataset for choosing settings: held-out training families replace the test split."""
-    with explained():
+    with report_errors():
         if not families.is_file():
             raise InputError(f"{families} does not exist; name a file of families, one per line")
         held = hold_out(Dataset.open(dataset), set(families.read_text().split()), output)
@@ -233,7 +233,7 @@ def import_deepsdf_command(
     from sdf_backend.model.store import SUFFIX, save_model
     from training.import_deepsdf import import_deepsdf
 
-    with explained():
+    with report_errors():
         if output.suffix != SUFFIX:
             raise InputError(f"{output} does not end in {SUFFIX}; name the model file, such as chairs{SUFFIX}")
         names = None if split is None else read_split(split)

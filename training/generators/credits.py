@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from training.catalog import SOURCES_FILE
 
 
@@ -21,5 +21,5 @@ def add_credits(folder: Path, rows: list[dict[str, str]]) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"cannot read {path}: {error}; mend or delete it") from error
     known |= {row["name"]: row for row in rows}
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(list(known.values()), indent=1))

@@ -18,7 +18,7 @@ import numpy as np
 import trimesh
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import check_folder, replacing
+from sdf_backend.files import check_folder, atomic_write
 from training.bodies import write_bodies
 from training.generators.credits import add_credits
 from training.generators.finish import Implausible, Reason, finish
@@ -224,7 +224,7 @@ def _make(job: _Job, process: InfinigenProcess, output: Path, recipes: CategoryR
         return Piece(job.name, Reason.CRASH if error.retry else Reason.FACTORY, str(error))
     except Implausible as error:
         return Piece(job.name, error.reason, str(error))
-    with replacing(_path(output, job)) as temporary:
+    with atomic_write(_path(output, job)) as temporary:
         trimesh.Trimesh(vertices, faces, process=False).export(temporary, file_type="ply")
     return Piece(job.name)
 
@@ -241,5 +241,5 @@ def _read_left_out(output: Path) -> dict[str, Piece]:
 
 def _write_left_out(output: Path, pieces: dict[str, Piece]) -> None:
     rows = [{"name": piece.name, "reason": piece.reason, "detail": piece.detail} for piece in pieces.values()]
-    with replacing(output / LEFT_OUT_FILE) as temporary:
+    with atomic_write(output / LEFT_OUT_FILE) as temporary:
         temporary.write_text(json.dumps(rows, indent=1))
