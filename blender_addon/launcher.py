@@ -31,7 +31,7 @@ BACKEND = "sdf_backend"
 # What `pip install sdf-shapes[backend]` brings along, as modules.
 NEEDED = (
     *("numpy", "zmq", "torch", "safetensors", "scipy", "skimage", "trimesh", "charset_normalizer"),
-    *("igl", "embreex", "typer", "rich"),
+    *("igl", "embreex", "typer", "rich", "psutil"),
 )
 # Says what a Python lacks without importing any of it; old Pythons must understand it too. A module without an origin
 # is a folder that an uninstallation has left behind.

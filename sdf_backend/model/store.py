@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.geometry.similarity import axis_rotation
 from sdf_backend.model.decoder import Decoder, DecoderSettings, FoldedDecoder
 
@@ -117,7 +117,7 @@ def save_model(path: Path, model: Model) -> None:
     }
     tensors["codes"] = model.codes.detach().cpu().half()
     tensors["mean"], tensors["covariance"] = model.mean.cpu().contiguous(), model.covariance.cpu().contiguous()
-    with replacing(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         save_file(tensors, temporary, {"format": FORMAT, "card": json.dumps(asdict(model.card))})
 
 

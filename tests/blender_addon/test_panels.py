@@ -246,7 +246,7 @@ def test_connecting_and_what_keeps_from_it(blender: Blender, server: FakeServer)
     until(lambda: blender.session.notice, blender.ticking.work)
     lines = blender.draw()
     assert lines[:2] == ["Connecting", "[sdf.disconnect]"]
-    assert sentence(lines).startswith("nobody listens at")
+    assert sentence(lines).startswith("no server listens at")
     assert not any(map(blender.shows, PANELS[1:]))
     blender.press("sdf.disconnect")
     lines = blender.draw()
@@ -273,7 +273,7 @@ def test_refused_for_want_of_a_key(blender: Blender) -> None:
     server.close()
     lines = blender.draw()
     assert lines[:2] == ["Refused", "[sdf.disconnect]"]
-    assert "wants a key; give the key file" in sentence(lines)
+    assert "requires a key; give the key file" in sentence(lines)
 
 
 def test_a_backend_of_another_version(blender: Blender, server: FakeServer) -> None:

@@ -132,7 +132,7 @@ def test_without_a_backend_the_buttons_say_so(addon: Any) -> None:
     with pytest.raises(RuntimeError, match="set to be offline"):
         bpy.ops.sdf.connect()
     addon.address = "nonsense"
-    with pytest.raises(RuntimeError, match="is no address"):
+    with pytest.raises(RuntimeError, match="is not an address"):
         bpy.ops.sdf.connect()
 
 

@@ -34,14 +34,14 @@ def test_the_like_is_logged_once_and_counted(monkeypatch: pytest.MonkeyPatch) ->
         now[0] = moment
         throttle.warning(("a",), "refused", who="a", when=moment)
     throttle.warning(("b",), "refused", who="b")
-    assert lines == ["refused who=a when=0", "refused who=a when=61 and_before=2", "refused who=b"]
+    assert lines == ["refused who=a when=0", "refused who=a when=61 suppressed=2", "refused who=b"]
 
 
 def test_the_number_of_likes_is_bounded() -> None:
     logging.getLogger("sdf_backend").disabled, throttle = True, Throttle()
     try:
-        for number in range(3 * Throttle.MOST):
+        for number in range(3 * Throttle.MAX_KEYS):
             throttle.warning((str(number),), "refused")
     finally:
         logging.getLogger("sdf_backend").disabled = False
-    assert len(throttle._seen) <= Throttle.MOST
+    assert len(throttle._logged) <= Throttle.MAX_KEYS

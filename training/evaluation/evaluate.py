@@ -24,7 +24,7 @@ from scipy.spatial import KDTree
 
 from sdf_backend.engine import Engine, Phase, Shape, Source, without_flakes
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.fitting.hypotheses import Question, explain
 from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.similarity import Similarity
@@ -539,7 +539,7 @@ class Report:
 
     def save(self, folder: Path) -> None:
         """Write `TASK.json` into `folder`, whole or not at all."""
-        with replacing(folder / f"{self.settings.task}.json") as temporary:
+        with atomic_write(folder / f"{self.settings.task}.json") as temporary:
             temporary.write_text(json.dumps(self.content(), indent=1))
 
 

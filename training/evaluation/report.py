@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from training.evaluation.evaluate import Outcome, Report
 
 STYLE = """
@@ -61,7 +61,7 @@ MEASURES = (
 
 def write_html(path: Path, report: Report, sheet: bytes) -> None:
     """Write the report with its contact sheet, a PNG, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(_page(report, sheet), encoding="utf-8")
 
 
