@@ -105,7 +105,7 @@ def mutated(frames: list[bytes], rng: random.Random) -> list[bytes]:
     """A damaged copy of a message."""
     copy = [bytes(frame) for frame in frames]
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
-        # Of a message that does not begin as it should, nothing else is read.
+        # The rest of a message with an invalid first frame is not read.
         index = rng.randrange(len(copy)) if rng.random() < 0.2 else rng.randrange(min(1, len(copy) - 1), len(copy))
         if rng.random() < 0.25:
             _damage_frames(copy, index, rng)
@@ -147,7 +147,7 @@ def _other_bytes(text: bytes, rng: random.Random) -> bytes:
 
 
 class Stranger:
-    """A DEALER that sends anything, and checks that whatever comes back is a message."""
+    """A DEALER that sends any frames, and checks that each reply is a message."""
 
     def __init__(self, backend: Backend) -> None:
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
@@ -214,7 +214,7 @@ def memory(backend: Backend) -> tuple[int, int]:
 
 
 def memory_at_rest(backend: Backend) -> tuple[int, int]:
-    """What is held while nothing is done: a job at work holds what it needs, and that is no growth."""
+    """The memory of idle processes, since running jobs need memory too."""
     backend.until_idle()
     time.sleep(HEARD)
     return memory(backend)
@@ -238,7 +238,7 @@ def test_the_server_survives_any_message_and_serves_valid_jobs(backend: Backend)
         bystander.look()
         if stranger.sent >= len(history) * MESSAGES / 20:
             history.append(memory(backend))
-        # The first tenth fills what is kept for later, buffers and caches.
+        # The first tenth fills buffers and caches.
         if not at_rest and stranger.sent >= MESSAGES / 10:
             at_rest.append(memory_at_rest(backend))
 

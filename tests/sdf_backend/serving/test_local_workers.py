@@ -1,4 +1,4 @@
-"""The local worker pool without a server: workers can be reached, and by nobody else."""
+"""The local worker pool without a server: the server reaches the workers, and other programs cannot."""
 
 import stat
 import sys

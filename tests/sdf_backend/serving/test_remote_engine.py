@@ -121,7 +121,7 @@ def test_ctrl_c_cancels_the_job(backend: Backend, tmp_path: Path) -> None:
 
 
 def refused(tmp_path: Path, *arguments: str | Path) -> str:
-    """The one line on stderr of a command that failed as it should, and left nothing."""
+    """The one line on stderr of a command that fails as it should and writes nothing."""
     result = invoke("sample", "-o", tmp_path / "new", *arguments)
     assert result.exit_code == 1, result.output
     assert isinstance(result.exception, SystemExit)

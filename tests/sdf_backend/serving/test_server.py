@@ -738,5 +738,5 @@ def test_a_device_that_is_not_there_is_one_clear_line() -> None:
     command = [sys.executable, "-m", "sdf_backend", "serve", "--bind", "tcp://127.0.0.1:*", "--device", "cuda:0"]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert finished.returncode == 1
-    [line] = [line for line in finished.stderr.splitlines() if not line.startswith("20")]  # the others are the log's
+    [line] = [line for line in finished.stderr.splitlines() if not line.startswith("20")]  # the others are log lines
     assert line.startswith("error: no device cuda:0")

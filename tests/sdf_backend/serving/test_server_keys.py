@@ -1,4 +1,4 @@
-"""Key files: who gets which, that they are private, and what is said of those that cannot be used."""
+"""Key files: their owners and modes, and the errors for files that cannot be used."""
 
 import os
 import shutil

@@ -63,7 +63,7 @@ class Scene:
         return self.client.reason
 
     def until_told(self, kind: type) -> Any:
-        """Go on until the client tells an event of a kind; that event, taken out."""
+        """Continue until the client reports an event of a kind; removes and returns it."""
         event = self.until(lambda: next((event for event in self.events if isinstance(event, kind)), None))
         self.events.remove(event)
         return event
@@ -108,7 +108,7 @@ def scene(server: FakeServer) -> Iterator[Scene]:
 
 
 def lone_client(address: str, key_file: Path | None = None, seconds: float = 20.0, **timing: float) -> StateChanged:
-    """What a client says first when nothing is done at the other side."""
+    """The first event of a client without a cooperating server."""
     with Client(address, key_file, timing=Timing(**timing)) as client:
         events: list[Any] = []
         until(lambda: events, lambda: events.extend(client.poll()), seconds=seconds)
@@ -364,7 +364,7 @@ def test_a_job_is_tracked_until_its_result(scene: Scene) -> None:
     scene.server.send(Result(sent.job, sources=sent.sources), Progress(sent.job, "late", 1.0), Result(sent.job))
     np.testing.assert_array_equal(scene.until_told(Result).sources[0].vertices, POINTS)
     assert scene.client.jobs == ()
-    # What still comes for a job that has ended is not told; nor is what comes for one of somebody else.
+    # Messages about jobs that have ended, or of other clients, are not reported.
     scene.server.send(Error("failed", "not yours", "some-other-job"), Status("fake", 1.0))
     scene.until_told(Status)
     assert scene.events == []
@@ -647,7 +647,7 @@ def test_a_client_that_was_asleep_requests_the_status_of_its_jobs(scene: Scene) 
 
 @contextlib.contextmanager
 def answering(answer: Callable[[Any], list[Any]], port: int = 0) -> Iterator[FakeServer]:
-    """A server in a thread of its own, that answers each request as told."""
+    """A server in its own thread that answers each request with the given replies."""
     server, stop = FakeServer(port), threading.Event()
 
     def serve() -> None:

@@ -231,7 +231,7 @@ def refused(frames: Any, table: dict[str, type] = REQUESTS, limits: Limits = LIM
         decode(frames, table, limits)
     error = caught.value
     assert str(error).isprintable() and len(str(error)) < 600
-    # It can be sent to who caused it.
+    # The error can itself be sent.
     assert decode(encode(Error(error.code, str(error), error.job)), REPLIES, LIMITS).message == str(error)
     return error
 
@@ -599,7 +599,7 @@ def test_a_damaged_message_gives_a_message_or_an_error(table: dict[str, type], d
     message_or_error(frames, table)
 
 
-# --- what the wire imports -----------------------------------------------------------------------------------------
+# --- imports of the wire -----------------------------------------------------------------------------------------
 
 
 def test_the_wire_needs_nothing_but_numpy_and_zmq(tmp_path: Path) -> None:

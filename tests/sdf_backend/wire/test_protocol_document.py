@@ -173,7 +173,7 @@ class Stranger:
         return json.loads(header), arrays
 
     def next_of(self, *kinds: str) -> tuple[dict[str, Any], list[bytes]]:
-        """The next message of one of the kinds; others are passed over."""
+        """The next message of one of the kinds; others are ignored."""
         while True:
             header, arrays = self.receive()
             if header["kind"] in kinds:
