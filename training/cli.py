@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from sdf_backend.console import report_errors, print_json, stderr, stdout
+from sdf_backend.console import print_json, report_errors, stderr, stdout
 from sdf_backend.errors import InputError
 from training.augment import DeformationPreset
 from training.catalog import Layout, list_meshes, read_split, select_split
