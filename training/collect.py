@@ -1,7 +1,6 @@
-"""The starter data: members of Debian packages, named in a catalogue, to canonical OBJ files with their credits."""
+"""Collects the starter data: converts meshes in Debian packages, listed in a catalogue, to OBJ files with credits."""
 
 import csv
-import json
 import tempfile
 import zipfile
 import zlib
@@ -15,7 +14,7 @@ from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write
 from sdf_backend.geometry.mesh_files import read_geometry
 from training.ac3d import read_ac3d
-from training.catalog import SOURCES_FILE
+from training.generators.credits import add_credits
 
 # Parts of FlightGear aircraft that are light, not matter, or do not belong to the aircraft.
 AIRCRAFT_EFFECTS = (
@@ -52,8 +51,7 @@ def collect(
     if not sources:
         raise InputError(f"none of the {len(rows)} members of {catalog} was found under {packages}; unpack them there")
     for kind, credits in sources.items():
-        with atomic_write(output / kind / SOURCES_FILE) as temporary:
-            temporary.write_text(json.dumps(credits, indent=1))
+        add_credits(output / kind, credits)
     return sum(map(len, sources.values()))
 
 

@@ -54,12 +54,12 @@ class EngineCall:
         """The codes, (n, code_length) float32; a copy, which is aligned and writable."""
         return np.array(self.job.codes, dtype=np.float32)
 
-    def moved_codes(self) -> np.ndarray:
+    def move_codes(self) -> np.ndarray:
         """The codes, (n, code_length) float32, moved along the principal directions by any weights."""
         if self.job.weights is None:
             return self.codes()
         codes = self.codes() if self.has_codes else None
-        return self.engine.moved_codes(self.model, np.array(self.job.weights), codes, self.progress)
+        return self.engine.move_codes(self.model, np.array(self.job.weights), codes, self.progress)
 
     def poses(self, count: int) -> list[Similarity]:
         """The poses of `count` shapes: the identity if the job has none."""

@@ -165,7 +165,7 @@ def _sample(call: "EngineCall") -> "list[Shape]":
 
 
 def _decode(call: "EngineCall") -> "list[Shape]":
-    codes = call.moved_codes()
+    codes = call.move_codes()
     return call.engine.decode(
         call.model, codes, call.poses(len(codes)), call.settings, call.progress, call.refinements()
     )
