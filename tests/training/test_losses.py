@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdf_backend.errors import InputError
-from training.evaluation.metrics import chamfer, earth_mover
+from training.evaluation.metrics import chamfer_distance, earth_movers_distance
 from training.losses import chamfer_loss, earth_mover_loss, soft_chamfer_loss
 
 relaxed = settings(deadline=None, max_examples=25)
@@ -23,7 +23,7 @@ def point_sets(batch: int, count: int, seed: int) -> torch.Tensor:
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**31))
 def test_chamfer_is_the_metric(n: int, m: int, seed: int) -> None:
     a, b = point_sets(3, n, seed), point_sets(3, m, seed + 1)
-    expected = [chamfer(one, other) for one, other in zip(a.numpy(), b.numpy(), strict=True)]
+    expected = [chamfer_distance(one, other) for one, other in zip(a.numpy(), b.numpy(), strict=True)]
     np.testing.assert_allclose(chamfer_loss(a, b).numpy(), expected, rtol=1e-9, atol=1e-12)
 
 
@@ -44,7 +44,7 @@ def test_the_soft_minimum_lies_above_the_minimum_by_at_most_its_bound(
 def test_the_exact_assignment_lies_within_the_error_bound(count: int, seed: int) -> None:
     a, b = point_sets(2, count, seed), point_sets(2, count, seed + 1)
     pairs = zip(a.numpy(), b.numpy(), strict=True)
-    exact = torch.tensor([earth_mover(one, other) for one, other in pairs], dtype=torch.float64)
+    exact = torch.tensor([earth_movers_distance(one, other) for one, other in pairs], dtype=torch.float64)
     found = earth_mover_loss(a, b, epsilon=0.02, iterations=300)
     assert (exact <= found.value + found.slack + 1e-9).all()
     assert (exact >= found.value - found.error_bound - 1e-9).all()
@@ -52,7 +52,7 @@ def test_the_exact_assignment_lies_within_the_error_bound(count: int, seed: int)
 
 def test_a_small_epsilon_comes_to_the_exact_assignment() -> None:
     a, b = point_sets(1, 64, 0), point_sets(1, 64, 1)
-    exact = earth_mover(a[0].numpy(), b[0].numpy())
+    exact = earth_movers_distance(a[0].numpy(), b[0].numpy())
     found = earth_mover_loss(a, b, epsilon=2e-4, iterations=2_000)
     assert float(found.value) == pytest.approx(exact, rel=0.005)
     assert float(found.error_bound) < 0.01 * exact

@@ -15,7 +15,8 @@ import numpy as np
 from scipy.spatial.distance import jensenshannon
 
 from sdf_backend.errors import InputError
-from training.evaluation.metrics import EMD_POINTS, chamfer, checked_points, earth_mover
+from training.evaluation.metrics import METRICS, chamfer_distance, earth_movers_distance
+from training.triangle_mesh import checked_points
 
 Distance = Callable[[np.ndarray, np.ndarray], float]
 
@@ -26,7 +27,7 @@ class GenerativeSettings:
 
     points: int = 2_048
     """points of each set for the Chamfer distance, as in PointFlow"""
-    emd_points: int = EMD_POINTS
+    emd_points: int = METRICS.emd_points
     """points of each set for the exact earth mover's distance, whose time grows with their cube"""
     voxels: int = 28
     """voxels an axis of the cube [-1, 1]^3 over which occupancies are compared; Achlioptas et al.'s"""
@@ -84,8 +85,8 @@ def generative_scores(
     few, few_known = ([points[: settings.emd_points] for points in side] for side in (drawn, known))
     return GenerativeScores(
         jensen_shannon(drawn, known, settings.voxels),
-        set_scores(drawn, known, chamfer),
-        set_scores(few, few_known, earth_mover),
+        set_scores(drawn, known, chamfer_distance),
+        set_scores(few, few_known, earth_movers_distance),
     )
 
 

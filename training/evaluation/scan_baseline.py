@@ -11,7 +11,8 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from sdf_backend.errors import InputError
-from training.evaluation.metrics import MeshLike, checked_points, surface_distance
+from training.evaluation.metrics import point_to_mesh_distance
+from training.triangle_mesh import MeshLike, checked_points
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def unidirectional_scores(scan: np.ndarray, result: MeshLike) -> tuple[float, fl
     They need no truth; units of the input. (Chen et al., "Unpaired Point Cloud Completion", ICLR 2020, use both, there
     to points of the result.)
     """
-    distances = surface_distance(scan, result.vertices, result.faces)
+    distances = point_to_mesh_distance(scan, result.vertices, result.faces)
     return float(distances.mean()), float(distances.max())
 
 

@@ -5,8 +5,9 @@ import pytest
 import trimesh
 
 from sdf_backend.errors import InputError
-from training.evaluation.metrics import Mesh, chamfer
+from training.evaluation.metrics import chamfer_distance
 from training.evaluation.scan_baseline import scale_to_box, snap, snapped_nearest_shape, unidirectional_scores
+from training.triangle_mesh import Mesh
 
 
 def box(*extents: float, count: int = 6_000) -> np.ndarray:
@@ -49,7 +50,7 @@ def test_snapping_moves_the_surface_onto_the_scan_and_leaves_the_rest() -> None:
 def test_the_answer_to_a_whole_scan_of_a_training_shape_is_that_shape() -> None:
     surface = box(0.8, 0.5, 0.3)
     found = snapped_nearest_shape(surface, {"box": surface, "ball": ball(0.4)})
-    assert chamfer(found.points, surface) < 1e-6
+    assert chamfer_distance(found.points, surface) < 1e-6
 
 
 def test_scores_without_truth_are_mean_and_maximum_from_the_scan() -> None:
