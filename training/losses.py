@@ -93,7 +93,7 @@ def earth_mover_loss(a: Tensor, b: Tensor, epsilon: float = 5e-3, iterations: in
 
     solved in the log domain. KL lies between 0 and log(min(N, M)), so OT <= OT_eps <= OT + eps log(min(N, M)): that is
     the error bound. By the envelope theorem the gradient with respect to C is the plan itself, so the iteration is
-    not differentiated through. With N = M and eps to 0 it becomes the exact assignment of `metrics.earth_movers_distance`.
+    not differentiated through. With N = M and eps to 0 it becomes the exact `metrics.earth_movers_distance`.
 
     Parameters
     ----------
