@@ -1,9 +1,9 @@
-"""What the add-on costs Blender's main thread, on a bpy wheel.
+"""Time that the add-on takes on Blender's main thread, measured with Blender as a Python module.
 
     .venv-bpy-4.5.15/bin/python -m benchmarks.blender
 
-A wavy square of a million triangles becomes an object and is read again; beside it, numpy's copy of the same arrays, so
-that a slow machine is seen as one. An idle tick is what the timer does where there is no job.
+A wavy square of a million triangles is imported as an object and exported again; numpy's copy of the same arrays is the
+reference for the speed of the machine. An idle tick is one call of the timer without jobs.
 """
 
 import statistics
@@ -15,7 +15,7 @@ import bpy
 import zmq
 
 from benchmarks.square import wavy_square
-from blender_addon import ticking
+from blender_addon import timer
 from blender_addon.geometry import new_mesh, read_objects
 from blender_addon.session import session
 from blender_addon.wire.client import State
@@ -26,7 +26,7 @@ SIDE, TIMES = 708, 5
 
 
 def main() -> None:
-    """Print the lines."""
+    """Print the measurements."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     vertices, faces = wavy_square(SIDE)
     print(f"bpy {bpy.app.version_string}, {len(faces):,} triangles; median of {TIMES}")
@@ -37,17 +37,17 @@ def main() -> None:
     graph = bpy.context.evaluated_depsgraph_get()
     print(f"export: {1000 * median(lambda: read_objects([item], graph)):.0f} ms")
     with connected():
-        print(f"idle tick, connected: {1000 * median(ticking.work, 1000):.4f} ms")
+        print(f"idle tick, connected: {1000 * median(timer.work, 1000):.4f} ms")
 
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """The session is connected to somebody who greets, and then says nothing."""
+    """Connect the session to a server that sends a greeting and nothing else."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as server:
         port = server.bind_to_random_port("tcp://127.0.0.1")
         session.connect(f"tcp://127.0.0.1:{port}", None, "benchmark")
         while session.state is not State.CONNECTED:
-            ticking.work()
+            timer.work()
             if server.poll(1):
                 server.send_multipart([server.recv_multipart()[0], *encode(Welcome("benchmark"))])
         yield
@@ -55,7 +55,7 @@ def connected() -> Iterator[None]:
 
 
 def median(action: Callable[[], object], times: int = TIMES) -> float:
-    """Seconds, the first run not counted."""
+    """Median of seconds, without the first run."""
     action()
     taken = []
     for _ in range(times):

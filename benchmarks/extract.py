@@ -1,14 +1,14 @@
-"""Coarse-to-fine extraction against the dense grid, on test shapes fitted with the default setting.
+"""Benchmark of sparse against dense isosurface extraction, on test shapes fitted at standard quality.
 
     python -m benchmarks.extract
 
-The dense reference evaluates every node of the grid inside the domain with the same decoder; a shape counts as the same
-where vertices, faces and Euler number agree and no vertex is further than 1e-5 from its counterpart. A dense grid of
-512 cells takes minutes, so each comparison is kept in out/benchmarks/dense, and a killed run goes on where it was. Peak
-memory is that of a process of its own which extracts one shape coarse to fine and does nothing else.
+The dense reference evaluates every node of the grid inside the domain with the same decoder. A mesh counts as the same
+if vertices, faces and Euler number agree and no vertex is farther than 1e-5 from its counterpart. A dense grid of 512
+cells takes minutes, so each comparison is kept in out/benchmarks/dense, and an interrupted run continues from there.
+Peak memory is that of a separate process which extracts one shape sparsely and does nothing else.
 
 All of that is in float32, as the reference is. What the product does, bfloat16 at the nodes and float32 at the
-vertices, is measured against it in the same run: its time, and how far vertices lie from the zero of the float32 field.
+vertices, is measured in the same run: its time, and the distance of its vertices from the float32 level set.
 """
 
 import json
@@ -29,8 +29,8 @@ from scipy.spatial import KDTree
 from benchmarks.shared import DatasetOption, ModelOption, console, load, show, test_observations
 from sdf_backend.content_cache import content_key
 from sdf_backend.files import replacing
-from sdf_backend.fitting.fit import fit_codes
-from sdf_backend.fitting.hypotheses import solid_settings
+from sdf_backend.fitting.fit import FitRequest, fit_codes
+from sdf_backend.fitting.fit_settings import solid_settings
 from sdf_backend.geometry.isosurface import Extraction, ExtractSettings, Field, extract_dense, extract_surface
 from sdf_backend.model.devices import EXTRACTION_BATCH
 from sdf_backend.model.store import Model, ModelStore, load_model
@@ -53,7 +53,8 @@ def main(
     """Print the table."""
     loaded, data, names = load(model, dataset, device)
     observed = test_observations(data, names)
-    codes = torch.stack([fit.code for fit in fit_codes(loaded, observed, solid_settings(Quality.STANDARD))])
+    requests = [FitRequest(one) for one in observed]
+    codes = torch.stack([fit.code for fit in fit_codes(loaded, requests, solid_settings(Quality.STANDARD))])
     rows = []
     for cells, compared in zip(resolution, dense, strict=True):
         settings = ExtractSettings(cells, clamp=loaded.card.clamp, batch=EXTRACTION_BATCH[loaded.device.type])
@@ -83,7 +84,7 @@ def main(
 
 
 def _measure(model: Model, codes: torch.Tensor, settings: ExtractSettings, compared: int) -> dict:
-    decoder, rough = model.folded(torch.float32), model.folded(torch.bfloat16)
+    decoder, quick_decoder = model.folded(torch.float32), model.folded(torch.bfloat16)
     nodes = (settings.resolution + 1) ** 3
     weights = content_key(*(tensor.numpy(force=True) for tensor in model.decoder.state_dict().values()))
     sparse_seconds, quick_seconds, off, quick_off, comparisons, shares = [], [], [], [], [], []
@@ -93,7 +94,7 @@ def _measure(model: Model, codes: torch.Tensor, settings: ExtractSettings, compa
             return decoder.distances(code[None], points[None])[0]
 
         def estimate(points: torch.Tensor, code: torch.Tensor = code) -> torch.Tensor:
-            return rough.distances(code[None], points[None])[0]
+            return quick_decoder.distances(code[None], points[None])[0]
 
         start = time.perf_counter()
         sparse = extract_surface(field, settings, model.device)
@@ -138,7 +139,7 @@ def _off_zero(field: Field, extraction: Extraction) -> float:
 def _compared(
     key: str, field: Field, settings: ExtractSettings, device: torch.device, sparse: Extraction, sparse_seconds: float
 ) -> dict:
-    """How a mesh compares with that of the dense grid, both timed in one run; remembered under `key`."""
+    """Comparison of a mesh with that of the dense grid, both timed in one run; kept under `key`."""
     path = Path("out/benchmarks/dense") / f"{key}.json"
     if path.is_file():
         return json.loads(path.read_text())
@@ -153,7 +154,7 @@ def _compared(
 
 
 def _compare(sparse: Extraction, dense: Extraction) -> tuple[bool, float]:
-    """Whether the topology agrees, and the largest distance between counterparts."""
+    """Whether the meshes are the same, and the largest distance between counterparts."""
     distance = float(KDTree(dense.vertices).query(sparse.vertices)[0].max())
     euler = [trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).euler_number for mesh in (sparse, dense)]
     counts = len(sparse.vertices) == len(dense.vertices) and len(sparse.faces) == len(dense.faces)
@@ -161,7 +162,7 @@ def _compare(sparse: Extraction, dense: Extraction) -> tuple[bool, float]:
 
 
 def _peak_memory(model: str, code: torch.Tensor, settings: ExtractSettings, device: str) -> int:
-    """Bytes that a fresh process needs to load the model and extract one shape."""
+    """Peak memory of a fresh process that loads the model and extracts one shape, bytes."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_extract_alone, (model, code.tolist(), settings, device))
 
@@ -174,7 +175,7 @@ def _extract_alone(name: str, code: list[float], settings: ExtractSettings, devi
 
 
 def _own_peak() -> int:
-    """Most bytes that this process has held; on Linux `getrusage` adds those of the process that forked it."""
+    """Peak memory of this process, bytes; on Linux `getrusage` includes that of the process that forked it."""
     with suppress(OSError):
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

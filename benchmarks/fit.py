@@ -16,8 +16,8 @@ from rich.table import Table
 
 from benchmarks.shared import DatasetOption, ModelOption, load, show, test_observations
 from sdf_backend.fitting.adam_reference import AdamSettings, fit_codes_with_adam
-from sdf_backend.fitting.fit import Fit, fit_codes
-from sdf_backend.fitting.hypotheses import solid_settings
+from sdf_backend.fitting.fit import Fit, FitRequest, fit_codes
+from sdf_backend.fitting.fit_settings import solid_settings
 from sdf_backend.settings import Quality
 
 # A fit has failed where it explains the shape this much worse than Adam's does.
@@ -34,12 +34,13 @@ def main(
     loaded, data, names = load(model, dataset, device)
     observed = test_observations(data, names)
     dtype = torch.float32 if float32 else torch.bfloat16
-    fit_codes(loaded, observed, solid_settings(Quality.PREVIEW, dtype))  # warms up caches and thread pools
+    requests = [FitRequest(one) for one in observed]
+    fit_codes(loaded, requests, solid_settings(Quality.PREVIEW, dtype))  # warms up caches and thread pools
     adam = fit_codes_with_adam(loaded, observed, AdamSettings(dtype=dtype))
     rows = [_row("Adam, 800 steps x 8,000", adam, adam)]
     for quality in Quality:
         settings = solid_settings(quality, dtype)
-        fits = fit_codes(loaded, observed, settings)
+        fits = fit_codes(loaded, requests, settings)
         stages = " + ".join(f"{stage.steps} x {stage.points:,}" for stage in settings.stages)
         rows.append(_row(f"{quality}: LM, {stages}", fits, adam))
     table = Table("solver", "loss", "of Adam's", "worst shape", "s a shape", "of Adam's", "failed fits")

@@ -1,15 +1,15 @@
-"""Seconds per 500,000 signed distance samples on one core, beside libigl's own signed distance on the same clean mesh.
+"""Times the sampling of signed distances on one core, against the signed distance of libigl on the same clean mesh.
 
     python -m benchmarks.prepare
 
-libigl's signed distance takes its sign from the fast winding number: it is right on these clean spheres, and calls
-everything outside once faces are doubled, as raw ShapeNet's are.
+libigl takes the sign from the fast winding number: it is correct on clean meshes, but positive everywhere once faces
+are doubled, as they are in raw ShapeNet meshes.
 """
 
 import os
 import time
 
-# Read by libigl when it is first used: one core, as one of prepare's workers has.
+# Read by libigl on its first use: one core, as for each worker of prepare.
 os.environ["IGL_NUM_THREADS"] = "1"
 
 import igl
@@ -28,7 +28,7 @@ def main(samples: int = 500_000) -> None:
     for subdivisions in (3, 4, 5):
         mesh = trimesh.creation.icosphere(subdivisions=subdivisions)
         rows.append(_measure("sphere", mesh.vertices, mesh.faces, samples))
-    # About 10,000 faces: the size that the aim is stated for.
+    # About 10,000 faces, the size of the target.
     mesh = trimesh.creation.torus(0.7, 0.25, major_sections=100, minor_sections=50)
     rows.append(_measure("torus", mesh.vertices, mesh.faces, samples))
     doubled = np.concatenate([mesh.faces, mesh.faces[:, ::-1]])
@@ -44,7 +44,7 @@ def main(samples: int = 500_000) -> None:
             f"{row['wrong']:.3%}",
             f"{row['libigl_wrong']:.3%}",
         )
-    table.title = f"{samples:,} samples, one core; signs judged beyond 0.01 of the surface"
+    table.title = f"{samples:,} samples, one core; signs compared beyond 0.01 from the surface"
     show(table, rows, "prepare")
 
 

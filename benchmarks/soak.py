@@ -25,11 +25,12 @@ from benchmarks.backend import connected, running_backend
 from benchmarks.shared import console, show
 from sdf_backend.files import replacing
 from sdf_backend.geometry.mesh_files import read_geometry
+from sdf_backend.settings import Pose, Quality, TaskSettings
 from sdf_backend.wire.client import new_job
-from sdf_backend.wire.messages import Busy, Error, JobSettings, Result, Source, Submit
+from sdf_backend.wire.messages import Busy, Error, Result, Source, Submit
 
 CLIENTS = 4
-SETTINGS = JobSettings(resolution=64, pose="known", quality="preview")
+SETTINGS = TaskSettings(resolution=64, pose=Pose.KNOWN, quality=Quality.PREVIEW)
 # Jobs between two looks at the memory, and jobs until what is kept for later is there.
 EVERY, WARM = 10, 200
 
@@ -67,7 +68,7 @@ def _submissions(model: str, points: np.ndarray) -> Iterator[Submit]:
     for number in count():
         name, kind = new_job(), number % 15
         if kind == 5:
-            yield Submit(name, "sample", model, JobSettings(64, seed=number), count=2)
+            yield Submit(name, "sample", model, TaskSettings(64, seed=number), count=2)
         elif kind == 10 and len(before) > 1:
             sources = tuple(rng.choice(len(before), 2, replace=False))
             yield Submit(name, "interpolate", model, SETTINGS, tuple(before[index] for index in sources), count=3)

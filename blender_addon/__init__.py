@@ -1,8 +1,8 @@
-"""SDF Shapes in Blender: select part of an object, press Complete, and the whole of it stands in the scene."""
+"""SDF Shapes for Blender: completes partial, broken or scanned objects."""
 
 import bpy
 
-from . import menus, operators, panels, preferences, properties, shape_operators, ticking
+from . import menus, operators, panels, preferences, properties, shape_operators, timer
 
 CLASSES = (
     *preferences.CLASSES,
@@ -15,18 +15,18 @@ CLASSES = (
 
 
 def register() -> None:
-    """Called by Blender when the add-on is switched on."""
-    for one in CLASSES:
-        bpy.utils.register_class(one)
+    """Called by Blender when the add-on is enabled."""
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
     properties.attach()
     menus.attach()
-    ticking.start()
+    timer.start()
 
 
 def unregister() -> None:
-    """Called by Blender when the add-on is switched off, in mid-job perhaps, and when Blender quits."""
-    ticking.stop()
+    """Called by Blender when the add-on is disabled, possibly while jobs run, and when Blender quits."""
+    timer.stop()
     menus.detach()
     properties.detach()
-    for one in reversed(CLASSES):
-        bpy.utils.unregister_class(one)
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

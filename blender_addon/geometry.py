@@ -1,7 +1,7 @@
-"""Blender objects to arrays and back, fast: a million triangles in less than a second either way.
+"""Conversion between Blender objects and arrays: a million triangles in less than a second either way.
 
-What is read is what the user sees: evaluated, with modifiers, in world space. It is handed on about its own centre, so
-that single precision is enough wherever in the scene it stands, with the axes and units of the world.
+Objects are read as they are displayed: evaluated, with modifiers, in world space. Coordinates are relative to the
+centre of the bounding box, so that single precision suffices anywhere in the scene; axes and units are the world's.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,70 +11,75 @@ from typing import Any
 import bpy
 import numpy as np
 
-from .shapes import similar
+from .shapes import nearest_similarity
 
-# Points drawn on the faces of an object that is read together with mere points.
-DRAWN_POINTS = 30_000
+# Points sampled on the faces of an object that is read together with point clouds.
+SAMPLED_POINTS = 30_000
+# Names of vertex attributes.
 OBSERVED, DEVIATION = "observed", "deviation"
-READABLE = ("MESH", "POINTCLOUD", "CURVE", "SURFACE", "META", "FONT")
-# What is a line where nothing gives it a width, which is neither a surface nor points on one.
-WITH_BEVEL = ("CURVE", "FONT")
+READABLE_TYPES = ("MESH", "POINTCLOUD", "CURVE", "SURFACE", "META", "FONT")
+# Types that have a surface only with a bevel or an extrusion.
+BEVEL_TYPES = ("CURVE", "FONT")
+# Cells per axis, from fine to coarse, of the grids by which `transfer_observed` finds nearby vertices.
+TRANSFER_CELLS = (96, 24, 6)
 
 
 class GeometryError(ValueError):
-    """What was selected cannot be used; the message says which object, why, and what to do."""
+    """The selection cannot be used; the message names the object, the problem and a remedy."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was read, in world axes and units about `centre`.
+class ObjectGeometry:
+    """The geometry of one or more objects, in the world's axes and units, relative to `centre`.
 
-    vertices : (n, 3) float32; faces : (m, 3) int32, or None for points; centre : (3,) float64, in the world
-    placement : (4, 4) float64, the object's location, rotation and, for all axes one, scale: where results stand
+    vertices : (n, 3) float32; faces : (m, 3) int32, or None for a point cloud; centre : (3,) float64, in the world
+    result_matrix : (4, 4) float64, location, rotation and uniform scale of the object: the `matrix_world` of results
     """
 
     vertices: np.ndarray
     faces: np.ndarray | None
     centre: np.ndarray
-    placement: np.ndarray
+    result_matrix: np.ndarray
 
-    def local(self, vertices: np.ndarray) -> np.ndarray:
-        """Vertices, (n, 3), about the centre, as (n, 3) float32 of an object that stands at `placement`."""
-        return transformed(vertices, self._inward())
+    def to_result(self, vertices: np.ndarray) -> np.ndarray:
+        """Vertices, (n, 3), relative to `centre`, in the coordinates of a result object; (n, 3) float32."""
+        return transform_points(vertices, self._centre_to_result())
 
-    def local_pose(self, pose: np.ndarray) -> np.ndarray:
-        """A pose, (4, 4), about the centre, as one in the coordinates of an object that stands at `placement`."""
-        return self._inward() @ np.asarray(pose, dtype=np.float64)
+    def pose_in_result(self, pose: np.ndarray) -> np.ndarray:
+        """A pose, (4, 4), relative to `centre`, in the coordinates of a result object."""
+        return self._centre_to_result() @ np.asarray(pose, dtype=np.float64)
 
     @property
-    def scale(self) -> float:
-        """How many units of the world one unit of an object is that stands at `placement`."""
-        return abs(float(np.linalg.det(self.placement[:3, :3]))) ** (1 / 3)
+    def result_scale(self) -> float:
+        """World units per unit of a result object."""
+        return abs(float(np.linalg.det(self.result_matrix[:3, :3]))) ** (1 / 3)
 
-    def _inward(self) -> np.ndarray:
-        outward = np.eye(4)
-        outward[:3, 3] = self.centre
-        return np.linalg.inv(self.placement) @ outward
+    def _centre_to_result(self) -> np.ndarray:
+        centre_to_world = np.eye(4)
+        centre_to_world[:3, 3] = self.centre
+        return np.linalg.inv(self.result_matrix) @ centre_to_world
 
 
-def transformed(vertices: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Vertices, (n, 3), moved by a (4, 4) matrix, as (n, 3) float32."""
+def transform_points(vertices: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Vertices, (n, 3), transformed by a (4, 4) matrix; (n, 3) float32."""
     moved = np.asarray(vertices, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
     return np.ascontiguousarray(moved, dtype=np.float32)
 
 
-def read_objects(objects: Sequence[bpy.types.Object], depsgraph: bpy.types.Depsgraph) -> Seen:
-    """Several objects as one observation; the first says where results stand.
+def read_objects(objects: Sequence[bpy.types.Object], depsgraph: bpy.types.Depsgraph) -> ObjectGeometry:
+    """Read objects as one observation; `result_matrix` is that of the first.
 
-    Raises `GeometryError` for objects without vertices, and for coordinates that are not finite.
+    Raises
+    ------
+    GeometryError : for objects without vertices or without a surface, and for coordinates that are not finite
     """
     if not objects:
-        raise GeometryError("Nothing is selected; select the object that is to be completed")
-    parts = [_read(item, depsgraph) for item in objects]
-    vertices, faces = _joined(parts)
+        raise GeometryError("Nothing is selected; select the object to complete")
+    parts = [_read_object(item, depsgraph) for item in objects]
+    vertices, faces = _join(parts)
     centre = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
-    placed = np.ascontiguousarray(vertices - centre, dtype=np.float32)
-    return Seen(placed, faces, centre, similar(np.array(objects[0].matrix_world)))
+    centred = np.ascontiguousarray(vertices - centre, dtype=np.float32)
+    return ObjectGeometry(centred, faces, centre, nearest_similarity(np.array(objects[0].matrix_world)))
 
 
 def new_mesh(
@@ -84,65 +89,104 @@ def new_mesh(
     observed: np.ndarray | None = None,
     deviation: np.ndarray | None = None,
 ) -> bpy.types.Mesh:
-    """A mesh of (n, 3) vertices and (m, 3) faces, smooth; `observed` and `deviation`, (n,), become attributes."""
+    """Make a smooth mesh.
+
+    Parameters
+    ----------
+    name : of the mesh data-block
+    vertices : (n, 3)
+    faces : (m, 3)
+    observed, deviation : (n,), stored as vertex attributes, or None
+    """
     mesh = bpy.data.meshes.new(name)
     mesh.vertices.add(len(vertices))
     mesh.loops.add(faces.size)
     mesh.polygons.add(len(faces))
-    # By way of attributes the arrays are copied as they are; `from_pydata` takes seconds.
-    _set(mesh, "position", "vector", vertices.astype(np.float32, copy=False))
-    _set(mesh, ".corner_vert", "value", faces.astype(np.int32, copy=False))
+    # Attributes take whole arrays; `from_pydata` takes seconds.
+    _set_attribute(mesh, "position", "vector", vertices.astype(np.float32, copy=False))
+    _set_attribute(mesh, ".corner_vert", "value", faces.astype(np.int32, copy=False))
     mesh.polygons.foreach_set("loop_start", np.arange(0, faces.size, 3, dtype=np.int32))
     for attribute, values in ((OBSERVED, observed), (DEVIATION, deviation)):
         if values is not None:
             mesh.attributes.new(attribute, "FLOAT", "POINT")
-            _set(mesh, attribute, "value", values.astype(np.float32, copy=False))
+            _set_attribute(mesh, attribute, "value", values.astype(np.float32, copy=False))
     mesh.update(calc_edges=True)
     return mesh
 
 
-def positions(owner: bpy.types.Mesh | bpy.types.PointCloud) -> np.ndarray:
-    """Its vertices or points, (n, 3) float64."""
+def vertex_positions(owner: bpy.types.Mesh | bpy.types.PointCloud) -> np.ndarray:
+    """The vertices of a mesh, or the points of a point cloud; (n, 3) float64."""
     flat = np.empty(3 * len(owner.vertices if isinstance(owner, bpy.types.Mesh) else owner.points), dtype=np.float32)
-    if flat.size:  # into float64 Blender would convert one by one
-        _layer(owner, "position").foreach_get("vector", flat)
+    if flat.size:  # Blender would convert to float64 element by element
+        _attribute_data(owner, "position").foreach_get("vector", flat)
     return flat.reshape(-1, 3).astype(np.float64)
 
 
-def observed_of(mesh: bpy.types.Mesh) -> np.ndarray | None:
-    """What was observed, (n,) float32, of a mesh that knows it."""
+def observed_values(mesh: bpy.types.Mesh) -> np.ndarray | None:
+    """The attribute `observed` of a mesh, (n,) float32; None for a mesh without it."""
     attribute = mesh.attributes.get(OBSERVED)
     if attribute is None or attribute.domain != "POINT" or attribute.data_type != "FLOAT":
         return None
     values = np.empty(len(mesh.vertices), dtype=np.float32)
-    _layer(mesh, OBSERVED).foreach_get("value", values)
+    _attribute_data(mesh, OBSERVED).foreach_get("value", values)
     return values
 
 
-def _read(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> tuple[np.ndarray, np.ndarray | None]:
-    """World vertices, (n, 3) float64, and faces, (m, 3) int32, of one object; None for mere points."""
-    if item.type not in READABLE:
+def transfer_observed(source: bpy.types.Mesh, vertices: np.ndarray) -> np.ndarray | None:
+    """Transfer the attribute `observed` to the vertices, (n, 3), of another mesh of the same shape.
+
+    Each vertex gets the mean of the source's values in its grid cell, of the finest grid whose cell is not empty. A
+    search for the nearest vertex would take seconds for a large mesh.
+
+    Returns
+    -------
+    (n,) float32, or None for a source without the attribute
+    """
+    values = observed_values(source)
+    if values is None:
+        return None
+    known = vertex_positions(source)
+    both = np.concatenate([known, vertices])
+    low, size = both.min(axis=0), float(np.ptp(both, axis=0).max()) or 1.0
+    transferred = np.full(len(vertices), np.nan)
+    for cells in TRANSFER_CELLS:
+        source_cells, target_cells = (_cell_indices(points, low, size, cells) for points in (known, vertices))
+        sums, counts = (np.bincount(source_cells, weights, (cells + 1) ** 3) for weights in (values, None))
+        with np.errstate(invalid="ignore"):
+            mean = sums / counts
+        transferred = np.where(np.isnan(transferred), mean[target_cells], transferred)
+    return np.nan_to_num(transferred).astype(np.float32)
+
+
+def _cell_indices(points: np.ndarray, low: np.ndarray, size: float, cells: int) -> np.ndarray:
+    cell = ((points - low) * (cells / size)).astype(np.int64)
+    return (cell[:, 0] * (cells + 1) + cell[:, 1]) * (cells + 1) + cell[:, 2]
+
+
+def _read_object(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> tuple[np.ndarray, np.ndarray | None]:
+    """World vertices, (n, 3) float64, and faces, (m, 3) int32, of one object; no faces for points."""
+    if item.type not in READABLE_TYPES:
         raise GeometryError(
-            f"{item.name} has no surface, being of the type {item.type.title()}; select meshes or point clouds"
+            f"{item.name} has no surface because its type is {item.type.title()}; select meshes or point clouds"
         )
     evaluated = item.evaluated_get(depsgraph)
     cloud = evaluated.data
     if isinstance(cloud, bpy.types.PointCloud):
-        vertices, faces = positions(cloud), None
+        vertices, faces = vertex_positions(cloud), None
     else:
         vertices, faces = _mesh_arrays(evaluated)
-    if item.type in WITH_BEVEL and faces is None:
+    if item.type in BEVEL_TYPES and faces is None:
         raise GeometryError(
             f"{item.name} is a {item.type.lower()} without a surface; give it a bevel or an extrusion, or select a mesh"
         )
     if not len(vertices):
         raise GeometryError(f"{item.name} has no vertices; select an object that has some")
-    if bad := int((~np.isfinite(vertices)).any(axis=1).sum()):
-        of = f"{bad} of {len(vertices)}"
-        raise GeometryError(f"{item.name} has vertices that are nowhere, NaN or infinite, {of}; remove them")
+    if invalid := int((~np.isfinite(vertices)).any(axis=1).sum()):
+        counts = f"{invalid} of {len(vertices)} vertices"
+        raise GeometryError(f"{item.name} has NaN or infinite coordinates in {counts}; remove these vertices")
     matrix = np.array(evaluated.matrix_world, dtype=np.float64)
     world = vertices @ matrix[:3, :3].T + matrix[:3, 3]
-    if faces is not None and np.linalg.det(matrix[:3, :3]) < 0:  # a mirrored object is turned inside out
+    if faces is not None and np.linalg.det(matrix[:3, :3]) < 0:  # mirroring turns faces inside out
         faces = faces[:, ::-1]
     return world, faces
 
@@ -150,12 +194,12 @@ def _read(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> tuple[np.nd
 def _mesh_arrays(evaluated: bpy.types.Object) -> tuple[np.ndarray, np.ndarray | None]:
     try:
         mesh = evaluated.to_mesh()
-    except RuntimeError:  # an object that comes to nothing, a curve without a bevel for one
+    except RuntimeError:  # an object without geometry, such as a curve without a bevel
         mesh = None
     if mesh is None:
         return np.zeros((0, 3)), None
     try:
-        vertices = positions(mesh)
+        vertices = vertex_positions(mesh)
         mesh.calc_loop_triangles()
         faces = np.empty((len(mesh.loop_triangles), 3), dtype=np.int32)
         mesh.loop_triangles.foreach_get("vertices", faces.reshape(-1))
@@ -164,36 +208,36 @@ def _mesh_arrays(evaluated: bpy.types.Object) -> tuple[np.ndarray, np.ndarray | 
         evaluated.to_mesh_clear()
 
 
-def _joined(parts: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> tuple[np.ndarray, np.ndarray | None]:
-    """One mesh of all parts, or one cloud where some of them are mere points."""
+def _join(parts: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> tuple[np.ndarray, np.ndarray | None]:
+    """One mesh of all parts, or one point cloud if any part is one."""
     parts = list(parts)
     if any(faces is None for _, faces in parts):
-        clouds = [vertices if faces is None else _drawn(vertices, faces) for vertices, faces in parts]
+        clouds = [vertices if faces is None else _sample_surface(vertices, faces) for vertices, faces in parts]
         return np.concatenate(clouds), None
     starts = np.cumsum([0, *(len(vertices) for vertices, _ in parts[:-1])])
     faces = [faces + start for (_, faces), start in zip(parts, starts, strict=True) if faces is not None]
     return np.concatenate([vertices for vertices, _ in parts]), np.ascontiguousarray(np.concatenate(faces), np.int32)
 
 
-def _drawn(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Points on a mesh, evenly by area."""
+def _sample_surface(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Points on a mesh, uniform by area; (SAMPLED_POINTS, 3). The vertices of a mesh without area."""
     rng = np.random.default_rng(0)
     a, b, c = (vertices[faces[:, corner]] for corner in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     if not area.sum():
         return vertices
-    chosen = rng.choice(len(faces), DRAWN_POINTS, p=area / area.sum())
-    along, across = rng.random((2, DRAWN_POINTS, 1))
-    beyond = along + across > 1
-    along, across = np.where(beyond, 1 - along, along), np.where(beyond, 1 - across, across)
-    return a[chosen] + along * (b - a)[chosen] + across * (c - a)[chosen]
+    chosen = rng.choice(len(faces), SAMPLED_POINTS, p=area / area.sum())
+    u, v = rng.random((2, SAMPLED_POINTS, 1))
+    outside = u + v > 1
+    u, v = np.where(outside, 1 - u, u), np.where(outside, 1 - v, v)
+    return a[chosen] + u * (b - a)[chosen] + v * (c - a)[chosen]
 
 
-def _set(mesh: bpy.types.Mesh, name: str, field: str, values: np.ndarray) -> None:
-    _layer(mesh, name).foreach_set(field, np.ascontiguousarray(values).reshape(-1))
+def _set_attribute(mesh: bpy.types.Mesh, name: str, field: str, values: np.ndarray) -> None:
+    _attribute_data(mesh, name).foreach_set(field, np.ascontiguousarray(values).reshape(-1))
 
 
-def _layer(owner: bpy.types.Mesh | bpy.types.PointCloud, name: str) -> Any:
-    """An attribute's values; the stubs do not know that it has some."""
+def _attribute_data(owner: bpy.types.Mesh | bpy.types.PointCloud, name: str) -> Any:
+    """The values of an attribute; the stubs do not declare them."""
     attribute: Any = owner.attributes[name]
     return attribute.data

@@ -1,37 +1,53 @@
-"""From selected objects to the shapes between them: what is no shape of a model yet becomes one by a fit first."""
+"""Interpolation between selected objects; those that store no shape are fitted first."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
 import bpy
 import numpy as np
 
-from .arrangements import Animation, Blend, Rows, Standing
-from .between import on_grid, on_path
-from .geometry import GeometryError, Seen, read_objects
-from .session import KEEP_SECONDS, Job, Purpose, session
-from .shapes import extent, remembered, title, unpacked, world_pose
+from .blending import blend_along_path, blend_on_grid
+from .geometry import GeometryError, ObjectGeometry, read_objects
+from .result_handlers import Animation, Blend, Placement, Rows
+from .session import KEEP_SECONDS, NO_MORE_STEPS, Job, ResultHandler, Steps, session
+from .shapes import bounding_box, source_name, stored_shape, unpack_refinement, world_pose
 from .wire.client import new_job
-from .wire.messages import JobSettings, Preview, Result, Shape, Source, Submit
+from .wire.messages import Preview, Result, Shape, Source, Submit
+from .wire.settings import Choice, TaskSettings
 
-CORNERS = 4
-UNREFINED = np.zeros((0, 2), dtype="<f4")
-# How far a row stands before the objects between which it is, as a share of their own depth.
-BEFORE = 1.25
+GRID_CORNERS = 4
+NO_REFINEMENT = np.zeros((0, 2), dtype="<f4")
+# From the objects to the row of results in front of them, relative to the largest depth of the objects.
+ROW_SPACING = 1.25
+
+
+class Arrangement(Choice):
+    """How the shapes are added to the scene."""
+
+    ROW = "row", "Side by side in front of the objects"
+    ANIMATION = "animation", "One object per step, each visible during its own frames only"
+    BLEND = "blend", "One object with a slider"
+
+
+class Through(Choice):
+    """In which order the shapes lead through the objects."""
+
+    PATH = "path", "From object to object, from left to right along X"
+    GRID = "grid", "Between four objects, which are the corners"
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is wanted between the objects.
+class InterpolationRequest:
+    """What the user requests.
 
-    arrangement : row, animation or blend; through : path or grid; steps : along each of a grid's sides too
+    model : its name; settings : of the fit, and the resolution; steps : shapes along the path, or along each side of
+    the grid; hold : frames per step of an animation; frame : its first frame; scene : session UID of the scene
     """
 
     model: str
-    settings: JobSettings
-    arrangement: str
-    through: str
+    settings: TaskSettings
+    arrangement: Arrangement
+    through: Through
     steps: int
     hold: int
     frame: int
@@ -39,154 +55,186 @@ class Wish:
 
 
 @dataclass(frozen=True, eq=False)
-class End:
-    """A selected object; what was read of it where it is no shape of a model, otherwise its code and world pose.
+class Keyframe:
+    """A selected object: its geometry until it is fitted, otherwise its code and its pose in the world.
 
-    refinement : (m, 2), by what its shape was corrected, or None
+    corner, size : (3,), lowest corner and size of the bounding box in the world
+    code : (code_length,); pose : (4, 4); refinement : the residual field, (m, 2), or None
     """
 
     name: str
     corner: np.ndarray
     size: np.ndarray
-    seen: Seen | None = None
+    geometry: ObjectGeometry | None = None
     code: np.ndarray | None = None
     pose: np.ndarray | None = None
     refinement: np.ndarray | None = None
 
 
-def begin(objects: Sequence[bpy.types.Object], depsgraph: bpy.types.Depsgraph, wish: Wish) -> None:
-    """Submit the job. Raises `GeometryError` for what cannot be interpolated, `WireError` as `session.submit` does."""
-    if len(objects) < 2:
-        raise GeometryError("Interpolation needs two or more objects; select another one")
-    if wish.through == "grid" and len(objects) != CORNERS:
-        raise GeometryError(f"A grid has four corners, and {len(objects)} objects are selected; select four")
-    if wish.through == "grid" and wish.arrangement == "animation":
-        raise GeometryError("An animation has no two directions; choose Path, or a row or a blend for a grid")
-    count = _count(wish)
-    if wish.arrangement != "blend" and not len(objects) <= count <= session.limits.shapes:
-        raise GeometryError(
-            f"{count} steps between {len(objects)} objects; use {len(objects)} to {session.limits.shapes} in all"
-        )
-    ends = _in_order([_read(item, depsgraph, wish.model) for item in objects], wish.through)
-    unknown = [end.seen for end in ends if end.seen is not None]
+def start_interpolation(
+    objects: Sequence[bpy.types.Object], depsgraph: bpy.types.Depsgraph, request: InterpolationRequest
+) -> None:
+    """Submit the interpolation, or first the fit of those objects that store no shape.
+
+    Raises
+    ------
+    GeometryError : for a selection that cannot be interpolated as requested
+    WireError : as `Session.submit` does
+    """
+    _check(len(objects), request)
+    keyframes = _sort([_read_keyframe(item, depsgraph, request.model) for item in objects], request.through)
+    unknown = [keyframe.geometry for keyframe in keyframes if keyframe.geometry is not None]
     if not unknown:
-        return _ask(ends, wish)
-    sources = tuple(Source(seen.vertices, seen.faces) for seen in unknown)
-    submit = Submit(new_job(), "encode", wish.model, wish.settings, sources, keep=KEEP_SECONDS)
-    return session.submit(submit, Job(submit.job, _label(ends), _Encoding(ends, wish)))
+        _submit_interpolation(keyframes, request)
+        return
+    sources = tuple(Source(geometry.vertices, geometry.faces) for geometry in unknown)
+    submit = Submit(new_job(), "encode", request.model, request.settings, sources, keep=KEEP_SECONDS)
+    session.submit(submit, Job(submit.job, _label(keyframes), _Encoding(keyframes, request)))
 
 
 class _Encoding:
-    """The purpose of the fit that comes before."""
+    """Handles the result of the fit: submits the interpolation."""
 
     undoable = False
 
-    def __init__(self, ends: Sequence[End], wish: Wish) -> None:
-        self._ends, self._wish = ends, wish
+    def __init__(self, keyframes: Sequence[Keyframe], request: InterpolationRequest) -> None:
+        self._keyframes, self._request = keyframes, request
 
-    def preview(self, preview: Preview) -> Iterator[None]:
-        """Objects that are interpolated are there already."""
-        yield
+    def preview(self, preview: Preview) -> Steps:
+        """Ignore it; a fit of several objects displays nothing."""
+        return NO_MORE_STEPS
 
-    def finish(self, result: Result) -> Iterator[None]:
-        """Go on with what was found."""
-        found = iter(result.shapes)
-        _ask([end if end.seen is None else _encoded(end, next(found)) for end in self._ends], self._wish)
-        yield
+    def finish(self, result: Result) -> Steps:
+        """Submit the interpolation between the fitted codes."""
+        shapes = iter(result.shapes)
+        keyframes = [
+            keyframe if keyframe.geometry is None else _fitted(keyframe, keyframe.geometry, next(shapes))
+            for keyframe in self._keyframes
+        ]
+        _submit_interpolation(keyframes, self._request)
+        return NO_MORE_STEPS
 
-    def fail(self) -> Iterator[None]:
-        """Nothing was shown."""
-        yield
+    def fail(self) -> Steps:
+        """Nothing to remove."""
+        return NO_MORE_STEPS
 
 
-def _encoded(end: End, shape: Shape) -> End:
-    assert end.seen is not None
+def _check(selected: int, request: InterpolationRequest) -> None:
+    """Raise `GeometryError` if so many selected objects cannot be interpolated as requested."""
+    grid = request.through is Through.GRID
+    if selected < 2:
+        raise GeometryError("Interpolation needs two or more objects; select another one")
+    if grid and selected != GRID_CORNERS:
+        raise GeometryError(f"A grid has four corners, but {selected} objects are selected; select four")
+    if grid and request.arrangement is Arrangement.ANIMATION:
+        raise GeometryError("A grid cannot be an animation; choose Path, or choose Row or Blend for a grid")
+    count = request.steps**2 if grid else request.steps
+    most = session.limits.shapes
+    if request.arrangement is not Arrangement.BLEND and not selected <= count <= most:
+        raise GeometryError(f"{count} steps were requested for {selected} objects; use {selected} to {most} steps")
+
+
+def _fitted(keyframe: Keyframe, geometry: ObjectGeometry, shape: Shape) -> Keyframe:
     world = np.eye(4)
-    world[:3, 3] = end.seen.centre
-    return replace(end, seen=None, code=shape.code[0], pose=world @ shape.pose[0], refinement=shape.refinement)
+    world[:3, 3] = geometry.centre
+    pose = world @ shape.pose[0]
+    return replace(keyframe, geometry=None, code=shape.code[0], pose=pose, refinement=shape.refinement)
 
 
-def _read(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph, model: str) -> End:
-    low, size = extent(item)
-    shape = remembered(item)
+def _read_keyframe(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph, model: str) -> Keyframe:
+    corner, size = bounding_box(item)
+    shape = stored_shape(item)
     if shape is None:
-        return End(title(item), low, size, seen=read_objects([item], depsgraph))
+        return Keyframe(source_name(item), corner, size, geometry=read_objects([item], depsgraph))
     if shape.model != model:
-        raise GeometryError(f"{item.name} is one of {shape.model}, and the model is {model}; choose one for all")
-    own = unpacked(shape.refinement) if len(shape.codes) == 1 else None
-    return End(title(item), low, size, code=shape.code, pose=world_pose(item, shape.pose), refinement=own)
+        raise GeometryError(
+            f"{item.name} is a shape of the model {shape.model}, not of {model}; select shapes of one model"
+        )
+    refinement = unpack_refinement(shape.refinement) if len(shape.codes) == 1 else None
+    pose = world_pose(item, shape.pose)
+    return Keyframe(source_name(item), corner, size, code=shape.code, pose=pose, refinement=refinement)
 
 
-def _in_order(ends: list[End], through: str) -> list[End]:
-    """A path goes from left to right as the world's x does; a grid's corners come row by row, the nearer one first."""
-    by_x = sorted(ends, key=lambda end: (end.corner[0] + end.size[0] / 2, end.name))
-    if through == "path":
+def _sort(keyframes: list[Keyframe], through: Through) -> list[Keyframe]:
+    """Along a path in order of world x; on a grid row by row, with the row nearest to the viewer first."""
+    by_x = sorted(keyframes, key=lambda keyframe: (keyframe.corner[0] + keyframe.size[0] / 2, keyframe.name))
+    if through is Through.PATH:
         return by_x
-    by_y = sorted(by_x, key=lambda end: end.corner[1] + end.size[1] / 2)
-    return [end for row in (by_y[:2], by_y[2:]) for end in sorted(row, key=by_x.index)]
+    by_y = sorted(by_x, key=lambda keyframe: keyframe.corner[1] + keyframe.size[1] / 2)
+    return [keyframe for row in (by_y[:2], by_y[2:]) for keyframe in sorted(row, key=by_x.index)]
 
 
-def _count(wish: Wish) -> int:
-    return wish.steps**2 if wish.through == "grid" else wish.steps
-
-
-def _ask(ends: Sequence[End], wish: Wish) -> None:
-    """Submit the job that makes the shapes."""
-    codes = np.stack([np.asarray(end.code, dtype=np.float64) for end in ends])
-    poses = np.stack([np.asarray(end.pose, dtype=np.float64) for end in ends])
-    wanted = _between(codes, poses, wish)
-    standings = [Standing.of(pose) for _, pose in wanted]
-    name, settings = f"{ends[0].name} to {ends[-1].name}", {"task": "interpolate", **vars(wish.settings)}
-    purpose = _purpose(name, standings, settings, wish, codes, poses, ends)
-    if wish.through == "path" and wish.arrangement != "blend":
-        asked = _along(ends, codes, poses, wish)
+def _submit_interpolation(keyframes: Sequence[Keyframe], request: InterpolationRequest) -> None:
+    codes = np.stack([np.asarray(keyframe.code, dtype=np.float64) for keyframe in keyframes])  # (k, code_length)
+    poses = np.stack([np.asarray(keyframe.pose, dtype=np.float64) for keyframe in keyframes])  # (k, 4, 4)
+    blended = _blended(codes, poses, request)
+    placements = [Placement.from_pose(pose) for _, pose in blended]
+    handler = _handler(keyframes, codes, poses, placements, request)
+    if request.through is Through.PATH and request.arrangement is not Arrangement.BLEND:
+        submit = _interpolate_message(keyframes, codes, poses, request)
     else:
-        # A slider and a grid go straight: on them no order says what recedes before what grows.
-        middles = np.stack([standing.pose for standing in standings])
-        between = np.stack([code for code, _ in wanted])
-        asked = Submit(new_job(), "decode", wish.model, wish.settings, codes=between, poses=middles, keep=KEEP_SECONDS)
-    session.submit(asked, Job(asked.job, _label(ends), purpose))
+        # Sliders and grids blend codes linearly; the interpolation of part transitions needs the order of a path.
+        submit = Submit(
+            new_job(),
+            "decode",
+            request.model,
+            request.settings,
+            codes=np.stack([code for code, _ in blended]),
+            poses=np.stack([placement.orientation for placement in placements]),
+            keep=KEEP_SECONDS,
+        )
+    session.submit(submit, Job(submit.job, _label(keyframes), handler))
 
 
-def _along(ends: Sequence[End], codes: np.ndarray, poses: np.ndarray, wish: Wish) -> Submit:
-    """The job that goes the way from the first to the last in even steps, each shape about its own middle."""
+def _interpolate_message(
+    keyframes: Sequence[Keyframe], codes: np.ndarray, poses: np.ndarray, request: InterpolationRequest
+) -> Submit:
+    """The job for evenly spaced steps along a path, each about its own origin."""
     return Submit(
         new_job(),
         "interpolate",
-        wish.model,
-        wish.settings,
+        request.model,
+        request.settings,
         codes=codes,
-        poses=np.stack([Standing.of(pose).pose for pose in poses]),
-        refinements=tuple(UNREFINED if end.refinement is None else end.refinement for end in ends),
-        count=wish.steps,
+        poses=np.stack([Placement.from_pose(pose).orientation for pose in poses]),
+        refinements=tuple(
+            NO_REFINEMENT if keyframe.refinement is None else keyframe.refinement for keyframe in keyframes
+        ),
+        count=request.steps,
         keep=KEEP_SECONDS,
     )
 
 
-def _between(codes: np.ndarray, poses: np.ndarray, wish: Wish) -> list[tuple[np.ndarray, np.ndarray]]:
-    places = np.linspace(0, 1, wish.steps) if wish.arrangement != "blend" else [0.5]
-    if wish.through == "grid":
-        return [on_grid(codes, poses, across, along) for along in places for across in places]
-    return [on_path(codes, poses, place) for place in places]
+def _blended(
+    codes: np.ndarray, poses: np.ndarray, request: InterpolationRequest
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Code and pose of each step; of the middle only for a blend."""
+    positions = np.linspace(0, 1, request.steps) if request.arrangement is not Arrangement.BLEND else [0.5]
+    if request.through is Through.GRID:
+        return [blend_on_grid(codes, poses, x, y) for y in positions for x in positions]
+    return [blend_along_path(codes, poses, position) for position in positions]
 
 
-def _purpose(
-    name: str,
-    standings: Sequence[Standing],
-    settings: Mapping[str, Any],
-    wish: Wish,
+def _handler(
+    keyframes: Sequence[Keyframe],
     codes: np.ndarray,
     poses: np.ndarray,
-    ends: Sequence[End],
-) -> Purpose:
-    if wish.arrangement == "blend":
-        return Blend(name, wish.model, standings, settings, wish.scene, codes, poses, wish.through == "grid")
-    if wish.arrangement == "animation":
-        return Animation(name, wish.model, standings, settings, wish.scene, wish.hold, wish.frame)
-    depth = max(end.size[1] for end in ends)
-    start = standings[0].place - (0, standings[0].place[1] - min(end.corner[1] for end in ends) + BEFORE * depth, 0)
-    return Rows(name, wish.model, standings, settings, wish.scene, wish.steps, start)
+    placements: Sequence[Placement],
+    request: InterpolationRequest,
+) -> ResultHandler:
+    name, settings = f"{keyframes[0].name} to {keyframes[-1].name}", {"task": "interpolate", **asdict(request.settings)}
+    common = (name, request.model, placements, settings, request.scene)
+    match request.arrangement:
+        case Arrangement.BLEND:
+            return Blend(*common, codes, poses, request.through is Through.GRID)
+        case Arrangement.ANIMATION:
+            return Animation(*common, request.hold, request.frame)
+        case _:
+            depth = max(keyframe.size[1] for keyframe in keyframes)
+            front = min(keyframe.corner[1] for keyframe in keyframes)
+            first = placements[0].position
+            return Rows(*common, request.steps, np.array([first[0], front - ROW_SPACING * depth, first[2]]))
 
 
-def _label(ends: Sequence[End]) -> str:
-    return ", ".join(end.name for end in ends)
+def _label(keyframes: Sequence[Keyframe]) -> str:
+    return ", ".join(keyframe.name for keyframe in keyframes)

@@ -1,4 +1,4 @@
-"""The same operators in Blender's own menus: what is in no menu is not found by F3."""
+"""The operators in the Object menu, where Blender's operator search (F3) finds them."""
 
 from typing import Any, cast
 
@@ -7,35 +7,31 @@ import bpy
 from .operators import SDF_OT_cancel, SDF_OT_connect, SDF_OT_disconnect, SDF_OT_start_backend, SDF_OT_stop_backend
 from .shape_operators import CLASSES as SHAPE_OPERATORS
 
+BACKEND_OPERATORS = (SDF_OT_cancel, SDF_OT_start_backend, SDF_OT_stop_backend, SDF_OT_connect, SDF_OT_disconnect)
+
 
 class SDF_MT_shapes(bpy.types.Menu):
-    """Everything that the add-on does."""
+    """Every operator of the add-on"""
 
     bl_idname = "SDF_MT_shapes"
     bl_label = "SDF Shapes"
 
     def draw(self, context: bpy.types.Context) -> None:
-        """One line for each operator."""
+        """One entry for each operator."""
         for operator in SHAPE_OPERATORS:
             self.layout.operator(operator.bl_idname)
         self.layout.separator()
-        for operator in (
-            SDF_OT_cancel,
-            SDF_OT_start_backend,
-            SDF_OT_stop_backend,
-            SDF_OT_connect,
-            SDF_OT_disconnect,
-        ):
+        for operator in BACKEND_OPERATORS:
             self.layout.operator(operator.bl_idname)
 
 
 def attach() -> None:
-    """Put the menu into the 3D view's Object menu."""
+    """Append the menu to the 3D viewport's Object menu."""
     cast(Any, bpy.types.VIEW3D_MT_object).append(_draw)
 
 
 def detach() -> None:
-    """Take it out again."""
+    """Remove the menu."""
     cast(Any, bpy.types.VIEW3D_MT_object).remove(_draw)
 
 

@@ -1,27 +1,42 @@
-"""The sidebar's tab. Draws what is, and changes nothing."""
+"""The panels of the sidebar tab `DeepSDF`. They only draw; they change nothing."""
 
 import textwrap
 from typing import Any
 
 import bpy
 
+from .interpolation import Arrangement
 from .launcher import Stage
-from .live import DIRECTIONS, sliders
 from .preferences import preferences
-from .properties import settings
+from .properties import panel_fields, scene_settings
 from .session import session
-from .shapes import remembered
+from .shapes import stored_shape
+from .sliders import DIRECTIONS, object_sliders
 from .wire.client import State
+from .wire.settings import Pose
 
+STATE_LABELS = {
+    State.CLOSED: "Not Connected",
+    State.CONNECTING: "Connecting",
+    State.CONNECTED: "Connected",
+    State.LOST: "Connection Lost",
+    State.REFUSED: "Connection Refused",
+    State.INCOMPATIBLE: "Incompatible Version",
+}
+STAGE_LABELS = {
+    Stage.SEARCHING: "Searching for Python",
+    Stage.STARTING: "Starting Backend",
+    Stage.RUNNING: "Backend Running",
+}
 ICONS: dict[State, Any] = {State.CONNECTED: "LINKED", State.REFUSED: "LOCKED", State.INCOMPATIBLE: "ERROR"}
-# The directions of variation that have a slider at once; the others are in the object's properties.
-SLIDERS = min(5, DIRECTIONS)
-# Width of a letter, and of what stands beside a sentence, before Blender scales its interface.
-LETTER, MARGIN, LEAST_LETTERS = 6.6, 90, 16
+# Directions of variation with a slider in the panel; the rest are among the object's properties.
+PANEL_DIRECTIONS = min(5, DIRECTIONS)
+# Mean width of a character and width beside a text, in pixels at a resolution scale of 1; shortest line.
+CHARACTER_WIDTH, MARGIN, MINIMUM_CHARACTERS = 6.6, 90, 16
 
 
-class _Sidebar:
-    """Where all are."""
+class _SidebarPanel:
+    """Location of all panels."""
 
     layout: Any
 
@@ -30,20 +45,20 @@ class _Sidebar:
     bl_category = "DeepSDF"
 
 
-class SDF_PT_shapes(_Sidebar, bpy.types.Panel):
-    """The backend, and what is most often wanted of it."""
+class SDF_PT_shapes(_SidebarPanel, bpy.types.Panel):
+    """Backend, completion and jobs"""
 
     bl_idname = "SDF_PT_shapes"
     bl_label = "SDF Shapes"
 
     def draw(self, context: bpy.types.Context) -> None:
-        """Backend, notice, settings, buttons, jobs."""
+        """Backend, message, settings, buttons, jobs."""
         if session.state is not State.CLOSED:
             _draw_connection(self.layout, context)
-        elif session.launcher.stage in (Stage.LOOKING, Stage.STARTING, Stage.RUNNING):
+        elif session.launcher.is_active:
             _draw_start(self.layout, context)
         else:
-            _draw_choice(self.layout)
+            _draw_no_backend(self.layout)
         if session.notice:
             _draw_notice(self.layout, context)
         if session.state is State.CONNECTED:
@@ -51,37 +66,37 @@ class SDF_PT_shapes(_Sidebar, bpy.types.Panel):
         _draw_jobs(self.layout)
 
 
-class _Below(_Sidebar):
-    """What can be done once there is a backend."""
+class _SubPanel(_SidebarPanel):
+    """A panel that needs a backend."""
 
     bl_parent_id = "SDF_PT_shapes"
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        """Seen with a backend only."""
+        """Visible while a backend is connected."""
         return session.state is State.CONNECTED
 
 
-class SDF_PT_interpolate(_Below, bpy.types.Panel):
-    """Shapes between objects."""
+class SDF_PT_interpolate(_SubPanel, bpy.types.Panel):
+    """Interpolation between objects"""
 
     bl_idname = "SDF_PT_interpolate"
     bl_label = "Interpolate"
 
     def draw(self, context: bpy.types.Context) -> None:
         """Settings and button."""
-        chosen, column = settings(context.scene), self.layout.column()
-        column.row().prop(chosen, "arrangement", expand=True)
-        column.row().prop(chosen, "through", expand=True)
-        if chosen.arrangement != "blend":
-            column.prop(chosen, "steps")
-        if chosen.arrangement == "animation":
-            column.prop(chosen, "hold")
+        settings, column = scene_settings(context.scene), self.layout.column()
+        column.row().prop(settings, "arrangement", expand=True)
+        column.row().prop(settings, "through", expand=True)
+        if settings.arrangement != Arrangement.BLEND:
+            column.prop(settings, "steps")
+        if settings.arrangement == Arrangement.ANIMATION:
+            column.prop(settings, "hold")
         column.operator("sdf.interpolate", icon="MOD_ARRAY")
 
 
-class SDF_PT_sample(_Below, bpy.types.Panel):
-    """New shapes."""
+class SDF_PT_sample(_SubPanel, bpy.types.Panel):
+    """New shapes and variations"""
 
     bl_idname = "SDF_PT_sample"
     bl_label = "New Shapes and Variations"
@@ -89,104 +104,100 @@ class SDF_PT_sample(_Below, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         """Settings and buttons."""
-        chosen, column = settings(context.scene), self.layout.column()
-        column.prop(chosen, "count")
+        settings, column = scene_settings(context.scene), self.layout.column()
+        column.prop(settings, "count")
         column.operator("sdf.sample", icon="ADD")
         column.separator()
-        column.prop(chosen, "spread")
+        column.prop(settings, "spread")
         column.operator("sdf.vary", icon="DUPLICATE")
 
 
-class SDF_PT_shape(_Below, bpy.types.Panel):
-    """The active object, where it is a shape."""
+class SDF_PT_shape(_SubPanel, bpy.types.Panel):
+    """The active shape"""
 
     bl_idname = "SDF_PT_shape"
     bl_label = "Active Shape"
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        """Seen where the active object is a shape."""
-        return super().poll(context) and remembered(context.active_object) is not None
+        """Visible if the active object is a shape."""
+        return super().poll(context) and stored_shape(context.active_object) is not None
 
     def draw(self, context: bpy.types.Context) -> None:
         """Sliders, material, resolution."""
         item, column = context.active_object, self.layout.column()
-        shape = remembered(item)
+        shape = stored_shape(item)
         if item is None or shape is None:
             return
-        found = sliders(item)
+        sliders = object_sliders(item)
         if len(shape.codes) > 1:
-            column.prop(found, "blend", slider=True)
+            column.prop(sliders, "blend", slider=True)
         if shape.grid:
-            column.prop(found, "across", slider=True)
+            column.prop(sliders, "across", slider=True)
         column.operator("sdf.show_observed", icon="MATERIAL")
         row = column.row(align=True)
-        row.prop(settings(context.scene), "resolution")
+        row.prop(scene_settings(context.scene), "resolution")
         row.operator("sdf.redo", text="", icon="FILE_REFRESH")
         directions = self.layout.column(align=True)
-        directions.label(text=f"Main directions of {shape.model}")
-        for number in range(min(SLIDERS, len(shape.code))):
-            directions.prop(found, "directions", index=number, text=f"Direction {number + 1}", slider=True)
+        directions.label(text=f"Main Directions of {shape.model}")
+        for index in range(min(PANEL_DIRECTIONS, len(shape.code))):
+            directions.prop(sliders, "directions", index=index, text=f"Direction {index + 1}", slider=True)
 
 
-def _draw_choice(layout: bpy.types.UILayout) -> None:
-    """There is no backend: the two ways to one."""
+def _draw_no_backend(layout: bpy.types.UILayout) -> None:
+    """Start a local backend, or connect to a running one."""
     box = layout.box()
     failed = session.launcher.stage is Stage.FAILED
-    box.label(text="The backend does not run" if failed else "No backend yet", icon="ERROR" if failed else "INFO")
+    box.label(text="Backend Failed" if failed else "No Backend", icon="ERROR" if failed else "INFO")
     large = box.column()
     large.scale_y = 1.4
     large.operator("sdf.start_backend", icon="PLAY")
     if failed:
         box.prop(preferences(), "python")
     box.separator()
-    box.label(text="or one that runs already:")
+    box.label(text="Or Connect to a Running Backend:")
     box.prop(preferences(), "address", text="")
-    box.prop(preferences(), "key_file", text="Key")
+    box.prop(preferences(), "key_file")
     box.operator("sdf.connect", icon="LINKED")
 
 
 def _draw_start(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     box = layout.box()
     row = box.row()
-    row.label(text=f"Backend: {session.launcher.stage.value}", icon="SORTTIME")
+    row.label(text=STAGE_LABELS[session.launcher.stage], icon="SORTTIME")
     row.operator("sdf.stop_backend", text="", icon="X")
     if session.launcher.reason:
-        _wrapped(box.column(align=True), session.launcher.reason, context)
+        _draw_wrapped(box.column(align=True), session.launcher.reason, context)
 
 
 def _draw_connection(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     box = layout.box()
     row = box.row()
-    where = ", on this computer" if session.is_local and session.state is State.CONNECTED else ""
-    row.label(text=session.state.value.capitalize() + where, icon=ICONS.get(session.state, "SORTTIME"))
+    local = " (Local)" if session.is_local and session.state is State.CONNECTED else ""
+    row.label(text=STATE_LABELS[session.state] + local, icon=ICONS.get(session.state, "SORTTIME"))
     row.operator("sdf.stop_backend" if session.is_local else "sdf.disconnect", text="", icon="X")
     if session.welcome and session.state is State.CONNECTED:
         devices = ", ".join(dict.fromkeys(session.welcome.devices))
-        _wrapped(box.column(align=True), session.lacking or f"Computes on {devices}", context)
+        _draw_wrapped(box.column(align=True), session.unavailable_reason or f"Computing on {devices}", context)
         for model in session.welcome.models:
             if model.problem:
-                _wrapped(box.column(align=True), f"{model.name} cannot be used: {model.problem}", context)
+                _draw_wrapped(box.column(align=True), f"{model.name} cannot be used: {model.problem}", context)
 
 
 def _draw_notice(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     row = layout.box().row()
-    _wrapped(row.column(align=True), session.notice, context)
+    _draw_wrapped(row.column(align=True), session.notice, context)
     row.operator("sdf.dismiss", text="", icon="X", emboss=False)
 
 
 def _draw_complete(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    chosen, column = settings(context.scene), layout.column()
-    column.prop(chosen, "model", placeholder=next(iter(session.models), "none yet"))
-    if chosen.model and session.models and chosen.model not in session.models:
-        column.label(text="The backend has no such model", icon="ERROR")
-    for name in ("quality", "resolution", "pose"):
-        column.prop(chosen, name)
-    if chosen.pose == "aligned":
-        column.prop(chosen, "front")
-    column.prop(chosen, "refine")
-    column.prop(chosen, "candidates")
-    column.prop(chosen, "seed")
+    settings, column = scene_settings(context.scene), layout.column()
+    column.prop(settings, "model", placeholder=next(iter(session.models), "none yet"))
+    if settings.model and session.models and settings.model not in session.models:
+        column.label(text="The backend does not have this model", icon="ERROR")
+    for name in panel_fields():
+        if name != "front" or settings.pose == Pose.ALIGNED:
+            column.prop(settings, name)
     buttons = layout.column(align=True)
     buttons.scale_y = 1.4
     buttons.operator("sdf.complete", icon="MOD_REMESH")
@@ -195,17 +206,18 @@ def _draw_complete(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
 
 def _draw_jobs(layout: bpy.types.UILayout) -> None:
     for job in session.jobs.values():
-        if not job.quiet:
+        if not job.hidden:
             row = layout.row()
-            row.progress(factor=job.fraction, text=f"{job.label}: {job.phase}")
+            row.progress(factor=job.fraction, text=f"{job.label}: {job.status}")
             row.operator("sdf.cancel", text="", icon="CANCEL").job = job.name
 
 
-def _wrapped(layout: bpy.types.UILayout, text: str, context: bpy.types.Context) -> None:
-    """A sentence on as many lines as the sidebar needs for it."""
+def _draw_wrapped(layout: bpy.types.UILayout, text: str, context: bpy.types.Context) -> None:
+    """A text, wrapped to the width of the sidebar."""
     stored, region = context.preferences, context.region
     width = region.width / stored.system.ui_scale if stored and region else 0
-    for line in textwrap.wrap(text, max(LEAST_LETTERS, round((width - MARGIN) / LETTER)), break_long_words=True):
+    characters = max(MINIMUM_CHARACTERS, round((width - MARGIN) / CHARACTER_WIDTH))
+    for line in textwrap.wrap(text, characters, break_long_words=True):
         layout.label(text=line)
 
 

@@ -1,141 +1,203 @@
-"""What the user sets and the .blend keeps: `scene.sdf`, and of an object that is a shape, `object.sdf`."""
+"""What the user sets and a .blend file keeps: `scene.sdf`, and `object.sdf` of a shape.
 
+The settings of a task are those of `wire.settings.TaskSettings`: names, defaults, bounds, choices and descriptions are
+read from it. `PANEL` adds only what concerns the panel. A new field of the dataclass appears in the panel, in the
+operators that fit shapes, and in their jobs, without a change here.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, cast
 
 import bpy
 
-from .live import SDFSliders
-from .session import session
+from .interpolation import Arrangement, Through
+from .session import capitalised, session
+from .sliders import SDFSliders
+from .wire.messages import Limits
+from .wire.settings import Axis, Choice, Pose, Quality, TaskSettings
 
-QUALITIES = (
-    ("preview", "Preview", "Quick and coarse", 0),
-    ("standard", "Standard", "Good for most", 1),
-    ("fine", "Fine", "The most detail; takes some times as long", 2),
-)
-RESOLUTIONS = {"preview": 96, "standard": 256, "fine": 384}
-POSES = (
-    ("aligned", "Aligned", "The object stands upright and looks ahead; place and size are found", 0),
-    ("upright", "Upright", "The object stands upright; how it is turned is found too", 1),
-    ("free", "Free", "The object lies anyhow", 2),
-)
-FRONTS = (
-    ("-y", "-Y", "The object looks along -Y, as Blender's own front view has it", 0),
-    ("+y", "+Y", "The object looks along +Y", 1),
-    ("-x", "-X", "The object looks along -X", 2),
-    ("+x", "+X", "The object looks along +X", 3),
-)
-ARRANGEMENTS = (
-    ("row", "Row", "Side by side, in front of the objects", 0),
-    ("animation", "Animation", "One object a step, each seen in its frames only", 1),
-    ("blend", "Blend", "One object with a slider", 2),
-)
-WAYS = (
-    ("path", "Path", "From object to object, from left to right along X", 0),
-    ("grid", "Grid", "Between four objects, which are the corners", 1),
-)
+# The resolution that the panel sets with a quality.
+RESOLUTIONS = {Quality.PREVIEW: 96, Quality.STANDARD: TaskSettings().resolution, Quality.FINE: 384}
 
 
-def _models(owner: bpy.types.PropertyGroup, context: bpy.types.Context, text: str) -> list[str]:
+@dataclass(frozen=True)
+class PanelField:
+    """How the panel shows a field of the settings, where its name and declaration do not say it."""
+
+    label: str = ""
+    """the name of the field in title case by default"""
+    choices: Sequence[Choice] = ()
+    """those that the panel offers; .blend files store their index, so that new ones go last"""
+    options: dict[str, Any] = field(default_factory=dict)
+    """further arguments of the Blender property"""
+
+
+# In the order of the panel; fields that are not listed follow.
+PANEL = {
+    "quality": PanelField(),
+    "resolution": PanelField(options={"soft_max": Limits().resolution}),
+    "pose": PanelField(choices=(Pose.ALIGNED, Pose.UPRIGHT, Pose.FREE)),
+    "front": PanelField(choices=(Axis.NEGATIVE_Y, Axis.POSITIVE_Y, Axis.NEGATIVE_X, Axis.POSITIVE_X)),
+    "refine": PanelField("Follow Input", options={"subtype": "FACTOR"}),
+    "candidates": PanelField(),
+    "seed": PanelField(),
+}
+# Settings with only one useful value: Blender is z up.
+FIXED = {"up": Axis.POSITIVE_Z}
+# Settings that operators other than Complete and Reconstruct have.
+INTERPOLATION_IGNORES = ("refine", "candidates", "seed")
+SAMPLING_USES, REMESHING_USES = ("resolution", "seed"), ("resolution",)
+
+
+def panel_fields(settings: type[TaskSettings] = TaskSettings) -> list[str]:
+    """Names of the settings that the user chooses, in the order of the panel."""
+    names = [declared.name for declared in fields(settings) if declared.name not in FIXED]
+    return sorted(names, key=lambda name: list(PANEL).index(name) if name in PANEL else len(PANEL))
+
+
+def settings_properties(
+    settings: type[TaskSettings] = TaskSettings,
+    only: Collection[str] | None = None,
+    updates: dict[str, Callable[..., None]] | None = None,
+) -> dict[str, Any]:
+    """Annotations of Blender properties for the settings of a task.
+
+    Parameters
+    ----------
+    settings : the dataclass that declares them
+    only : names of the settings that are wanted; all by default
+    updates : functions that Blender calls when a property has changed, by name
+    """
+    declared = {item.name: item for item in fields(settings)}
+    return {
+        name: _property(declared[name], (updates or {}).get(name))
+        for name in panel_fields(settings)
+        if only is None or name in only
+    }
+
+
+def task_settings(choose: Callable[[str], Any], names: Collection[str], settings: type = TaskSettings) -> Any:
+    """The settings of a job: `choose` returns the value of each name in `names`; the rest have their defaults."""
+    return settings(**FIXED, **{name: choose(name) for name in names})
+
+
+def choice_property(label: str, description: str, default: Choice, choices: Sequence[Choice] = (), **more: Any) -> Any:
+    """An enum property of `choices`, or of all members of the default's class. The index is what a file stores."""
+    items = [
+        (choice.value, choice.value.title(), choice.help, index)
+        for index, choice in enumerate(choices or tuple(type(default)))
+    ]
+    return bpy.props.EnumProperty(name=label, description=description, items=items, default=default.value, **more)
+
+
+def _property(declared: Field[Any], update: Callable[..., None] | None) -> Any:
+    panel = PANEL.get(declared.name, PanelField())
+    label = panel.label or declared.name.replace("_", " ").title()
+    description = capitalised(declared.metadata["help"])
+    options = {**panel.options, **({"update": update} if update else {})}
+    default = declared.default
+    if isinstance(default, Choice):
+        return choice_property(label, description, default, panel.choices, **options)
+    kind = {bool: bpy.props.BoolProperty, int: bpy.props.IntProperty, float: bpy.props.FloatProperty}[type(default)]
+    bounds = declared.metadata["bounds"]
+    limits = {key: value for key, value in (("min", bounds.least), ("max", bounds.most)) if value is not None}
+    return kind(name=label, description=description, default=default, **limits, **options)
+
+
+def _matching_models(owner: bpy.types.PropertyGroup, context: bpy.types.Context, text: str) -> list[str]:
     return [name for name in session.models if text.lower() in name.lower()]
 
 
-def _quality_chosen(owner: "SDFSettings", context: bpy.types.Context) -> None:
-    owner.resolution = RESOLUTIONS[owner.quality]
+def _set_resolution(owner: Any, context: bpy.types.Context) -> None:
+    owner.resolution = RESOLUTIONS[Quality(owner.quality)]
 
 
-class Extraction:
-    """Of everything that makes meshes."""
+class ModelProperty:
+    """The property of every operator that makes shapes."""
 
-    model: bpy.props.StringProperty(
-        name="Model", description="What kind of thing it is; the backend says what there is", search=_models
-    )
-    resolution: bpy.props.IntProperty(
-        name="Resolution", description="Cells along each side of the space that the shape is looked for in",
-        default=RESOLUTIONS["standard"], min=16, soft_max=512, max=1024,
-    )  # fmt: skip
-
-
-class Fitting(Extraction):
-    """Of everything that fits a shape to an object."""
-
-    quality: bpy.props.EnumProperty(
-        name="Quality", description="Detail against time", items=QUALITIES, default="standard"
-    )
-    pose: bpy.props.EnumProperty(
-        name="Pose", description="What is known of how the object stands", items=POSES, default="upright"
-    )
-    front: bpy.props.EnumProperty(
-        name="Front", description="Where the object looks, for Aligned", items=FRONTS, default="-y"
-    )
+    __annotations__ = {
+        "model": bpy.props.StringProperty(
+            name="Model",
+            description="Object category; the backend lists its models, and the first one is used if this is empty",
+            search=_matching_models,
+        )
+    }
 
 
-class Completing(Fitting):
-    """Of completions and reconstructions."""
+class CompletionProperties(ModelProperty):
+    """Properties of Complete and Reconstruct."""
 
-    refine: bpy.props.FloatProperty(
-        name="Follow Input", description="How far the result follows the detail that was seen: 0 is the category alone",
-        min=0, max=1, default=1, subtype="FACTOR",
-    )  # fmt: skip
-    candidates: bpy.props.IntProperty(
-        name="Candidates", description="How many results: the best in the object's place, and before it others that "
-        "explain the object about as well", min=1, max=16, default=1,
-    )  # fmt: skip
-    seed: bpy.props.IntProperty(
-        name="Seed", description="Which further candidates are drawn; the best is always the same", min=0, default=0
-    )
+    __annotations__ = settings_properties()
 
 
-class Interpolating(Fitting):
-    """Of interpolations."""
+class InterpolationProperties(ModelProperty):
+    """Properties of Interpolate."""
 
-    arrangement: bpy.props.EnumProperty(
-        name="As", description="How the shapes come into the scene", items=ARRANGEMENTS, default="row"
-    )
-    through: bpy.props.EnumProperty(
-        name="Through", description="In which order they lie between the objects", items=WAYS, default="path"
-    )
-    steps: bpy.props.IntProperty(
-        name="Steps", description="Shapes from the first object to the last, both included; along each side of a grid",
-        default=7, min=2, max=64,
-    )  # fmt: skip
-    hold: bpy.props.IntProperty(
-        name="Frames a step", description="How long each shape of an animation is seen", default=4, min=1, max=1000
-    )
-
-
-class Sampling(Extraction):
-    """Of new shapes."""
-
-    count: bpy.props.IntProperty(name="Count", description="How many shapes", default=4, min=1, max=64)
-    spread: bpy.props.FloatProperty(
-        name="Spread", description="How far variations are from the selected shape: 1 is as far as new shapes are",
-        default=0.3, min=0.01, max=1, subtype="FACTOR",
-    )  # fmt: skip
-    seed: bpy.props.IntProperty(name="Seed", description="The same seed gives the same shapes", min=0, default=0)
+    __annotations__ = {
+        **settings_properties(only=[name for name in panel_fields() if name not in INTERPOLATION_IGNORES]),
+        "arrangement": choice_property("Arrangement", "How the shapes are added to the scene", Arrangement.ROW),
+        "through": choice_property("Through", "In which order the shapes lead through the objects", Through.PATH),
+        "steps": bpy.props.IntProperty(
+            name="Steps",
+            description="Number of shapes from the first object to the last, both included; per side of a grid",
+            default=7,
+            min=2,
+            max=64,
+        ),
+        "hold": bpy.props.IntProperty(
+            name="Frames per Step",
+            description="How long each shape of an animation is visible",
+            default=4,
+            min=1,
+            max=1000,
+        ),
+    }
 
 
-class SDFSettings(Completing, Interpolating, Sampling, bpy.types.PropertyGroup):
-    """How shapes are made; operators take the same, and what they are not given from here."""
+class SamplingProperties(ModelProperty):
+    """Properties of New Shapes and Variations."""
 
-    quality: bpy.props.EnumProperty(
-        name="Quality", description="Detail against time", items=QUALITIES, default="standard", update=_quality_chosen
-    )
+    __annotations__ = {
+        **settings_properties(only=SAMPLING_USES),
+        "count": bpy.props.IntProperty(name="Count", description="Number of shapes", default=4, min=1, max=64),
+        "spread": bpy.props.FloatProperty(
+            name="Spread",
+            description="How much variations differ from the active shape: 1 is as much as new shapes differ",
+            default=0.3,
+            min=0.01,
+            max=1,
+            subtype="FACTOR",
+        ),
+    }
 
 
-def settings(scene: bpy.types.Scene | None) -> SDFSettings:
-    """Those of a scene."""
+class RemeshingProperties(ModelProperty):
+    """Properties of Remesh."""
+
+    __annotations__ = settings_properties(only=REMESHING_USES)
+
+
+class SDFSettings(CompletionProperties, InterpolationProperties, SamplingProperties, bpy.types.PropertyGroup):
+    """Settings of a scene. Operators have the same properties, and take from here those that they are not given"""
+
+    __annotations__ = settings_properties(only=["quality"], updates={"quality": _set_resolution})
+
+
+def scene_settings(scene: bpy.types.Scene | None) -> Any:
+    """The `SDFSettings` of a scene; type checkers do not know their properties."""
     assert scene
     return cast(Any, scene).sdf
 
 
 def attach() -> None:
-    """Give every scene its settings, and every object its sliders."""
+    """Add settings to scenes and sliders to objects."""
     cast(Any, bpy.types.Scene).sdf = bpy.props.PointerProperty(type=SDFSettings)
     cast(Any, bpy.types.Object).sdf = bpy.props.PointerProperty(type=SDFSliders)
 
 
 def detach() -> None:
-    """Take them away."""
+    """Remove them."""
     del cast(Any, bpy.types.Scene).sdf
     del cast(Any, bpy.types.Object).sdf
 

@@ -1,10 +1,14 @@
-"""The connection and its jobs: what is so while Blender runs, and is never saved in a .blend.
+"""The run-time state of the add-on: connection, local backend, jobs and results that are not displayed yet.
 
-Nothing here waits, and nothing touches Blender's data: `tick` tells what has come, and the job's purpose puts it there.
+None of it is saved in a .blend file. Nothing here blocks or accesses Blender's data: `Session.poll` yields what has
+arrived, and the result handler of the job displays it.
 """
 
+from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -13,107 +17,202 @@ from .wire.client import Client, ClientError, Event, State, StateChanged
 from .wire.codec import WireError
 from .wire.messages import Accepted, Busy, Error, Limits, Preview, Progress, Result, Submit, Welcome
 
-# How long the server keeps a job whose Blender is not heard of: long enough for a crash and a restart of the backend.
+# Seconds for which the server keeps a job whose client is silent: enough to restart a backend that has crashed.
 KEEP_SECONDS = 600.0
-WAITING, CANCELLING = "waiting", "cancelling"
-# What the user can do, where the backend, which may be of any version, only says what is wrong.
+# What the user can do; the backend, which may be of another version, only says what is wrong.
 REMEDIES = {
     "limit": "decimate the object, or lower the resolution or the number of shapes",
     "too_large": "decimate the object, or lower the resolution or the number of shapes",
-    "out_of_memory": "lower the resolution, or give fewer or smaller objects at once",
-    "unknown_model": "choose another under Model",
+    "out_of_memory": "lower the resolution, or use fewer or smaller objects at once",
+    "unknown_model": "choose another one under Model",
     "timed_out": "lower the quality or the resolution",
     "busy": "try again in a while",
 }
+Steps = Iterator[None]
+# What a result handler returns that needs one step only.
+NO_MORE_STEPS: Steps = iter(())
 
 
 def with_remedy(code: str, message: str) -> str:
-    """An error of the wire in one sentence, with what to do about it."""
+    """The message of a wire error, followed by a remedy if there is one."""
     remedy = REMEDIES.get(code, "")
     return f"{message}; {remedy}" if remedy else message
 
 
-def explained(error: Exception) -> str:
-    """What went wrong, with its remedy, of an error that is raised for the user to read."""
-    return with_remedy(error.code, str(error)) if isinstance(error, WireError) else str(error)
+def error_sentence(error: Exception) -> str:
+    """The message of an error as a sentence for the user, with a remedy."""
+    return capitalised(with_remedy(error.code, str(error))) if isinstance(error, WireError) else str(error)
 
 
-class Purpose(Protocol):
-    """What becomes of a job's messages in the scene. Work that takes long is done in steps; see `ticking.py`.
+def capitalised(text: str) -> str:
+    """The text with its first letter in upper case; the rest is unchanged."""
+    return text[:1].upper() + text[1:]
 
-    Between two steps anything may happen: objects are looked up anew, never kept.
+
+class JobState(StrEnum):
+    """The state of a job."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    """the backend has not confirmed it yet"""
+
+
+class ResultHandler(Protocol):
+    """Displays the messages of one job in the scene; long work is done in steps, see `timer.py`.
+
+    A method that needs one step does its work and returns `NO_MORE_STEPS`; a generator yields between its steps, and
+    not after the last. The user may do anything between two steps, so objects are looked up by session UID in each.
+    After an undo between two steps `finish` is called again, and starts over.
     """
 
     undoable: bool
-    """its result is a step of undo of its own"""
+    """whether the result becomes an undo step"""
 
-    def preview(self, preview: Preview) -> Iterator[None]:
-        """Show a coarse mesh while the job runs."""
+    def preview(self, preview: Preview) -> Steps:
+        """Display a coarse mesh while the job runs."""
         ...
 
-    def finish(self, result: Result) -> Iterator[None]:
-        """Show the result."""
+    def finish(self, result: Result) -> Steps:
+        """Display the result."""
         ...
 
-    def fail(self) -> Iterator[None]:
-        """Remove what was shown so far."""
+    def fail(self) -> Steps:
+        """Remove the preview of a job that failed or was cancelled."""
         ...
 
 
 @dataclass
 class Job:
-    """One job on its way."""
+    """A job that has not ended."""
 
     name: str
     label: str
-    """what the panel calls it"""
-    purpose: Purpose
-    quiet: bool = False
-    """one that follows a slider; it has no row in the panel, and no step of undo"""
-    phase: str = WAITING
+    """its title in the panel"""
+    handler: ResultHandler
+    hidden: bool = False
+    """not listed in the panel: the job follows a slider"""
+    state: JobState = JobState.WAITING
+    queued_ahead: int = 0
+    """jobs that the backend runs before it"""
+    phase: str = ""
+    """what the backend is doing, as it says"""
     fraction: float = 0.0
+    """progress of the phase, 0 to 1"""
+
+    @property
+    def status(self) -> str:
+        """State or phase, for the panel."""
+        if self.state is JobState.RUNNING:
+            return self.phase
+        if self.state is JobState.WAITING and self.queued_ahead:
+            return f"{self.state}, {self.queued_ahead} ahead"
+        return self.state.value
 
 
-@dataclass(frozen=True)
-class Arrived:
-    """Something to be shown in the scene: a coarse mesh of a job that runs, its result, or None where it has failed."""
+@dataclass(eq=False)
+class Delivery:
+    """Something of a job to display in the scene: a preview, the result, or None for a job without a result."""
 
     job: Job
     content: Preview | Result | None
+    _steps: Steps | None = None
+
+    def step(self) -> bool:
+        """Do the next step of displaying it; True after the last."""
+        if self._steps is None:
+            self._steps = self._begin()
+        try:
+            next(self._steps)
+        except StopIteration:
+            return True
+        return False
+
+    def restart(self) -> None:
+        """Begin with the first step again."""
+        self._steps = None
+
+    @property
+    def is_undo_step(self) -> bool:
+        """Whether the scene with it becomes an undo step."""
+        return isinstance(self.content, Result) and self.job.handler.undoable
+
+    def _begin(self) -> Steps:
+        match self.content:
+            case Preview():
+                return self.job.handler.preview(self.content)
+            case Result():
+                return self.job.handler.finish(self.content)
+            case None:
+                return self.job.handler.fail()
+
+
+@dataclass
+class SliderActivity:
+    """Which sliders have moved, by the session UID of their object; see `sliders.py`."""
+
+    moved_at: dict[int, float] = field(default_factory=dict)
+    """the time of the last move that no full mesh follows yet, `time.monotonic` seconds"""
+    submitted: dict[int, tuple[str, list[float]]] = field(default_factory=dict)
+    """the last job, and the slider values and resolution that it was submitted with"""
+    muted: bool = False
+    """whether moves are ignored"""
+
+    @contextmanager
+    def mute(self) -> Iterator[None]:
+        """Ignore moves, while the add-on itself sets sliders."""
+        self.muted = True
+        try:
+            yield
+        finally:
+            self.muted = False
+
+    def clear(self) -> None:
+        """Forget all moves and jobs."""
+        self.moved_at.clear()
+        self.submitted.clear()
 
 
 @dataclass
 class Session:
-    """One per Blender."""
+    """The session; there is one per Blender."""
 
     jobs: dict[str, Job] = field(default_factory=dict)
     launcher: Launcher = field(default_factory=Launcher)
     notice: str = ""
-    """the last thing that went wrong, for the panel"""
-    untold: list[str] = field(default_factory=list)
-    """what went wrong and has not been written to Blender's Info log yet"""
-
+    """the last error, for the panel"""
+    unreported: list[str] = field(default_factory=list)
+    """errors that are not in Blender's Info log yet"""
+    deliveries: deque[Delivery] = field(default_factory=deque)
+    """what has arrived and is not displayed yet, in order of arrival"""
+    sliders: SliderActivity = field(default_factory=SliderActivity)
+    status_text: str = ""
+    """the current text of the status bar"""
+    drawn: tuple[object, ...] = ()
+    """what the panels showed when they were last redrawn"""
     is_local: bool = False
-    """the backend of this connection is the one that was started here"""
+    """whether the connection is to the backend that this Blender started"""
 
     def __post_init__(self) -> None:
         self._client: Client | None = None
         self.address = ""
-        self._given_up: list[Job] = []
+        self._abandoned: list[Job] = []
 
     @property
     def state(self) -> State:
-        """What has become of the connection."""
+        """The state of the connection."""
         return self._client.state if self._client else State.CLOSED
 
     @property
     def reason(self) -> str:
-        """The state in one sentence."""
-        return self._client.reason if self._client else "There is no backend; start one or connect to one first"
+        """The state of the connection as a sentence."""
+        if self._client is None:
+            return "No backend is connected; start one or connect to one first"
+        return capitalised(self._client.reason)
 
     @property
     def welcome(self) -> Welcome | None:
-        """What the backend said of itself."""
+        """The backend's greeting, with its models, devices and limits."""
         return self._client.welcome if self._client else None
 
     @property
@@ -122,114 +221,117 @@ class Session:
         return [model.name for model in self.welcome.models if not model.problem] if self.welcome else []
 
     @property
-    def lacking(self) -> str:
-        """Why no shape can be asked for now, in one sentence; nothing where one can."""
+    def unavailable_reason(self) -> str:
+        """Why no shape can be requested now, as a sentence; empty if one can be."""
         if self.state is not State.CONNECTED:
             return self.reason
         if self.models:
             return ""
         if self.welcome and self.welcome.devices:
-            return "The backend has no model that can be used; its operator finds the reason in its log"
+            return "The backend has no usable model; its operator finds the reason in the log"
         return "The backend is still loading its models; try again in a moment"
 
     @property
     def limits(self) -> Limits:
-        """What the backend takes."""
+        """The limits of the backend."""
         return self.welcome.limits if self.welcome else Limits()
 
     def front(self, model: str) -> str:
-        """The axis that points ahead in a model's canonical frame."""
-        known = self.welcome.models if self.welcome else ()
-        return next((one.front for one in known if one.name == model), "") or "+z"
+        """The front axis of a model's canonical frame."""
+        models = self.welcome.models if self.welcome else ()
+        return next((info.front for info in models if info.name == model), "") or "+z"
 
     def connect(self, address: str, key_file: Path | None, software: str, is_local: bool = False) -> None:
-        """Begin to connect; it goes on with every tick. Raises `ClientError` for an address or key that cannot be."""
+        """Begin to connect; `poll` continues. Raises `ClientError` for an address or key file that is not valid."""
         client = Client(address, key_file, name="Blender", software=software)
         self.close()
         self._client, self.address, self.notice, self.is_local = client, address, "", is_local
 
     def close(self) -> None:
-        """End the connection; jobs that run are given up, which the next tick tells of."""
+        """Close the connection and abandon its jobs, which the next `poll` delivers as failed."""
         for name in list(self.jobs):
             self.cancel(name)
         if self._client:
             self._client.poll()
             self._client.close()
         self._client, self.address, self.is_local = None, "", False
-        self._given_up += self.jobs.values()
+        self._abandoned += self.jobs.values()
         self.jobs.clear()
 
     def submit(self, submit: Submit, job: Job) -> None:
-        """Ask for a job. Raises `WireError` without a connection, and for what the backend never takes."""
+        """Submit a job. Raises `WireError` without a connection, and for what exceeds the backend's limits."""
         if self._client is None:
             raise ClientError("closed", self.reason)
         self._client.submit(submit)
         self.jobs[job.name] = job
 
     def cancel(self, name: str) -> None:
-        """Ask that a job end; it is gone when the backend says so."""
+        """Request that a job end; it is listed until the backend confirms that."""
         if self._client and name in self.jobs:
-            self.jobs[name].phase = CANCELLING
+            self.jobs[name].state = JobState.CANCELLING
             self._client.cancel(name)
 
-    def forget(self, name: str) -> None:
-        """Cancel a job and have nothing to do with it any more."""
-        self.cancel(name)
-        self.jobs.pop(name, None)
+    def abandon_jobs(self) -> None:
+        """Cancel all jobs and discard what has arrived and what may still arrive of them."""
+        for name in list(self.jobs):
+            self.cancel(name)
+        self.jobs.clear()
+        self.deliveries.clear()
+        self.sliders.clear()
 
-    def say(self, notice: str) -> None:
-        """Tell the user, in the panel and in the Info log."""
+    def notify(self, notice: str) -> None:
+        """Show an error in the panel and in the Info log."""
         self.notice = notice
-        self.untold.append(notice)
+        self.unreported.append(notice)
 
-    def tick(self) -> Iterator[Arrived]:
-        """What has come since the last tick."""
-        while self._given_up:
-            yield Arrived(self._given_up.pop(0), None)
+    def drop_connection(self, reason: str) -> None:
+        """Close the connection because of an error."""
+        self.close()
+        self.notify(reason)
+
+    def poll(self) -> Iterator[Delivery]:
+        """Yield what has arrived since the last call."""
+        while self._abandoned:
+            yield Delivery(self._abandoned.pop(0), None)
         if self._client is None:
             return
         for event in self._client.poll():
-            arrived = self._heard(event)
-            if arrived:
-                yield arrived
+            delivery = self._receive(event)
+            if delivery:
+                yield delivery
 
-    def lose(self, reason: str) -> None:
-        """End the connection and all jobs, since there is nobody any more who could do them."""
-        self.close()
-        self.say(reason)
-
-    def _heard(self, event: Event) -> Arrived | None:
+    def _receive(self, event: Event) -> Delivery | None:
         if isinstance(event, StateChanged):
             self.notice = ""
             if event.state is not State.CONNECTED:
-                self.say(event.reason)
+                self.notify(capitalised(event.reason))
             return None
         job = self.jobs.get(getattr(event, "job", None) or "")
         if job is None:
             return None
         match event:
-            case Accepted(position=position):
-                job.phase, job.fraction = f"{WAITING}, {position} before it" if position else WAITING, 0.0
+            case Accepted(position=position) if job.state is not JobState.CANCELLING:
+                job.state, job.queued_ahead, job.fraction = JobState.WAITING, position, 0.0
             case Progress(phase=phase, fraction=fraction, preview=preview):
-                if job.phase != CANCELLING:
-                    job.phase, job.fraction = phase, fraction
-                return Arrived(job, preview) if preview else None
+                if job.state is not JobState.CANCELLING:
+                    job.state, job.phase, job.fraction = JobState.RUNNING, phase, fraction
+                return Delivery(job, preview) if preview else None
             case Result():
                 del self.jobs[job.name]
-                return Arrived(job, event)
+                return Delivery(job, event)
             case Error(code="cancelled"):
                 del self.jobs[job.name]
-                return Arrived(job, None)
+                return Delivery(job, None)
             case Error(code=code, message=message):
-                return self._failed(job, code, message)
+                return self._fail_job(job, code, message)
             case Busy(message=message):
-                return self._failed(job, "busy", message or f"{event.queued} jobs wait already")
+                return self._fail_job(job, "busy", message or f"{event.queued} jobs are queued already")
         return None
 
-    def _failed(self, job: Job, code: str, message: str) -> Arrived:
+    def _fail_job(self, job: Job, code: str, message: str) -> Delivery:
         del self.jobs[job.name]
-        self.say(f"{job.label}: {with_remedy(code, message)}")
-        return Arrived(job, None)
+        self.notify(f"{job.label}: {with_remedy(code, message)}")
+        return Delivery(job, None)
 
 
 session = Session()

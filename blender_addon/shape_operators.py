@@ -1,250 +1,277 @@
-"""Operators that make shapes. What they are not given they take from `scene.sdf`; in background mode they wait."""
+"""Operators that make shapes. Properties that are not given come from `scene.sdf`; in background mode they wait."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict
 from typing import Any
 
 import bpy
 import numpy as np
 
-from . import interpolation, live, ticking
-from .arrangements import Rows, Standing
-from .geometry import GeometryError, observed_of, read_objects
-from .material import hide_observed, show_observed, shows_observed
-from .properties import RESOLUTIONS, Completing, Extraction, Interpolating, Sampling, settings
-from .results import InPlace, Remade
-from .session import KEEP_SECONDS, Job, explained, session
-from .shapes import Remembered, extent, present_scene, remembered, title, upright, world_pose
+from . import timer
+from .geometry import GeometryError, observed_values, read_objects
+from .interpolation import Arrangement, InterpolationRequest, Through, start_interpolation
+from .material import add_observed_material, has_observed_material, remove_observed_material
+from .properties import (
+    RESOLUTIONS,
+    CompletionProperties,
+    InterpolationProperties,
+    RemeshingProperties,
+    SamplingProperties,
+    panel_fields,
+    scene_settings,
+    task_settings,
+)
+from .result_handlers import InPlace, MeshReplacement, Placement, Rows
+from .session import KEEP_SECONDS, Job, error_sentence, session
+from .shapes import (
+    StoredShape,
+    bounding_box,
+    current_scene_uid,
+    source_name,
+    stored_shape,
+    upright_pose,
+    world_pose,
+)
+from .sliders import decode_request
 from .wire.client import new_job
 from .wire.codec import WireError
-from .wire.messages import JobSettings, Source, Submit
+from .wire.messages import Source, Submit
+from .wire.settings import Quality, TaskSettings
 
 BACKGROUND_SECONDS = 3600.0
+SELECT_A_SHAPE = "select a completed, reconstructed or new shape"
+# From a shape to the middle of its first variation, relative to the depth of the shape.
+VARIATION_SPACING = 1.0
+SHORTEST_ROW = 4
 
 
-class _Shaping:
-    """What all have in common."""
+class _ShapeOperator:
+    """Submits a job; in background mode it waits for the result."""
 
     properties: Any
     report: Callable[[set[str], str], None]
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        """Greyed out, with the reason as its tooltip, where it cannot work."""
-        reason = session.lacking or ("" if context.mode == "OBJECT" else "Go to Object Mode first")
+        """Disabled, with the reason as its tooltip, without a usable backend and outside Object Mode."""
+        reason = session.unavailable_reason or ("" if context.mode == "OBJECT" else "Switch to Object Mode first")
         if reason:
             cls.poll_message_set(reason)  # type: ignore[attr-defined]
         return not reason
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Ask the backend for it; in background mode, wait for the result too."""
+        """Submit the job; in background mode, wait until the result is displayed."""
         try:
-            self.ask(context)
+            self.submit(context)
         except (GeometryError, WireError) as error:
-            session.notice = explained(error)
+            session.notice = error_sentence(error)
             self.report({"ERROR"}, session.notice)
             return {"CANCELLED"}
         session.notice = ""
-        wrong = ticking.finish(BACKGROUND_SECONDS) if bpy.app.background else []
-        if wrong:
-            self.report({"ERROR"}, "; ".join(wrong))
+        errors = timer.finish(BACKGROUND_SECONDS) if bpy.app.background else []
+        if errors:
+            self.report({"ERROR"}, "; ".join(errors))
             return {"CANCELLED"}
         return {"FINISHED"}
 
-    def ask(self, context: bpy.types.Context) -> None:
-        """Submit the job; raises `GeometryError` and `WireError`."""
+    def submit(self, context: bpy.types.Context) -> None:
+        """Submit the job. Raises `GeometryError` and `WireError`."""
         raise NotImplementedError
 
     def chosen(self, context: bpy.types.Context, name: str) -> Any:
-        """A setting: the operator's own where it was given, or else the scene's."""
+        """The value of a property: the operator's own if it was given, otherwise the scene's."""
         given = self.properties.is_property_set
         if name == "resolution" and not given(name) and hasattr(self, "quality") and given("quality"):
-            return RESOLUTIONS[self.properties.quality]
-        return getattr(self.properties if given(name) else settings(context.scene), name)
+            return RESOLUTIONS[Quality(self.properties.quality)]
+        return getattr(self.properties if given(name) else scene_settings(context.scene), name)
 
     def chosen_model(self, context: bpy.types.Context) -> str:
-        """The model that was chosen, or the first that there is."""
+        """The chosen model, or the first of the backend."""
         return self.chosen(context, "model") or next(iter(session.models), "")
 
-    def wanted(self, context: bpy.types.Context) -> JobSettings:
-        """What is asked of a fit."""
-        resolution, pose, front, quality = (
-            self.chosen(context, name) for name in ("resolution", "pose", "front", "quality")
-        )
-        return JobSettings(resolution, pose, "+z", front, quality)
+    def chosen_settings(self, context: bpy.types.Context, settings: type[TaskSettings] = TaskSettings) -> TaskSettings:
+        """The settings of the job; those that the operator does not have are at their defaults."""
+        names = [name for name in panel_fields(settings) if hasattr(self, name)]
+        return task_settings(lambda name: self.chosen(context, name), names, settings)
 
 
-class _Fit(_Shaping):
-    """Completing and reconstructing."""
+class _Fit(_ShapeOperator):
+    """Completes or reconstructs."""
 
     task: str
 
-    def ask(self, context: bpy.types.Context) -> None:
-        """Submit what is selected, as one observation."""
+    def submit(self, context: bpy.types.Context) -> None:
+        """Submit the selected objects as one observation."""
         objects, model = _selected(context), self.chosen_model(context)
-        own = {name: self.chosen(context, name) for name in ("refine", "candidates", "seed")}
-        wanted = replace(self.wanted(context), **own)
-        seen = read_objects(objects, context.evaluated_depsgraph_get())
-        submit = Submit(new_job(), self.task, model, wanted, (Source(seen.vertices, seen.faces),), keep=KEEP_SECONDS)
-        purpose = InPlace(submit.job, title(objects[0]), self.task, model, seen, vars(wanted))
-        session.submit(submit, Job(submit.job, objects[0].name, purpose))
+        settings = self.chosen_settings(context)
+        observation = read_objects(objects, context.evaluated_depsgraph_get())
+        source = Source(observation.vertices, observation.faces)
+        submit = Submit(new_job(), self.task, model, settings, (source,), keep=KEEP_SECONDS)
+        handler = InPlace(submit.job, source_name(objects[0]), self.task, model, observation, asdict(settings))
+        session.submit(submit, Job(submit.job, objects[0].name, handler))
 
 
-class SDF_OT_complete(_Fit, Completing, bpy.types.Operator):
-    """Make the selected part of an object whole: a closed mesh, in its place and at its scale"""
+class SDF_OT_complete(_Fit, CompletionProperties, bpy.types.Operator):
+    """Complete a partial object: make a closed mesh in its place and at its scale"""
 
     bl_idname = "sdf.complete"
     bl_label = "Complete"
     task = "complete"
 
 
-class SDF_OT_reconstruct(_Fit, Completing, bpy.types.Operator):
-    """Make a clean, closed mesh of a whole one, as the model understands it"""
+class SDF_OT_reconstruct(_Fit, CompletionProperties, bpy.types.Operator):
+    """Reconstruct a whole object: make a clean, closed mesh from the model"""
 
     bl_idname = "sdf.reconstruct"
     bl_label = "Reconstruct"
     task = "reconstruct"
 
 
-class SDF_OT_interpolate(_Shaping, Interpolating, bpy.types.Operator):
-    """Make the shapes between the selected objects"""
+class SDF_OT_interpolate(_ShapeOperator, InterpolationProperties, bpy.types.Operator):
+    """Interpolate between the selected objects"""
 
     bl_idname = "sdf.interpolate"
     bl_label = "Interpolate"
 
-    def ask(self, context: bpy.types.Context) -> None:
-        """Submit the fit of what is no shape yet, or else the shapes between."""
+    def submit(self, context: bpy.types.Context) -> None:
+        """Submit the interpolation, or first the fit of objects that store no shape."""
         objects = _selected(context)
         given = self.properties.is_property_set("model")
-        known = [] if given else [shape.model for shape in map(remembered, objects) if shape]
-        arrangement, through, steps, hold = (
-            self.chosen(context, name) for name in ("arrangement", "through", "steps", "hold")
+        stored_models = [] if given else [shape.model for shape in map(stored_shape, objects) if shape]
+        request = InterpolationRequest(
+            model=stored_models[0] if stored_models else self.chosen_model(context),
+            settings=self.chosen_settings(context),
+            arrangement=Arrangement(self.chosen(context, "arrangement")),
+            through=Through(self.chosen(context, "through")),
+            steps=self.chosen(context, "steps"),
+            hold=self.chosen(context, "hold"),
+            frame=context.scene.frame_current if context.scene else 1,
+            scene=current_scene_uid(),
         )
-        model = known[0] if known else self.chosen_model(context)
-        frame = context.scene.frame_current if context.scene else 1
-        wish = interpolation.Wish(
-            model, self.wanted(context), arrangement, through, steps, hold, frame, present_scene()
-        )
-        interpolation.begin(objects, context.evaluated_depsgraph_get(), wish)
+        start_interpolation(objects, context.evaluated_depsgraph_get(), request)
 
 
-class SDF_OT_sample(_Shaping, Sampling, bpy.types.Operator):
-    """Make new shapes, as the model knows them, at the 3D cursor"""
+class _Sampling(_ShapeOperator):
+    """Makes new shapes."""
+
+    def submit_samples(
+        self,
+        context: bpy.types.Context,
+        model: str,
+        name: str,
+        orientation: np.ndarray,
+        start: np.ndarray,
+        near: np.ndarray | None = None,
+    ) -> None:
+        """Submit the job.
+
+        Parameters
+        ----------
+        name : of the new objects
+        orientation : (4, 4), rotation and scale of the new shapes
+        start : (3,), position of the first
+        near : (code_length,), the code that is varied, or None
+        """
+        count, settings = self.chosen(context, "count"), self.chosen_settings(context)
+        spread = 0.0 if near is None else self.chosen(context, "spread")
+        submit = Submit(
+            new_job(),
+            "sample",
+            model,
+            settings,
+            codes=None if near is None else near[None],
+            poses=orientation[None],
+            count=count,
+            spread=spread,
+            keep=KEEP_SECONDS,
+        )
+        stored = {"task": "sample", "resolution": settings.resolution, "seed": settings.seed, "spread": spread}
+        placements = [Placement(np.zeros(3), orientation)] * count
+        width = max(SHORTEST_ROW, round(count**0.5))
+        handler = Rows(name, model, placements, stored, current_scene_uid(), width, start)
+        session.submit(submit, Job(submit.job, f"New {model} ({count})", handler))
+
+
+class SDF_OT_sample(_Sampling, SamplingProperties, bpy.types.Operator):
+    """Sample new shapes from the model, at the 3D cursor"""
 
     bl_idname = "sdf.sample"
     bl_label = "New Shapes"
 
-    def ask(self, context: bpy.types.Context) -> None:
+    def submit(self, context: bpy.types.Context) -> None:
         """Submit the job."""
         model = self.chosen_model(context)
-        _ask_samples(self, context, model, f"New {model}", upright(session.front(model)), _cursor(context), None)
+        cursor = np.array(context.scene.cursor.location, dtype=np.float64) if context.scene else np.zeros(3)
+        self.submit_samples(context, model, f"New {model}", upright_pose(session.front(model)), cursor)
 
 
-class SDF_OT_vary(_Shaping, Sampling, bpy.types.Operator):
-    """Make variations of the active shape, beside it"""
+class SDF_OT_vary(_Sampling, SamplingProperties, bpy.types.Operator):
+    """Make variations of the active shape, in front of it"""
 
     bl_idname = "sdf.vary"
     bl_label = "Variations"
 
-    def ask(self, context: bpy.types.Context) -> None:
+    def submit(self, context: bpy.types.Context) -> None:
         """Submit the job."""
         item, shape = _active_shape(context)
-        pose, (low, size) = world_pose(item, shape.pose), extent(item)
-        start = np.array([pose[0, 3], low[1] - BESIDE * size[1], pose[2, 3]])
-        pose[:3, 3] = 0
-        _ask_samples(self, context, shape.model, f"{title(item)} variation", pose, start, shape.code)
+        pose, (corner, size) = world_pose(item, shape.pose), bounding_box(item)
+        start = np.array([pose[0, 3], corner[1] - VARIATION_SPACING * size[1], pose[2, 3]])
+        orientation = Placement.from_pose(pose).orientation
+        self.submit_samples(context, shape.model, f"{source_name(item)} variation", orientation, start, shape.code)
 
 
-class SDF_OT_redo(_Shaping, Extraction, bpy.types.Operator):
-    """Make the active shape anew at this resolution, without another fit"""
+class SDF_OT_redo(_ShapeOperator, RemeshingProperties, bpy.types.Operator):
+    """Mesh the active shape again at this resolution, without another fit"""
 
     bl_idname = "sdf.redo"
-    bl_label = "Redo at This Resolution"
+    bl_label = "Remesh at This Resolution"
 
-    def ask(self, context: bpy.types.Context) -> None:
+    def submit(self, context: bpy.types.Context) -> None:
         """Submit the job."""
         item, shape = _active_shape(context)
         resolution = self.chosen(context, "resolution")
-        submit = live.request(item, shape, resolution)
-        session.submit(submit, Job(submit.job, item.name, Remade(item, {"resolution": resolution})))
+        submit = decode_request(item, shape, resolution)
+        session.submit(submit, Job(submit.job, item.name, MeshReplacement(item, {"resolution": resolution})))
 
 
 class SDF_OT_show_observed(bpy.types.Operator):
-    """Show what was seen and what was filled in, in two colours; once more for the object's own material"""
+    """Colour the observed and the completed region of the selected shapes; run again to restore their materials"""
 
     bl_idname = "sdf.show_observed"
-    bl_label = "Seen and Filled In"
+    bl_label = "Observed and Completed"
     bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Give the selected shapes the material, or take it away where the first of them has it."""
-        shapes = [item.data for item in _selected(context) if remembered(item)]
+        """Add the material to the selected shapes, or remove it if the first of them has it."""
+        shapes = [item.data for item in _selected(context) if stored_shape(item)]
         meshes = [mesh for mesh in shapes if isinstance(mesh, bpy.types.Mesh)]
         if not meshes:
-            self.report({"ERROR"}, f"There is no shape among the selected objects; {A_SHAPE}")
+            self.report({"ERROR"}, f"The selection contains no shape; {SELECT_A_SHAPE}")
             return {"CANCELLED"}
-        shown = shows_observed(meshes[0])
-        known = [mesh for mesh in meshes if observed_of(mesh) is not None]
-        if not shown and not known:
-            self.report({"ERROR"}, "Nothing is known of what was seen of these shapes; select a completed one")
+        shown = has_observed_material(meshes[0])
+        observed = [mesh for mesh in meshes if observed_values(mesh) is not None]
+        if not shown and not observed:
+            self.report({"ERROR"}, "The selected shapes have no observed region; select a completed shape")
             return {"CANCELLED"}
-        for mesh in meshes if shown else known:
-            (hide_observed if shown else show_observed)(mesh)
+        for mesh in meshes if shown else observed:
+            (remove_observed_material if shown else add_observed_material)(mesh)
         if not shown and isinstance(context.space_data, bpy.types.SpaceView3D):
             shading = context.space_data.shading
-            if shading and shading.type in ("SOLID", "WIREFRAME"):  # which do not show materials
+            if shading and shading.type in ("SOLID", "WIREFRAME"):  # these do not display materials
                 shading.type = "MATERIAL"
         return {"FINISHED"}
 
 
-A_SHAPE = "select a completed, reconstructed or new one"
-# How far the first variation's middle stands before its shape, as a share of that one's depth.
-BESIDE = 1.0
-
-
-def _ask_samples(
-    operator: _Shaping,
-    context: bpy.types.Context,
-    model: str,
-    name: str,
-    pose: np.ndarray,
-    start: np.ndarray,
-    near: np.ndarray | None,
-) -> None:
-    """Submit the job for new shapes, or for some near a code, (code_length,), that are laid out from `start`, (3,)."""
-    count, seed, resolution = (operator.chosen(context, name) for name in ("count", "seed", "resolution"))
-    spread = 0.0 if near is None else operator.chosen(context, "spread")
-    submit = Submit(
-        new_job(),
-        "sample",
-        model,
-        JobSettings(resolution, seed=seed),
-        codes=None if near is None else near[None],
-        poses=pose[None],
-        count=count,
-        spread=spread,
-        keep=KEEP_SECONDS,
-    )
-    kept = {"task": "sample", "resolution": resolution, "seed": seed, "spread": spread}
-    standings = [Standing(np.zeros(3), pose)] * count
-    purpose = Rows(name, model, standings, kept, present_scene(), max(4, round(count**0.5)), start)
-    session.submit(submit, Job(submit.job, f"{count} of {model}", purpose))
-
-
-def _cursor(context: bpy.types.Context) -> np.ndarray:
-    return np.array(context.scene.cursor.location, dtype=np.float64) if context.scene else np.zeros(3)
-
-
-def _active_shape(context: bpy.types.Context) -> tuple[bpy.types.Object, Remembered]:
+def _active_shape(context: bpy.types.Context) -> tuple[bpy.types.Object, StoredShape]:
     item = context.active_object
-    shape = remembered(item)
+    shape = stored_shape(item)
     if item is None or shape is None:
-        raise GeometryError(f"The active object is no shape; {A_SHAPE}")
+        raise GeometryError(f"The active object is not a shape; {SELECT_A_SHAPE}")
     return item, shape
 
 
 def _selected(context: bpy.types.Context) -> list[bpy.types.Object]:
-    """The selected objects, the active one first."""
+    """The selected objects, the active object first."""
     return sorted(context.selected_objects, key=lambda item: item != context.active_object)
 
 

@@ -1,1 +1,1 @@
-"""The demonstration behind `make demo`."""
+"""The demonstration of `make demo`."""

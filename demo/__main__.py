@@ -1,7 +1,7 @@
-"""Complete a real partial scan with the shipped aeroplane decoder, in this process: `make demo`.
+"""Completes a partial scan with the shipped airplane decoder, in this process: `make demo`.
 
-`scan.ply` is what a virtual depth camera sees of an aeroplane that the decoder was not trained on, `truth.ply` its true
-surface; make_input.py made both.
+`scan.ply` is a simulated depth scan of an airplane that the decoder was not trained on, `truth.ply` the ground truth;
+both were made with make_input.py.
 """
 
 import time
@@ -15,15 +15,15 @@ from sdf_backend.console import explained
 from sdf_backend.engine import Engine, Source
 from sdf_backend.geometry.mesh_files import read_geometry, write_mesh
 from sdf_backend.settings import Pose, TaskSettings
-from training.evaluation.metrics import chamfer, sample_surface
-from training.pictures import render_mesh, render_points, shared_bounds, side_by_side, write_png
+from training.contact_sheet import side_by_side, write_png
+from training.evaluation.metrics import METRICS, chamfer_distance, sample_surface
+from training.rendering import render_mesh, render_points, shared_bounds
 
 HERE = Path(__file__).parent
-POINTS = 30_000
 
 
 def main(output: Path = Path("out/demo")) -> None:
-    """Write the mesh and the picture; print where they are, how long each step took, and how near the truth is."""
+    """Write the completed mesh and a picture of it; print their paths, the timings and the Chamfer distances."""
     console = Console()
     start = time.perf_counter()
     scan, truth = read_geometry(HERE / "scan.ply"), read_geometry(HERE / "truth.ply")
@@ -38,26 +38,27 @@ def main(output: Path = Path("out/demo")) -> None:
     write_mesh(mesh, shape.vertices, shape.faces, shape.observed)
     seconds["writing"] = time.perf_counter() - start
     bounds = shared_bounds(truth.vertices, shape.vertices)
-    row = [
-        (f"the scan: {len(scan.vertices):,} points", render_points(scan.vertices, bounds=bounds)),
+    images = [
+        (f"scan: {len(scan.vertices):,} points", render_points(scan.vertices, bounds=bounds)),
         (
-            "completed: blue was seen, orange filled in",
+            "completed: observed in blue, the rest in orange",
             render_mesh(shape.vertices, shape.faces, bounds=bounds, vertex_colors=shape.observed),
         ),
-        ("the truth", render_mesh(truth.vertices, truth.faces, bounds=bounds)),
+        ("ground truth", render_mesh(truth.vertices, truth.faces, bounds=bounds)),
     ]
-    write_png(side_by_side(row), picture)
+    write_png(side_by_side(images), picture)
 
-    table = Table("step", "seconds", title="completing one scan")
+    table = Table("step", "seconds", title="completion of one scan")
     for phase, value in seconds.items():
         table.add_row(str(phase), f"{value:.2f}")
     console.print(table)
     rng = np.random.default_rng(0)
-    true_points, _ = sample_surface(truth.vertices, truth.faces, POINTS, rng)
-    made_points, _ = sample_surface(shape.vertices, shape.faces, POINTS, rng)
+    true_points, _ = sample_surface(truth.vertices, truth.faces, METRICS.chamfer_points, rng)
+    points, _ = sample_surface(shape.vertices, shape.faces, METRICS.chamfer_points, rng)
     console.print(
-        f"Chamfer distance to the truth, unit sphere, x 1000: completed {1e3 * chamfer(made_points, true_points):.2f}, "
-        f"bare scan {1e3 * chamfer(scan.vertices, true_points):.2f}"
+        f"Chamfer distance to the ground truth, unit sphere, x 1000: "
+        f"completed {1e3 * chamfer_distance(points, true_points):.2f}, "
+        f"bare scan {1e3 * chamfer_distance(scan.vertices, true_points):.2f}"
     )
     console.print(f"mesh: {mesh.resolve()}\npicture: {picture.resolve()}", soft_wrap=True, highlight=False)
 

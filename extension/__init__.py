@@ -1,1 +1,1 @@
-"""Packs the Blender add-on."""
+"""Builds the Blender extension."""

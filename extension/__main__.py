@@ -1,11 +1,11 @@
-"""Packs the add-on as extensions for Blender, into dist/: one for 4.2 to 5.0, one for 5.1 and later.
+"""Builds the extension for Blender in dist/: one zip for Blender 4.2 to 5.0, one for 5.1 and later.
 
     python -m extension
 
-Each holds pyzmq's wheels for Linux, Windows and macOS, unchanged from the registry; the two differ in the Python that
-their Blenders have. A third is for a 4.2 to 5.0 that a Linux distribution built with its own, newer Python. A zip with
-the wheels for both would fail in 4.2.0, which takes the newer one, and is refused wherever Python is not 3.11.
-The wire is a link in the repository and a copy here.
+Each contains pyzmq's wheels for Linux, Windows and macOS, unchanged from the registry, for the Python of its
+Blenders. A third zip is for a Blender 4.2 to 5.0 that a Linux distribution has built with its own, newer Python. One
+zip with both kinds of wheels would fail in Blender 4.2.0, which selects the newer wheel, and a Blender whose Python
+is not 3.11 rejects it. The wire is a symbolic link in the repository and a copy in the zips.
 """
 
 import hashlib
@@ -19,20 +19,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ADDON, DIST = ROOT / "blender_addon", ROOT / "dist"
-# Blender's names of platforms, and the tags of wheels that run there.
+# Blender's names of platforms, and the platform tags of compatible wheels.
 PLATFORMS = {
     "linux-x64": ("manylinux_2_28_x86_64", "manylinux_2_26_x86_64", "manylinux2014_x86_64"),
     "windows-x64": ("win_amd64",),
     "macos-arm64": ("macosx_11_0_arm64", "macosx_10_15_universal2"),
     "macos-x64": ("macosx_10_15_x86_64", "macosx_10_15_universal2", "macosx_10_9_x86_64"),
 }
-# The same content gives the same zip.
+# The timestamp of every file, so that equal contents give equal zips.
 EPOCH = (2020, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The Blenders from `first` on and before `last`, with the Python that they have."""
+    """A zip for Blender versions from `first` to before `last`, with their Python."""
 
     name: str
     first: str
@@ -41,7 +41,7 @@ class Variant:
     abi: str
     platforms: tuple[str, ...] = tuple(PLATFORMS)
     folder: str = "."
-    """in dist/: a repository's listing of one folder may not hold two zips for the same Blender"""
+    """in dist/: an extension repository must not list two zips for the same Blender in one folder"""
 
 
 VARIANTS = (
@@ -54,13 +54,13 @@ VARIANTS = (
 
 
 def main() -> None:
-    """Pack them all, in the place of those that were there, and say where they are."""
+    """Build all zips, replace earlier ones, and print their paths."""
     for old in (*DIST.glob("*.zip"), *DIST.glob("*/*.zip")):
         old.unlink()
     pyzmq = next(line for line in (ROOT / "constraints.txt").read_text().split() if line.startswith("pyzmq=="))
     for variant in VARIANTS:
         found = (_wheel(variant, pyzmq, PLATFORMS[platform]) for platform in variant.platforms)
-        wheels = list({wheel.name: wheel for wheel in found}.values())  # that of macOS serves two platforms
+        wheels = list({wheel.name: wheel for wheel in found}.values())  # two platforms share the wheel for macOS
         path = DIST / variant.folder / f"sdf_shapes-{_version()}-{variant.name}.zip"
         path.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -75,7 +75,7 @@ def _version() -> str:
 
 
 def _wheel(variant: Variant, pyzmq: str, tags: tuple[str, ...]) -> Path:
-    """pyzmq's wheel for one platform, fetched once."""
+    """pyzmq's wheel for one platform, downloaded once."""
     folder = DIST / "wheels" / pyzmq / variant.abi / tags[0]
     if not (found := sorted(folder.glob("*.whl"))):
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def _wheel(variant: Variant, pyzmq: str, tags: tuple[str, ...]) -> Path:
 
 
 def _members(variant: Variant, wheels: list[Path]) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of everything in a zip."""
+    """(name, content) of each file of a zip."""
     yield "blender_manifest.toml", _manifest(variant, wheels).encode()
     yield "LICENSE", (ROOT / "LICENSE").read_bytes()
     for path in sorted(ADDON.glob("*.py")):

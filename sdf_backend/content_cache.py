@@ -1,13 +1,14 @@
-"""What was computed before, on disk, by the content of what it was computed from.
+"""A cache on disk of computed arrays, addressed by a hash of everything that they were computed from.
 
-Files, not memory: so all workers of a computer share it, and it outlives a worker that died. A cache is never needed:
-whatever is wrong with it (a full disk, a damaged file) is logged, and the work is done again.
+It lies on disk and not in memory, so that all workers of a computer share it and it outlives a worker that dies.
+A cache is never required: a full disk or a damaged file is logged, and the work is done again.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,34 +20,47 @@ from sdf_backend.files import replacing
 from sdf_backend.log import line, logger
 
 SUFFIX = ".safetensors"
-# Making room throws away a little more than it must, so that it is not done at every entry.
-ROOM = 0.8
+# Eviction goes down to this share of the limit, so that it does not run at every new entry.
+EVICTION_TARGET = 0.8
 
 Arrays = Mapping[str, np.ndarray]
 
 
 def content_key(*parts: object) -> str:
-    """A name for what `parts` are: arrays by dtype, shape and values, everything else by its JSON."""
+    """Hash of `parts`: arrays by dtype, shape and values, dataclasses by class and fields, the rest by its JSON.
+
+    Hashing the dataclasses of settings gives every change of a setting a key of its own.
+
+    Returns
+    -------
+    40 hexadecimal digits.
+    """
     digest = hashlib.blake2b(digest_size=20)
     for part in parts:
         if isinstance(part, np.ndarray):
             digest.update(f"{part.dtype.str}{part.shape}".encode())
             digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
         else:
-            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
+            digest.update(json.dumps(part, sort_keys=True, default=_to_json).encode())
         digest.update(b"\0")
     return digest.hexdigest()
 
 
+def _to_json(part: object) -> object:
+    if is_dataclass(part) and not isinstance(part, type):
+        return {type(part).__name__: asdict(part)}
+    return str(part)
+
+
 class ContentCache:
-    """Arrays by key, in a folder that holds at most `limit` bytes; the least recently used go first."""
+    """Arrays by key, in a folder of at most `limit` bytes; the least recently used entries are evicted first."""
 
     def __init__(self, folder: Path, limit: int = 4 << 30) -> None:
         self.folder, self.limit = Path(folder), limit
-        self._held = self._size()
+        self._bytes = self._measured_bytes()
 
     def get(self, key: str) -> dict[str, np.ndarray] | None:
-        """The arrays of a key; None where there are none, or none that can be read."""
+        """Arrays of a key; None where there is no entry, or none that can be read."""
         path = self._path(key)
         try:
             arrays = load_file(path)
@@ -61,7 +75,7 @@ class ContentCache:
             return None
 
     def put(self, key: str, arrays: Arrays) -> None:
-        """Keep arrays; where that fails nothing is kept."""
+        """Store arrays; a failure is logged, and nothing is stored."""
         path = self._path(key)
         try:
             with replacing(path) as temporary:
@@ -69,31 +83,31 @@ class ContentCache:
         except (InputError, SafetensorError) as error:
             logger.warning(line("cache entry not kept", file=path.name, reason=error))
             return
-        self._held += sum(array.nbytes for array in arrays.values())
-        if self._held > self.limit:
-            self._make_room()
+        self._bytes += sum(array.nbytes for array in arrays.values())
+        if self._bytes > self.limit:
+            self._evict()
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{SUFFIX}"
 
-    def _files(self) -> list[tuple[float, int, Path]]:
-        """(time of last use, bytes, path) of every entry; others may remove entries meanwhile."""
-        found = []
+    def _entries(self) -> list[tuple[float, int, Path]]:
+        """(time of last use, bytes, path) of every entry; other processes may remove entries meanwhile."""
+        entries = []
         for path in self.folder.glob(f"*{SUFFIX}"):
             with suppress(OSError):
-                about = path.stat()
-                found.append((about.st_mtime, about.st_size, path))
-        return found
+                status = path.stat()
+                entries.append((status.st_mtime, status.st_size, path))
+        return entries
 
-    def _size(self) -> int:
-        return sum(size for _, size, _ in self._files())
+    def _measured_bytes(self) -> int:
+        return sum(size for _, size, _ in self._entries())
 
-    def _make_room(self) -> None:
-        files = sorted(self._files())
-        self._held = sum(size for _, size, _ in files)
-        for _, size, path in files:
-            if self._held <= ROOM * self.limit:
+    def _evict(self) -> None:
+        entries = sorted(self._entries())
+        self._bytes = sum(size for _, size, _ in entries)
+        for _, size, path in entries:
+            if self._bytes <= EVICTION_TARGET * self.limit:
                 return
             with suppress(OSError):
                 path.unlink()
-            self._held -= size
+            self._bytes -= size

@@ -1,4 +1,4 @@
-"""What a task is doing, who hears of it, and how long each part took."""
+"""Progress of a task: its phases, the callback that follows them, and the time that each took."""
 
 import time
 from collections.abc import Callable
@@ -16,42 +16,45 @@ class Phase(StrEnum):
     EXTRACTING = "extracting"
 
 
-# Hears of the share done of a phase, and may raise to end the task.
-Progress = Callable[[Phase, float], None]
+# Called with a `Phase` (a remote engine also passes the state of its connection) and the fraction done, 0 to 1. May
+# raise `Cancelled` to end the task.
+Progress = Callable[[str, float], None]
+# The same within one phase: called with the fraction done. `of_phase` makes it.
+PhaseProgress = Callable[[float], None]
 
 
-def silent(phase: Phase, fraction: float) -> None:
-    """Progress that nobody watches."""
+def silent(*_: str | float) -> None:
+    """Ignore progress; serves as a `Progress` and as a `PhaseProgress`."""
 
 
 def part(progress: Progress, index: int, count: int) -> Progress:
-    """The progress of one of `count` equal parts."""
+    """Progress of part `index` of `count` equal parts."""
     return lambda phase, fraction: progress(phase, (index + fraction) / count)
 
 
 def parts(progress: Progress, count: int) -> list[Progress]:
-    """The progress of each of `count` equal parts."""
+    """Progress of each of `count` equal parts."""
     return [part(progress, index, count) for index in range(count)]
 
 
-def only(progress: Progress, phase: Phase) -> Callable[[float], None]:
-    """The progress of one phase."""
+def of_phase(progress: Progress, phase: Phase) -> PhaseProgress:
+    """Progress of one phase."""
     return lambda fraction: progress(phase, fraction)
 
 
 class Clock:
-    """Seconds of each phase."""
+    """Measures the seconds of each phase."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, phase: Phase) -> None:
-        """What has passed since the last lap was spent on `phase`."""
+        """Add the time since the last lap to `phase`."""
         now = time.perf_counter()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
         self._last = now
 
-    def shared(self, count: int) -> dict[str, float]:
-        """Seconds of each phase for one of `count` sources that were done together."""
+    def seconds_each(self, count: int) -> dict[str, float]:
+        """Seconds of each phase, divided equally among `count` results of one batch."""
         return {phase: seconds / count for phase, seconds in self.seconds.items()}

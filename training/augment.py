@@ -1,4 +1,4 @@
-"""Plausible variants of a mesh for small collections: left-right symmetric, mild, of the kind that the category has."""
+"""Augmentation by deformation: mild, plausible variants of a mesh, for small collections."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,63 +11,77 @@ from sdf_backend.geometry.similarity import axis_vector
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """How far a deformed copy may go; lengths are shares of the bounding sphere's radius."""
+    """Strength of the deformations; lengths are relative to the radius of the bounding sphere.
+
+    Field names are keys of `dataset.json`. The defaults are those of aircraft.
+    """
 
     stretch: float = 0.12
-    """standard deviation of the log of the scale along each axis"""
+    """standard deviation of the log scale along each axis"""
     sweep: float = 0.15
-    """largest shift along the front axis per unit of distance from the symmetry plane, either way"""
+    """largest shift along the front axis per unit of distance from the symmetry plane, in both directions"""
     shift: float = 0.08
-    """largest shift along the front axis of everything off the symmetry plane (wings, arms)"""
+    """largest shift along the front axis of all parts off the symmetry plane (wings, arms)"""
     dihedral: float = 0.06
-    """largest rise per unit of distance from the symmetry plane, either way"""
+    """largest rise per unit of distance from the symmetry plane, in both directions"""
     bend: float = 0.05
-    """largest rise or fall of the ends along the front axis"""
+    """largest rise or fall of the front and rear ends"""
     proportion: float = 0.0
-    """standard deviation of the log of the scale of each fifth of the extent along each axis. Flat faces that look
-    along an axis, as table tops do, stay flat; legs become longer than backs, or seats deeper."""
+    """standard deviation of the log scale of each fifth of the extent along each axis. Flat faces perpendicular to an
+    axis, such as table tops, stay flat; the proportions of legs, seats and backs change"""
     taper: float = 0.0
-    """largest change of width and depth per unit of height, either way"""
+    """largest relative change of width and depth per unit of height, in both directions"""
     lean: float = 0.0
-    """largest shift along the front axis per unit of height, either way"""
+    """largest shift along the front axis per unit of height, in both directions"""
     mirror: float = 0.0
-    """share of the copies in which left and right change places, as a desk's drawers may"""
+    """share of copies that are mirrored left to right, for asymmetric shapes such as desks"""
 
 
-class Kind(StrEnum):
-    """What is deformed; each has settings of its own."""
+class DeformationPreset(StrEnum):
+    """Named deformation settings."""
 
     AIRCRAFT = "aircraft"
     FURNITURE = "furniture"
 
     @property
     def settings(self) -> AugmentSettings:
-        """How far copies of such things may go."""
-        if self is Kind.AIRCRAFT:
+        """The settings of the preset."""
+        if self is DeformationPreset.AIRCRAFT:
             return AugmentSettings()
         return AugmentSettings(0.15, 0.0, 0.0, 0.0, 0.0, proportion=0.35, taper=0.1, lean=0.08, mirror=0.5)
 
 
-# Parts of the extent along an axis that change their length each by itself.
+# The extent along an axis is divided into this many parts, whose lengths change independently.
 PARTS = 5
+# Distance from the symmetry plane at which `shift` sets in, relative to the radius of the bounding sphere.
+OUTBOARD_DISTANCE = 0.15
 
 
 def deform(vertices: np.ndarray, front: str, settings: AugmentSettings, rng: np.random.Generator) -> np.ndarray:
-    """Deform (n, 3) vertices of a y-up mesh that faces `front` ("-x", "+z", ...); the result is unit-sphere sized.
+    """Deform a mesh at random.
 
-    But for the mirror, every term depends on the distance from the plane that front and up span, never on the side:
-    a symmetric shape stays symmetric.
+    Every term except the mirror depends on the distance from the plane spanned by front and up, not on the side: a
+    symmetric shape stays symmetric.
+
+    Parameters
+    ----------
+    vertices : (n, 3), y up, in any units
+    front : axis that points ahead, such as "-x"
+
+    Returns
+    -------
+    vertices : (n, 3), about the size of the unit sphere
     """
     scale, offset = normalisation(vertices)
     ahead, up = axis_vector(front), axis_vector("+y")
     side = np.cross(up, ahead)
     x = (vertices + offset) * scale
-    # Drawn first, so that copies without proportions of their own are what they were before there were any.
-    stretches, moves = rng.normal(size=3), rng.uniform(-1, 1, size=4)
-    x = _reproportioned(x, side, settings.proportion, rng)
+    # The order of the draws is fixed: it keeps the copies of existing datasets.
+    stretches, amounts = rng.normal(size=3), rng.uniform(-1, 1, size=4)
+    x = _change_proportions(x, side, settings.proportion, rng)
     x = x * np.exp(stretches * settings.stretch)
     lateral, along = np.abs(x @ side), x @ ahead
-    sweep, shift, dihedral, bend = moves * (
+    sweep, shift, dihedral, bend = amounts * (
         settings.sweep,
         settings.shift,
         settings.dihedral,
@@ -75,7 +89,7 @@ def deform(vertices: np.ndarray, front: str, settings: AugmentSettings, rng: np.
     )
     taper, lean = rng.uniform(-1, 1, size=2) * (settings.taper, settings.lean)
     height = x @ up
-    outboard = 1 - np.exp(-((lateral / 0.15) ** 2))
+    outboard = 1 - np.exp(-((lateral / OUTBOARD_DISTANCE) ** 2))
     moved_ahead = sweep * lateral + shift * outboard + lean * height
     raised = dihedral * lateral + bend * along**2
     tapered = np.where(up[None] == 0, x * (1 + taper * height[:, None]), x)
@@ -84,8 +98,8 @@ def deform(vertices: np.ndarray, front: str, settings: AugmentSettings, rng: np.
     return tapered + moved_ahead[:, None] * ahead + raised[:, None] * up
 
 
-def _reproportioned(x: np.ndarray, side: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Points whose extent along each axis is the same, and the shares of its parts are not; symmetric across `side`."""
+def _change_proportions(x: np.ndarray, side: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Scale the parts of the extent along each axis, (n, 3); the whole extent and the symmetry across `side` remain."""
     columns = []
     for axis in range(3):
         values = np.abs(x[:, axis]) if side[axis] else x[:, axis]

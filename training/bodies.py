@@ -1,9 +1,9 @@
-"""Human bodies as training meshes, drawn from anny, a parametric model of every age (code Apache-2.0, data CC0).
+"""Human bodies as training meshes, sampled from anny, a parametric body model (code Apache-2.0, data CC0).
 
     write_bodies(Path("data/meshes/humans"), 560)
 
-Age, sex, build and proportions are drawn evenly; the pose is mild: standing, with arms, legs, back and head moved
-about as far as people do who stand and wait. Meshes are z up, front -y, in metres.
+Age, build and proportions are uniformly distributed. Poses are mild: standing, with the limbs, back and head moved
+about as much as those of people who stand and wait. Meshes are z up, front -y, in metres.
 """
 
 import json
@@ -22,21 +22,21 @@ from sdf_backend.files import replacing
 from training.catalog import SOURCES_FILE
 
 LICENCE, CREATOR = "CC0-1.0", "MakeHuman community, through anny (NAVER Corp.)"
-# One body in so many is a test shape. Bodies have no families: each is drawn by itself.
+# Every 28th body is a test shape. Bodies have no families: they are sampled independently.
 TEST_EVERY = 28
 BATCH = 16
 
 
 @dataclass(frozen=True)
 class Joint:
-    """A bone that moves; of a pair the left one's, and the right one's mirrored. Axes and signs are the world's."""
+    """A joint that is posed: of a pair the left one, whose mirror image is the right one. Axes are world axes."""
 
     bone: str
     axis: tuple[float, float, float]
     low: float
-    """smallest turn, degrees"""
+    """smallest rotation, degrees"""
     high: float
-    """largest turn, degrees"""
+    """largest rotation, degrees"""
 
 
 PAIRS = (
@@ -59,12 +59,12 @@ SINGLE = (
 def write_bodies(output: Path, count: int, seed: int = 0, report: Callable[[int], None] = lambda done: None) -> None:
     """Write `count` bodies as OBJ files and `sources.json` into `output`.
 
-    Body i depends on `seed` and i alone, but for rounding, which may differ with the size of its batch. `report(done)`
-    is called as they come. Raises `InputError` where anny is not installed, and where `output` holds bodies that are
-    not of these.
+    Body i depends on `seed` and i alone, apart from rounding, which may differ with the size of its batch.
+    `report(done)` is called after each. Raises `InputError` where anny is not installed, and where `output` holds other
+    bodies.
     """
     credits = [_credit(number) for number in range(count)]
-    # First: of a run that is killed, bodies that nothing is known of would all be training shapes.
+    # The credits are written first: without them, the bodies of a killed run would all be training shapes.
     others = {path.stem for path in output.glob("body-*.obj")} - {credit["name"] for credit in credits}
     if others:
         raise InputError(f"{output} holds {len(others)} other bodies, {min(others)} first; name another folder")
@@ -83,14 +83,14 @@ def write_bodies(output: Path, count: int, seed: int = 0, report: Callable[[int]
 
 
 def _credit(number: int) -> dict[str, str]:
-    """What `sources.json` says of a body."""
+    """The entry of a body in `sources.json`."""
     name = f"body-{number:04d}"
     split = "test" if number % TEST_EVERY == 0 else "train"
     return {"name": name, "split": split, "licence": LICENCE, "creator": CREATOR, "family": name}
 
 
 def _load() -> Any:
-    try:  # by name: it is in no other set of dependencies, and has no types
+    try:  # by name: an optional dependency without type information
         anny = import_module("anny")
     except ImportError as error:
         raise InputError("the package anny is not installed; pip install 'sdf-shapes[humans]'") from error
@@ -100,7 +100,7 @@ def _load() -> Any:
 
 
 def _draw(model: Any, generators: list[np.random.Generator]) -> np.ndarray:
-    """Vertices, (n, v, 3), of one body a generator."""
+    """Vertices, (n, v, 3), of one body per generator."""
     import torch
 
     labels = list(model.phenotype_labels)
@@ -115,18 +115,18 @@ def _draw(model: Any, generators: list[np.random.Generator]) -> np.ndarray:
 
 
 def _phenotype(labels: list[str], rng: np.random.Generator) -> np.ndarray:
-    """Values in [0, 1] of every phenotype; sex mostly one or the other, all else even."""
+    """Values in [0, 1] of all phenotypes: a U-shaped distribution for gender, uniform ones otherwise."""
     return np.array([rng.beta(0.5, 0.5) if label == "gender" else rng.uniform(0.02, 0.98) for label in labels])
 
 
 def _pose(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The change of each moved bone, (4, 4)."""
+    """The transform of each posed bone, (4, 4)."""
     turns: dict[str, Rotation] = {}
     for joint in SINGLE:
         _turn(turns, joint.bone, joint, rng, np.ones(3))
     for joint in PAIRS:
         _turn(turns, f"{joint.bone}.L", joint, rng, np.ones(3))
-        # The mirror image across x = 0 of a turn about an axis.
+        # The mirror image of a rotation across x = 0.
         _turn(turns, f"{joint.bone}.R", joint, rng, np.array([1, -1, -1]))
     changes = {}
     for bone, turn in turns.items():

@@ -1,4 +1,4 @@
-"""Where the meshes are: ShapeNet v1 and v2 trees, plain folders, the official split files, one reader for all."""
+"""Finds the meshes of a category: ShapeNet v1 and v2 trees, plain folders and split files; and reads them."""
 
 import json
 from collections.abc import Collection, Iterable
@@ -17,7 +17,7 @@ SOURCES_FILE = "sources.json"
 
 
 class Layout(StrEnum):
-    """How a source folder is laid out."""
+    """Layout of a source folder."""
 
     SHAPENET1 = "shapenet1"
     SHAPENET2 = "shapenet2"
@@ -26,7 +26,7 @@ class Layout(StrEnum):
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """One mesh to prepare, and what must be said of it when a model trained on it is shared."""
+    """One mesh to prepare, with the credits that a model trained on it must carry."""
 
     name: str
     path: Path
@@ -37,9 +37,9 @@ class CatalogEntry:
 
 
 def list_meshes(source: Path, layout: Layout, category: str | None = None) -> list[CatalogEntry]:
-    """Find the meshes of one category, sorted by name.
+    """List the meshes of one category, sorted by name.
 
-    `category` is the ShapeNet synset (a sub-folder of `source`); with a plain folder it may be left out.
+    `category` is a ShapeNet synset or a sub-folder of `source`; it is optional for a plain folder.
     Raises `InputError` where the folder is missing or holds no mesh.
     """
     root = source / category if category else source
@@ -61,9 +61,8 @@ def list_meshes(source: Path, layout: Layout, category: str | None = None) -> li
 def read_split(path: Path) -> list[str]:
     """Read the names in an official DeepSDF split file, {"data set": {"synset": ["id", ...]}}, or a plain list.
 
-    In the file's order, which is that of an experiment's codes.
-
-    Raises `InputError` where the file is missing or of another shape.
+    Their order, which is that of the codes of an experiment, is kept.
+    Raises `InputError` where the file cannot be read or names no shape.
     """
     try:
         content = json.loads(path.read_text())
@@ -75,17 +74,17 @@ def read_split(path: Path) -> list[str]:
     return names
 
 
-def only(entries: Iterable[CatalogEntry], names: Collection[str], split: str) -> list[CatalogEntry]:
-    """Keep the entries that a split file names, marked as belonging to `split`."""
+def select_split(entries: Iterable[CatalogEntry], names: Collection[str], split: str) -> list[CatalogEntry]:
+    """Select the entries that a split file names, and assign them to `split`. Raises `InputError` for none."""
     wanted = set(names)
     chosen = [replace(entry, split=split) for entry in entries if entry.name in wanted]
     if not chosen:
-        raise InputError("the split file names none of the meshes that were found; is it for another category?")
+        raise InputError("the split file names none of the meshes found; is it for another category?")
     return chosen
 
 
 def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read one mesh of a catalog as (n, 3) float vertices and (m, 3) int faces.
+    """Read one mesh of a catalogue as (n, 3) float vertices and (m, 3) int faces.
 
     Raises `InputError` where it cannot be read or has no faces.
     """
@@ -100,9 +99,9 @@ def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _folder(root: Path) -> list[CatalogEntry]:
-    """Every mesh file below `root`; names, splits and credits from its `sources.json` where there is one."""
+    """All mesh files below `root`, with splits and credits from its `sources.json`, if any."""
     files = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in MESH_SUFFIXES and path.is_file()]
-    # Hidden ones are what a killed writer or macOS left.
+    # Hidden files are left over from killed writers, or written by macOS.
     files = [path for path in files if not path.name.startswith(".")]
     described = _described(root / SOURCES_FILE)
     entries = []

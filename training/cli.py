@@ -1,13 +1,11 @@
-"""`python -m training`: collect, humans, prepare, hold out, train, evaluate, import."""
+"""`python -m training`: collect or generate meshes, prepare datasets, train, evaluate and import models."""
 
 from collections.abc import Iterator
-from enum import StrEnum
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,44 +15,38 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Column, Table
+from rich.table import Table
 
 from sdf_backend.console import explained, print_json, stderr, stdout
 from sdf_backend.errors import InputError
-from sdf_backend.settings import Quality
-from training.augment import Kind
-from training.catalog import Layout, list_meshes, only, read_split
+from training.augment import DeformationPreset
+from training.catalog import Layout, list_meshes, read_split, select_split
 from training.collect import collect as collect_members
+from training.dataset import Dataset
+from training.evaluation.tasks import EvaluationSettings, Task, list_variants
+from training.hold_out import hold_out
+from training.prepare import MeshOutcome, PrepareSettings, prepare_dataset
 from training.sampling import Noise, SampleSettings
+from training.settings_options import settings_options
+from training.train_options import TrainOptions
 
-if TYPE_CHECKING:  # torch takes a second to load; `--help` and wrong usage should not wait for it
+if TYPE_CHECKING:  # torch takes a second to load, which `--help` and wrong usage should not wait for
     from sdf_backend.engine import Engine
-    from training.dataset import Dataset
-    from training.evaluation.evaluate import EvaluateSettings, Report, Result
+    from training.evaluation.outcomes import ShapeResult
+
+DEVICE_HELP = "auto, cpu, cuda or cuda:N"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 
-class TaskName(StrEnum):
-    """What is asked of a model."""
-
-    KNOWN = "known"
-    UNKNOWN = "unknown"
-    COMPLETE = "complete"
-    NOISE = "noise"
-    POSE = "pose"
-    OUTLIERS = "outliers"
-    INTERPOLATE = "interpolate"
-
-
 @app.command()
 def collect(
-    catalog: Annotated[Path, typer.Argument(help="CSV that names members of packages, object by object")],
-    packages: Annotated[Path, typer.Argument(help="folder into which the packages were unpacked (dpkg -x)")],
-    output: Annotated[Path, typer.Option("-o", help="folder for the meshes, one sub-folder a category")],
+    catalog: Annotated[Path, typer.Argument(help="CSV file with one mesh of a package per row")],
+    packages: Annotated[Path, typer.Argument(help="folder with the unpacked packages (dpkg -x)")],
+    output: Annotated[Path, typer.Option("-o", help="folder for the meshes, with one sub-folder per category")],
     category: Annotated[str | None, typer.Option(help="only this category")] = None,
 ) -> None:
-    """Turn the members of packages that a catalogue names into canonical OBJ files with their credits."""
+    """Convert the meshes of a catalogue, members of packages, to OBJ files with their credits."""
     with explained():
         count = collect_members(catalog, packages, output, category, lambda line: stderr.print(line, soft_wrap=True))
         stdout.print(f"{count} meshes in {output}", soft_wrap=True)
@@ -63,10 +55,10 @@ def collect(
 @app.command()
 def humans(
     output: Annotated[Path, typer.Option("-o", help="folder for the meshes")],
-    count: Annotated[int, typer.Option(min=1, help="how many bodies")] = 560,
+    count: Annotated[int, typer.Option(min=1, help="number of bodies")] = 560,
     seed: Annotated[int, typer.Option(min=0, help="seed of age, sex, build and pose")] = 0,
 ) -> None:
-    """Draw human bodies of every age, sex and build, in mild poses; wants the package anny."""
+    """Generate human bodies of all ages, sexes and builds, in mild poses; needs the package anny."""
     from training.bodies import write_bodies
 
     with explained(), _bar("bodies") as bar:
@@ -76,312 +68,252 @@ def humans(
 
 
 @app.command()
+@settings_options(PrepareSettings)
 def prepare(
-    source: Annotated[Path, typer.Argument(help="folder of meshes, or ShapeNet's root")],
-    output: Annotated[Path, typer.Option("-o", help="dataset to write, or to go on with")],
-    layout: Annotated[Layout, typer.Option(help="how the source is laid out")] = Layout.FOLDER,
-    category: Annotated[str | None, typer.Option(help="ShapeNet synset, or a sub-folder; names the dataset")] = None,
-    train_split: Annotated[Path | None, typer.Option("--split", help="official split file: training shapes")] = None,
-    test_split: Annotated[Path | None, typer.Option(help="official split file: test shapes")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="worker processes; default one a core")] = None,
-    samples: Annotated[int, typer.Option(min=1000, help="signed distance samples a shape")] = 500_000,
-    noise: Annotated[Noise, typer.Option(help="variances near the surface: the paper's or the released tool's")] = (
-        Noise.RELEASED
-    ),
-    up: Annotated[str, typer.Option(help="the meshes' axis that points up")] = "+y",
-    front: Annotated[str, typer.Option(help="the meshes' axis that points ahead; ShapeNet: -z")] = "-z",
-    copies: Annotated[int, typer.Option(min=0, help="deformed copies of each training mesh")] = 0,
-    deform: Annotated[Kind, typer.Option(help="how the copies are deformed")] = Kind.AIRCRAFT,
-    timeout: Annotated[float, typer.Option(min=1, help="seconds after which a mesh is given up")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="seed of all sampling")] = 0,
+    source: Annotated[Path, typer.Argument(help="folder of meshes, or the root of ShapeNet")],
+    output: Annotated[Path, typer.Option("-o", help="folder of the dataset, new or to be continued")],
+    settings: PrepareSettings,
+    layout: Annotated[Layout, typer.Option(help="layout of the source folder")] = Layout.FOLDER,
+    train_split: Annotated[Path | None, typer.Option("--split", help="official split file of training shapes")] = None,
+    test_split: Annotated[Path | None, typer.Option(help="official split file of test shapes")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="worker processes; default: one per core")] = None,
+    samples: Annotated[int, typer.Option(min=1000, help="signed distance samples per shape")] = SampleSettings.count,
+    noise: Annotated[
+        Noise, typer.Option(help="variances of the near-surface samples: of the paper, or of the released code")
+    ] = SampleSettings.noise,
+    deform: Annotated[DeformationPreset, typer.Option(help="deformations of the copies")] = DeformationPreset.AIRCRAFT,
     as_json: Annotated[bool, typer.Option("--json", help="print the outcomes as JSON")] = False,
 ) -> None:
-    """Sample the signed distances of every mesh; a killed run goes on where it was."""
-    from training.prepare import PrepareSettings, prepare
-
-    with explained():
-        entries = list_meshes(source, layout, category)
-        if train_split or test_split:
-            everything, entries = entries, []
-            if train_split:
-                entries += only(everything, read_split(train_split), "train")
-            if test_split:
-                entries += only(everything, read_split(test_split), "test")
-        settings = PrepareSettings(
-            category=category or source.resolve().name,
-            up=up,
-            front=front,
-            copies=copies,
-            sampling=SampleSettings(count=samples, noise=noise),
-            augment=deform.settings,
-            timeout=timeout,
-            seed=seed,
+    """Sample the signed distances of every mesh; running it again continues a killed run."""
+    entries = list_meshes(source, layout, settings.category or None)
+    if train_split or test_split:
+        splits = (("train", train_split), ("test", test_split))
+        entries = [entry for name, path in splits if path for entry in select_split(entries, read_split(path), name)]
+    settings = replace(
+        settings,
+        category=settings.category or source.resolve().name,
+        sampling=SampleSettings(count=samples, noise=noise),
+        augment=deform.settings,
+    )
+    with _bar("preparing") as bar:
+        task = bar.add_task("preparing", total=None)
+        outcomes = prepare_dataset(
+            entries, output, settings, jobs, lambda _, total: bar.update(task, advance=1, total=total)
         )
-        with _bar("preparing") as bar:
-            task = bar.add_task("preparing", total=None)
-            outcomes = prepare(
-                entries, output, settings, jobs, lambda _, total: bar.update(task, advance=1, total=total)
-            )
-        if as_json:
-            print_json([vars(outcome) for outcome in outcomes])
-        else:
-            _show_outcomes(outcomes, output)
+    if as_json:
+        print_json([vars(outcome) for outcome in outcomes])
+    else:
+        _print_outcomes(outcomes, output)
 
 
 @app.command(name="hold-out")
 def hold_out_command(
     dataset: Annotated[Path, typer.Argument(help="folder that prepare wrote")],
-    families: Annotated[Path, typer.Argument(help="file that names training families, one a line")],
+    families: Annotated[Path, typer.Argument(help="file that names the held-out training families, one per line")],
     output: Annotated[Path, typer.Option("-o", help="folder for the new dataset")],
 ) -> None:
-    """Make a dataset for choosing settings: some training families play the test shapes, which are out of sight."""
-    from training.dataset import Dataset
-    from training.hold_out import hold_out
-
+    """Make a dataset for choosing settings: held-out training families replace the test split."""
     with explained():
         if not families.is_file():
-            raise InputError(f"{families} does not exist; name a file of families, one a line")
+            raise InputError(f"{families} does not exist; name a file of families, one per line")
         held = hold_out(Dataset.open(dataset), set(families.read_text().split()), output)
         train, test = (sum(record.split == split for record in held.records) for split in ("train", "test"))
-        stdout.print(f"{output}: {train} shapes to train with, {test} held out", soft_wrap=True)
+        stdout.print(f"{output}: {train} training shapes, {test} held out", soft_wrap=True)
 
 
 @app.command()
+@settings_options(TrainOptions)
 def train(
     dataset: Annotated[Path, typer.Argument(help="folder that prepare wrote")],
     output: Annotated[Path, typer.Option("-o", help="folder for checkpoints, pictures and the finished model")],
-    preset: Annotated[str, typer.Option(help="small (a CPU, a quick look) or paper")] = "small",
-    epochs: Annotated[int | None, typer.Option(min=1, help="passes over the shapes; default the preset's")] = None,
-    halve_every: Annotated[int | None, typer.Option(min=1, help="epochs after which learning rates halve")] = None,
-    symmetric: Annotated[bool, typer.Option(help="the category is left-right symmetric")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="go on where a killed run was")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    seed: Annotated[int | None, typer.Option(min=0, help="seed of weights, codes and the order of samples")] = None,
+    settings: TrainOptions,
+    resume: Annotated[bool, typer.Option("--resume", help="continue a killed run")] = False,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
 ) -> None:
-    """Train a decoder and one code a shape; the finished model is one .safetensors file."""
+    """Train a decoder and one latent code per shape; the finished model is one .safetensors file."""
     from sdf_backend.model.devices import choose_device
-    from training.dataset import Dataset
-    from training.trainer import EpochReport, Trainer, chosen_preset
+    from training.train_settings import build_train_settings
+    from training.trainer import EpochReport, Trainer
 
-    with explained():
-        data = Dataset.open(dataset)
-        settings = chosen_preset(preset, epochs=epochs, halve_every=halve_every, seed=seed)
-        if symmetric:
-            settings = settings.mirrored(data.front)
-        trainer = Trainer(data, settings, output, choose_device(device))
-        if resume:
-            trainer.resume()
-        elif trainer.has_checkpoint():
-            raise InputError(f"{output} holds a run already; go on with --resume, or choose another folder")
-        columns = (
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.5f}  code norm {task.fields[norm]:.3f}  "),
-            TextColumn("{task.fields[speed]:,.0f} samples/s"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
-            task = bar.add_task("", total=settings.epochs, completed=trainer.epoch, loss=float("nan"), norm=0, speed=0)
+    data = Dataset.open(dataset)
+    chosen = build_train_settings(settings, data.front)
+    trainer = Trainer(data, chosen, output, choose_device(device))
+    if resume:
+        trainer.resume()
+    elif trainer.has_checkpoint():
+        raise InputError(f"{output} already holds a run; continue it with --resume, or choose another folder")
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.5f}  code norm {task.fields[norm]:.3f}  "),
+        TextColumn("{task.fields[speed]:,.0f} samples/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
+        task = bar.add_task("", total=chosen.epochs, completed=trainer.epoch, loss=float("nan"), norm=0, speed=0)
 
-            def show(report: EpochReport) -> None:
-                bar.update(
-                    task,
-                    completed=report.epoch,
-                    loss=report.loss,
-                    norm=report.code_norm,
-                    speed=report.samples_a_second,
-                )
-                if not stderr.is_terminal and report.epoch % settings.checkpoint_every == 0:
-                    stderr.print(f"epoch {report.epoch} of {settings.epochs}: loss {report.loss:.5f}", highlight=False)
+        def show(report: EpochReport) -> None:
+            bar.update(
+                task,
+                completed=report.epoch,
+                loss=report.loss,
+                norm=report.code_norm,
+                speed=report.samples_a_second,
+            )
+            if not stderr.is_terminal and report.epoch % chosen.checkpoint_every == 0:
+                stderr.print(f"epoch {report.epoch} of {chosen.epochs}: loss {report.loss:.5f}", highlight=False)
 
-            trainer.run(show)
-        stdout.print(f"model: {output / data.category}.safetensors", soft_wrap=True)
+        trainer.run(show)
+    stdout.print(f"model: {output / data.category}.safetensors", soft_wrap=True)
 
 
 @app.command()
+@settings_options(EvaluationSettings)
 def evaluate(
-    model: Annotated[str, typer.Argument(help="a model's .safetensors file, or its name")],
+    model: Annotated[str, typer.Argument(help="name of a model, or its .safetensors file")],
     dataset: Annotated[Path, typer.Argument(help="folder that prepare wrote")],
-    task: Annotated[
-        TaskName,
-        typer.Option(
-            help="known: training shapes; unknown: test shapes, whole; complete: scans of them; noise, pose, outliers: "
-            "scans that are noisier, stand anywhere, or stand on a floor; interpolate: between pairs of test shapes"
-        ),
-    ] = TaskName.COMPLETE,
+    settings: EvaluationSettings,
     output: Annotated[Path | None, typer.Option("-o", help="folder for TASK.html, TASK.json and TASK.png")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="decides views, noise and the points that are compared")] = 0,
-    resolution: Annotated[int, typer.Option(min=16, max=1024, help="cells per axis of the generated meshes")] = 256,
-    shapes: Annotated[
-        int | None, typer.Option(min=1, help="how many, spread over the split; default 16 known, all test shapes")
-    ] = None,
-    views: Annotated[int, typer.Option(min=1, help="scans a shape, each completed by itself")] = 1,
-    record: Annotated[bool, typer.Option("--record", help="keep the means and medians in the model's file")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    quality: Annotated[Quality, typer.Option(help="how long a fit may take")] = Quality.STANDARD,
-    refine: Annotated[float, typer.Option(min=0, max=1, help="how far results follow what was seen")] = 1.0,
-    seeds: Annotated[int, typer.Option(min=1, help="scans of each view, each with noise of its own")] = 1,
-    with_reference: Annotated[
-        bool, typer.Option("--reference", help="the released DeepSDF reconstruction beside; half a minute a shape")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
+    record: Annotated[bool, typer.Option("--record", help="store the summary in the model card")] = False,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
 ) -> None:
-    """Measure a model against the meshes that a dataset was made from."""
-    from sdf_backend.engine import Engine
-    from training.dataset import Dataset
-    from training.evaluation.evaluate import EvaluateSettings, Outcome, Report, Task, record_accuracy
-    from training.evaluation.pictures_of_results import ContactSheet
-    from training.evaluation.report import write_html
-
-    with explained():
-        if output and output.exists() and not output.is_dir():
-            raise InputError(f"cannot write into {output}: it is a file; name a folder")
-        if task is TaskName.INTERPOLATE:
-            if shapes or record or with_reference or max(views, seeds) > 1 or seed or refine != 1:
-                raise InputError(
-                    "interpolate takes none of --shapes, --views, --seed, --seeds, --refine, --reference and --record"
-                )
-            _interpolations(model, dataset, output, as_json, resolution, device, quality)
-            return
-        settings = EvaluateSettings(
-            Task(task.value), resolution, shapes, views, quality, seed, refine, seeds, with_reference
-        )
-        engine, data = Engine(device=device), Dataset.open(dataset)
-        outcomes: list[Outcome] = []
-        sheet, report = ContactSheet(settings.task), Report(model, str(dataset), settings, outcomes)
-        for result in _watched(engine, model, data, settings):
-            outcomes.append(result.outcome)
-            # After each, since they take minutes: of a run that is killed all numbers stay.
-            if output:
-                report.save(output)
-                sheet.add(result)
-        if output:
-            sheet.save(output / f"{task}.png")
-            write_html(output / f"{task}.html", report, (output / f"{task}.png").read_bytes())
-        if as_json:
-            print_json(report.content())
-        else:
-            _show_report(report)
-        if report.summary.failed == len(outcomes):
-            raise InputError(f"all {len(outcomes)} shapes failed; the first reason: {outcomes[0].reason}")
-        if record:
-            record_accuracy(engine.store.find(model), report)
+    """Evaluate a model against the source meshes of a dataset, the ground truth."""
+    if output and output.exists() and not output.is_dir():
+        raise InputError(f"cannot write into {output}: it is a file; name a folder")
+    if settings.task is Task.INTERPOLATE:
+        _refuse_unused(settings, record)
+        _evaluate_interpolations(model, dataset, settings, output, as_json, device)
+    else:
+        _evaluate_shapes(model, dataset, settings, output, as_json, record, device)
 
 
 @app.command(name="import-deepsdf")
 def import_deepsdf_command(
     experiment: Annotated[Path, typer.Argument(help="folder of an experiment of the released DeepSDF code")],
-    output: Annotated[Path, typer.Option("-o", help="the model's file, CATEGORY.safetensors, lower-case plural")],
-    split: Annotated[Path | None, typer.Option(help="training split, for the shapes' names; default numbers")] = None,
-    checkpoint: Annotated[str, typer.Option(help="which of its checkpoints")] = "latest",
-    up: Annotated[str, typer.Option(help="axis of the data that points up")] = "+y",
-    front: Annotated[str, typer.Option(help="axis of the data that points ahead")] = "-z",
-    licence: Annotated[str, typer.Option(help="of the data that it was trained on")] = "unknown",
-    creator: Annotated[str, typer.Option(help="of the data that it was trained on")] = "unknown",
+    output: Annotated[Path, typer.Option("-o", help="model file, CATEGORY.safetensors, lower-case plural")],
+    split: Annotated[
+        Path | None, typer.Option(help="training split, for the names of the shapes; default: numbers")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="name of the checkpoint")] = "latest",
+    up: Annotated[str, typer.Option(help="axis of the training data that points up")] = "+y",
+    front: Annotated[str, typer.Option(help="axis of the training data that points ahead")] = "-z",
+    licence: Annotated[str, typer.Option(help="licence of the training data")] = "unknown",
+    creator: Annotated[str, typer.Option(help="creator of the training data")] = "unknown",
 ) -> None:
-    """Turn an experiment of the released DeepSDF code into a model that the backend serves."""
+    """Convert an experiment of the released DeepSDF code to a model for the backend."""
     from sdf_backend.model.store import SUFFIX, save_model
     from training.import_deepsdf import import_deepsdf
 
     with explained():
         if output.suffix != SUFFIX:
-            raise InputError(f"{output} does not end in {SUFFIX}; name the model's file, as chairs{SUFFIX}")
+            raise InputError(f"{output} does not end in {SUFFIX}; name the model file, such as chairs{SUFFIX}")
         names = None if split is None else read_split(split)
         model = import_deepsdf(experiment, output.stem, names, checkpoint, up, front, licence, creator)
         save_model(output, model)
         stdout.print(f"model: {output}, {len(model.codes)} shapes", soft_wrap=True)
 
 
-def _interpolations(
-    model: str,
-    dataset: Path,
-    output: Path | None,
-    as_json: bool,
-    resolution: int,
-    device: str,
-    quality: Quality,
+def _refuse_unused(settings: EvaluationSettings, record: bool) -> None:
+    """Raise `InputError` for options that the task `interpolate` does not use."""
+    used = {"task", "resolution", "quality"}
+    changed = [one.name for one in fields(settings) if getattr(settings, one.name) != one.default]
+    unused = [f"--{name}" for name in [*changed, *(["record"] if record else [])] if name not in used]
+    if unused:
+        raise InputError(f"the task interpolate does not use {', '.join(unused)}; leave it out")
+
+
+def _evaluate_interpolations(
+    model: str, dataset: Path, settings: EvaluationSettings, output: Path | None, as_json: bool, device: str
 ) -> None:
-    """The task `interpolate`: every pair of some test shapes."""
+    """Run the task `interpolate`."""
     from sdf_backend.engine import Engine
-    from training.dataset import Dataset
-    from training.evaluation.interpolations import evaluate_interpolations, pair_count, save_interpolations
+    from training.evaluation.console_report import print_pairs
+    from training.evaluation.interpolation import (
+        InterpolationSettings,
+        count_pairs,
+        evaluate_interpolations,
+        save_interpolations,
+    )
 
     engine, data = Engine(device=device), Dataset.open(dataset)
+    interpolation = InterpolationSettings(settings.resolution, settings.quality)
     with _bar("interpolate") as bar:
-        row, pairs = bar.add_task("", total=pair_count(data)), []
-        for pair in evaluate_interpolations(engine, model, data, resolution, quality):
+        row, pairs = bar.add_task("", total=count_pairs(data, interpolation)), []
+        for pair in evaluate_interpolations(engine, model, data, interpolation):
             pairs.append(pair)
-            # After each, since they take minutes: of a run that is killed all that was done stays.
+            # Each pair takes minutes: a killed run keeps those that are done.
             if output:
                 save_interpolations(output, model, dataset, pairs)
             bar.advance(row)
     if as_json:
         print_json([vars(pair) for pair in pairs])
         return
-    table = Table("from", "to", "steps", "closed", "largest step", "median step", "ratio", "", box=SIMPLE_HEAD)
-    for pair in pairs:
-        numbers = (f"{pair.largest:.4f}", f"{pair.median:.4f}", f"{pair.ratio:.2f}")
-        table.add_row(pair.first, pair.last, str(pair.steps), str(pair.closed), *numbers, pair.reason)
-    stdout.print(table)
-    if all(pair.reason for pair in pairs):
+    print_pairs(pairs)
+    if all(pair.failed for pair in pairs):
         raise InputError(f"all {len(pairs)} pairs failed; the first reason: {pairs[0].reason}")
 
 
-def _watched(engine: "Engine", model: str, dataset: "Dataset", settings: "EvaluateSettings") -> "Iterator[Result]":
-    """The results of an evaluation, with a progress bar on stderr."""
-    from training.evaluation.evaluate import chosen_records, evaluate, variants
+def _evaluate_shapes(
+    model: str,
+    dataset: Path,
+    settings: EvaluationSettings,
+    output: Path | None,
+    as_json: bool,
+    record: bool,
+    device: str,
+) -> None:
+    """Run a task that evaluates shape by shape."""
+    from sdf_backend.engine import Engine
+    from training.evaluation.console_report import print_report
+    from training.evaluation.html_report import write_html
+    from training.evaluation.report import Report, record_accuracy
+    from training.evaluation.result_sheet import ResultSheet
 
-    records = chosen_records(engine.model(model), dataset, settings)
+    engine, data = Engine(device=device), Dataset.open(dataset)
+    sheet, report = ResultSheet(settings.task), Report(model, str(dataset), settings, [])
+    for result in _with_progress(engine, model, data, settings):
+        report.outcomes.append(result.outcome)
+        # Each shape takes seconds to minutes: a killed run keeps the scores that are done.
+        if output:
+            report.save(output)
+            sheet.add(result)
+    if output:
+        image = output / f"{settings.task}.png"
+        sheet.save(image)
+        write_html(image.with_suffix(".html"), report, image.read_bytes())
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_report(report)
+    if all(outcome.failed for outcome in report.outcomes):
+        count, reason = len(report.outcomes), report.outcomes[0].reason
+        raise InputError(f"all {count} shapes failed; the first reason: {reason}")
+    if record:
+        record_accuracy(engine.store.find(model), report)
+
+
+def _with_progress(
+    engine: "Engine", model: str, dataset: Dataset, settings: EvaluationSettings
+) -> "Iterator[ShapeResult]":
+    """Yield the results of an evaluation, with a progress bar on stderr."""
+    from training.evaluation.evaluate import evaluate_shapes
+    from training.evaluation.selection import select_records
+
+    records = select_records(engine.model(model), dataset, settings.task, settings.shapes)
     with _bar(settings.task.value, TextColumn("{task.description}")) as bar:
-        row = bar.add_task("", total=len(records) * len(variants(settings)))
-        for result in evaluate(
+        row = bar.add_task("", total=len(records) * len(list_variants(settings)))
+        for result in evaluate_shapes(
             engine, model, dataset, settings, lambda name, phase, _: bar.update(row, description=f"{name}: {phase}")
         ):
             bar.advance(row)
             yield result
 
 
-def _show_report(report: "Report") -> None:
-    """A row a shape, then mean and median; a failed shape's row holds its reason."""
-    from training.evaluation.report import MEASURES
-
-    summary = report.summary
-    scores = [measure for measure in MEASURES if measure.name in summary.mean]
-    numbers = [Column(one.title, justify="right", no_wrap=True) for one in scores]
-    table = Table(
-        Column("shape", overflow="fold", min_width=8), *numbers, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-    )
-    for outcome in report.outcomes:
-        measures = outcome.measures()
-        if outcome.scores:
-            worse = outcome.scan is not None and not outcome.nearer
-            table.add_row(outcome.title, *(one.text(measures) for one in scores), style="red" if worse else "")
-    table.add_section()
-    table.add_row("mean", *(one.text(summary.mean) for one in scores))
-    table.add_row("median", *(one.text(summary.median) for one in scores))
-    for end, name in enumerate(("from", "to")):
-        bounds = {measure: interval[end] for measure, interval in summary.interval.items()}
-        table.add_row(f"95 % of means {name}", *(one.text(bounds) for one in scores))
-    for label, means in summary.variants.items():
-        table.add_row(label, *(one.text(means) for one in scores))
-    # Into a file or a pipe nothing need be squeezed.
-    (stdout if stdout.is_terminal else Console(width=160)).print(table)
-    for outcome in report.outcomes:
-        if not outcome.scores:
-            stdout.print(f"failed {outcome.title}: {outcome.reason}", highlight=False, soft_wrap=True)
-    measured = summary.count - summary.failed
-    text = f"{measured} of {summary.count} measured, {summary.failed} failed"
-    if summary.nearer_than_scan is not None:
-        text += f"; {summary.nearer_than_scan} of {measured} completions are nearer to the truth than their scans"
-    if summary.seed_deviation is not None:
-        text += f"; standard deviation of Chamfer over scans of one view {summary.seed_deviation:.1%}"
-    stdout.print(f"{text}; Chamfer distances are times 1000, squared", highlight=False, soft_wrap=True)
-
-
-def _show_outcomes(outcomes: list, output: Path) -> None:
-    rejected = [outcome for outcome in outcomes if outcome.reason]
-    used = [outcome for outcome in outcomes if not outcome.reason]
-    table = Table("meshes", "used", "rejected", "taken over from before", "samples of uncertain sign")
+def _print_outcomes(outcomes: list[MeshOutcome], output: Path) -> None:
+    rejected = [outcome for outcome in outcomes if outcome.rejected]
+    used = [outcome for outcome in outcomes if not outcome.rejected]
+    table = Table("meshes", "used", "rejected", "from an earlier run", "samples of uncertain sign")
     table.add_row(
         str(len(outcomes)),
         str(len(used)),
@@ -392,7 +324,7 @@ def _show_outcomes(outcomes: list, output: Path) -> None:
     stdout.print(table)
     for outcome in rejected:
         stdout.print(f"rejected {outcome.name}: {outcome.reason}", highlight=False, soft_wrap=True)
-    stdout.print(f"look at {output / 'contact_sheet.png'}; outcomes in {output / 'report.json'}", soft_wrap=True)
+    stdout.print(f"check {output / 'contact_sheet.png'}; outcomes are in {output / 'report.json'}", soft_wrap=True)
 
 
 def _bar(name: str, *more: ProgressColumn) -> Progress:

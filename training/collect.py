@@ -1,4 +1,4 @@
-"""The starter data: members of Debian packages, named in a catalogue, to canonical OBJ files with their credits."""
+"""Collects the starter data: converts meshes in Debian packages, listed in a catalogue, to OBJ files with credits."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""A prepared dataset on disk: one `.npz` a shape, one `dataset.json` that says what they are."""
+"""A prepared dataset on disk: one `.npz` file per shape, and `dataset.json`, which describes them."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -8,20 +8,23 @@ import numpy as np
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
-from sdf_backend.geometry.signed_distance import Signs, clean_mesh, unit_normals, visible_surface
+from sdf_backend.geometry.signed_distance import SignClassifier, clean_mesh, unit_normals, visible_surface
 from sdf_backend.geometry.similarity import axis_rotation
 from training.catalog import read_mesh
 from training.sampling import BOUND, ShapeSamples
 
 DESCRIPTION_FILE = "dataset.json"
-STEPS = 32767
+# 16-bit coordinates span -GRID_STEPS to GRID_STEPS.
+GRID_STEPS = 32767
 
 
 @dataclass(frozen=True)
 class ShapeRecord:
-    """One shape of a dataset and its credits; `copy_of` names the original of a deformed copy.
+    """One shape of a dataset, with its credits. Field names are keys of `dataset.json`.
 
-    `mesh` is the file that it was prepared from, which evaluation scans and measures against.
+    family : shapes that resemble each other, which belong in one split
+    copy_of : name of the original of a deformed copy; empty for an original
+    mesh : the source mesh, which is the ground truth of evaluations
     """
 
     name: str
@@ -35,7 +38,11 @@ class ShapeRecord:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The shapes of one category; `frame` names the axes that point up and ahead."""
+    """The prepared shapes of one category, in the canonical frame: y up, inside the unit sphere.
+
+    front : the canonical axis that points ahead, such as "-z"
+    settings : those of `prepare`, as JSON
+    """
 
     folder: Path
     category: str
@@ -45,64 +52,77 @@ class Dataset:
 
     @classmethod
     def open(cls, folder: Path) -> "Dataset":
-        """Read the description; raises `InputError` where `folder` is not a dataset."""
+        """Read `dataset.json`. Raises `InputError` where `folder` is not a dataset."""
         path = Path(folder) / DESCRIPTION_FILE
         try:
             content = json.loads(path.read_text())
             records = [ShapeRecord(**row) for row in content.pop("shapes")]
             return cls(Path(folder), records=records, **content)
         except OSError as error:
-            raise InputError(f"{folder} is no dataset: {DESCRIPTION_FILE} cannot be read; run prepare first") from error
+            raise InputError(
+                f"{folder} is not a dataset: {DESCRIPTION_FILE} cannot be read; run prepare first"
+            ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is damaged ({error}); run prepare again") from error
 
     def save(self) -> None:
-        """Write the description, whole or not at all."""
+        """Write `dataset.json`, atomically."""
         content = {"category": self.category, "front": self.front, "settings": self.settings}
         content["shapes"] = [asdict(record) for record in self.records]
         with replacing(self.folder / DESCRIPTION_FILE) as temporary:
             temporary.write_text(json.dumps(content, indent=1))
 
     def split(self, name: str) -> list[ShapeRecord]:
-        """The shapes of one split that were prepared; raises `InputError` where there is none."""
+        """The prepared shapes of a split, "train" or "test". Raises `InputError` where there is none."""
         chosen = [record for record in self.records if record.split == name and self.path(record.name).exists()]
         if not chosen:
             raise InputError(f"{self.folder} holds no prepared shape in the split {name!r}")
         return chosen
 
     def read_mesh(self, record: ShapeRecord, samples: ShapeSamples) -> tuple[np.ndarray, np.ndarray]:
-        """The visible surface of a shape's source mesh in the canonical frame: (n, 3) vertices, (m, 3) faces.
+        """Read the visible surface of a shape's source mesh, in the canonical frame.
 
-        Raises `InputError` where the source mesh is gone or the record is a deformed copy, which has none.
+        Parameters
+        ----------
+        samples : those of the same shape, for its scale and offset
+
+        Returns
+        -------
+        vertices : (n, 3) float
+        faces : (m, 3) int, oriented outwards
+
+        Raises
+        ------
+        InputError : the source mesh is missing, or the record is a deformed copy, which has no source mesh
         """
         if record.copy_of:
-            raise InputError(f"{record.name} is a deformed copy; there is no mesh of it")
+            raise InputError(f"{record.name} is a deformed copy, which has no source mesh")
         vertices, faces = clean_mesh(*read_mesh(Path(record.mesh)))
-        turn = axis_rotation(self.settings["up"], self.settings["front"], self.front)
-        vertices = (vertices @ turn.T + samples.offset) * samples.scale
-        triangles, normals = visible_surface(vertices, faces, Signs(vertices, faces))
-        flat = triangles.reshape(-1, 3)
-        faces = np.arange(len(flat)).reshape(-1, 3)
+        rotation = axis_rotation(self.settings["up"], self.settings["front"], self.front)
+        vertices = (vertices @ rotation.T + samples.offset) * samples.scale
+        triangles, normals = visible_surface(vertices, faces, SignClassifier(vertices, faces))
+        vertices = triangles.reshape(-1, 3)
+        faces = np.arange(len(vertices)).reshape(-1, 3)
         inward = np.einsum("ij,ij->i", unit_normals(triangles), normals) < 0
         faces[inward] = faces[inward, ::-1]
-        return flat, faces
+        return vertices, faces
 
     def path(self, name: str) -> Path:
-        """Where the samples of a shape are."""
+        """The file of a shape's samples."""
         return samples_path(self.folder, name)
 
     def load(self, name: str) -> ShapeSamples:
-        """Read one shape; raises `InputError` where its file is missing or damaged."""
+        """Read the samples of a shape. Raises `InputError` where their file is missing or damaged."""
         return load_samples(self.path(name))
 
 
 def samples_path(folder: Path, name: str) -> Path:
-    """Where in a dataset's folder the samples of a shape are."""
+    """The file of a shape's samples in the folder of a dataset."""
     return folder / "shapes" / f"{name}.npz"
 
 
 def save_samples(path: Path, samples: ShapeSamples) -> None:
-    """Write one shape, whole or not at all; points and normals as 16-bit integers, distances as float32."""
+    """Write the samples of a shape, atomically; points and normals as 16-bit integers, distances as float32."""
     with replacing(path) as temporary:
         np.savez(
             temporary,
@@ -117,7 +137,7 @@ def save_samples(path: Path, samples: ShapeSamples) -> None:
 
 
 def load_samples(path: Path) -> ShapeSamples:
-    """Read one shape; raises `InputError` where the file is missing or damaged. Nothing is unpickled."""
+    """Read the samples of a shape, without unpickling. Raises `InputError` for a missing or damaged file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             samples = ShapeSamples(
@@ -133,21 +153,21 @@ def load_samples(path: Path) -> ShapeSamples:
         return samples
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; run prepare") from error
-    except Exception as error:  # a damaged archive makes zipfile and numpy raise almost anything
+    except Exception as error:  # zipfile and numpy raise many types for damaged archives
         raise InputError(f"{path} is damaged ({error}); delete it and run prepare again") from error
 
 
 def _check_shapes(samples: ShapeSamples) -> None:
-    """Raise `ValueError` where the arrays do not belong together."""
+    """Raise `ValueError` where the shapes of the arrays do not match."""
     count, kept = len(samples.points), len(samples.surface)
     shapes = samples.points.shape, samples.distances.shape, samples.surface.shape, samples.normals.shape
     if shapes != ((count, 3), (count,), (kept, 3), (kept, 3)):
-        raise ValueError(f"its arrays have the shapes {shapes}")
+        raise ValueError(f"its arrays have mismatched shapes, {shapes}")
 
 
 def _packed(values: np.ndarray, bound: float) -> np.ndarray:
-    return np.round(values / bound * STEPS).astype(np.int16)
+    return np.round(values / bound * GRID_STEPS).astype(np.int16)
 
 
 def _unpacked(values: np.ndarray, bound: float) -> np.ndarray:
-    return (values * (bound / STEPS)).astype(np.float32)
+    return (values * (bound / GRID_STEPS)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A dataset for choosing settings: some training families play the test shapes, and those are out of sight."""
+"""Makes a validation dataset: held-out training families become the test split; the real test split is left out."""
 
 import os
 import shutil
@@ -10,17 +10,28 @@ from training.dataset import Dataset, ShapeRecord
 
 
 def hold_out(dataset: Dataset, families: set[str], output: Path) -> Dataset:
-    """A dataset in `output` whose test shapes are the originals of `families`, and which lacks the real test shapes.
+    """Write a dataset for choosing settings, in which the test shapes have no part.
 
-    Shapes are linked where the file system can, else copied. Raises `InputError` for families that are not there, and
-    for a folder that holds something already.
+    Its test split are the originals of the held-out families; deformed copies of these are left out. Sample files are
+    hard links where the file system allows, copies otherwise.
+
+    Parameters
+    ----------
+    families : of training shapes
+    output : a new or empty folder
+
+    Raises
+    ------
+    InputError : an unknown family, or an output folder that is not empty
     """
     training = [record for record in dataset.records if record.split == "train"]
     if missing := families - {record.family for record in training}:
         raise InputError(f"{dataset.folder} has no training family {', '.join(sorted(missing))}")
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{output} is not empty; name a new folder")
-    records = [_placed(record, families) for record in training if not (record.family in families and record.copy_of)]
+    records = [
+        _with_split(record, families) for record in training if not (record.family in families and record.copy_of)
+    ]
     held = replace(dataset, folder=output, records=records)
     held.path("").parent.mkdir(parents=True, exist_ok=True)
     for record in records:
@@ -29,12 +40,12 @@ def hold_out(dataset: Dataset, families: set[str], output: Path) -> Dataset:
     return held
 
 
-def _placed(record: ShapeRecord, families: set[str]) -> ShapeRecord:
+def _with_split(record: ShapeRecord, families: set[str]) -> ShapeRecord:
     return replace(record, split="test") if record.family in families else record
 
 
 def _link(source: Path, target: Path) -> None:
-    if not source.exists():  # a mesh that could not be used
+    if not source.exists():  # the mesh was rejected by prepare
         return
     try:
         os.link(source, target)

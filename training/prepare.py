@@ -1,4 +1,7 @@
-"""A catalogue of meshes -> a dataset on disk: parallel, resumable, one atomic file a mesh, nothing lost silently."""
+"""Prepares a dataset: samples the signed distances of a list of meshes, in parallel and resumably.
+
+Every mesh yields one sample file or one reason for its rejection.
+"""
 
 import json
 import os
@@ -17,38 +20,44 @@ from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
 from sdf_backend.geometry.signed_distance import clean_mesh
 from sdf_backend.geometry.similarity import axis_rotation, axis_vector
+from sdf_backend.wire.settings import option
 from training.augment import AugmentSettings, deform
 from training.catalog import CatalogEntry, read_mesh
+from training.contact_sheet import write_contact_sheet
 from training.dataset import DESCRIPTION_FILE, Dataset, ShapeRecord, load_samples, samples_path, save_samples
-from training.pictures import contact_sheet, render_points, signed_slice
+from training.rendering import render_points, signed_slice
 from training.sampling import SampleSettings, sample_mesh
 
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """How a catalogue becomes a dataset."""
+    """How meshes become a dataset: options of `prepare`, and keys of `dataset.json`."""
 
-    category: str
-    """name of the category, lower-case plural"""
-    up: str = "+y"
-    """the source meshes' axis that points up; the dataset is y up"""
-    front: str = "-z"
-    """the source meshes' axis that points ahead"""
-    copies: int = 0
-    """deformed copies of each training mesh, for small collections"""
+    category: str = option(
+        "", "ShapeNet synset, or sub-folder of the source; names the dataset; default: the name of the source folder"
+    )
+    up: str = option("+y", "axis of the source meshes that points up")
+    front: str = option("-z", "axis of the source meshes that points ahead; ShapeNet: -z")
+    copies: int = option(0, "deformed copies of each training mesh, for small collections", 0)
     sampling: SampleSettings = field(default_factory=SampleSettings)
-    """how each mesh is sampled"""
+    """sampling of each mesh"""
     augment: AugmentSettings = field(default_factory=AugmentSettings)
-    """how far the copies are deformed"""
-    timeout: float = 300.0
-    """seconds after which one mesh is given up"""
-    seed: int = 0
-    """the samples of a mesh depend on this, its name, and nothing else"""
+    """deformation of the copies"""
+    timeout: float = option(300.0, "seconds after which a mesh is rejected", 1)
+    seed: int = option(
+        0, "seed of all sampling; the samples of a mesh depend on it and on the name of the mesh alone", 0
+    )
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one mesh: its reason is empty where it was used."""
+class MeshOutcome:
+    """The outcome of one mesh. Field names are keys of `report.json`.
+
+    reason : of its rejection; empty where it was sampled
+    seconds : of its preparation
+    uncertain : share of the samples that were dropped, since their sign is uncertain
+    resumed : whether an earlier run prepared it
+    """
 
     name: str
     reason: str
@@ -56,9 +65,16 @@ class Outcome:
     uncertain: float = 0.0
     resumed: bool = False
 
+    @property
+    def rejected(self) -> bool:
+        """Whether the mesh could not be used."""
+        return bool(self.reason)
+
 
 @dataclass(frozen=True)
 class _Job:
+    """One mesh to sample, or one of its deformed copies, numbered from 1; 0 is the original."""
+
     entry: CatalogEntry
     copy: int
     target: Path
@@ -69,18 +85,28 @@ class _Job:
         return f"{self.entry.name}~{self.copy}" if self.copy else self.entry.name
 
 
-def prepare(
+def prepare_dataset(
     entries: list[CatalogEntry],
     output: Path,
     settings: PrepareSettings,
     jobs: int | None = None,
-    progress: Callable[[Outcome, int], None] | None = None,
-) -> list[Outcome]:
-    """Sample every mesh into `output`; what is there already is kept, so that a killed run goes on where it was.
+    progress: Callable[[MeshOutcome, int], None] | None = None,
+) -> list[MeshOutcome]:
+    """Sample every mesh into `output`. Samples of an earlier run are kept, so that a killed run continues.
 
-    `progress(outcome, total)` is called once a mesh. Returns one outcome a mesh; a mesh that cannot be used is
-    rejected with a reason, in `report.json` too. Raises `InputError` where `output` was made with other settings or
-    no mesh at all could be used.
+    Parameters
+    ----------
+    entries : meshes with their splits and credits
+    jobs : worker processes; None for one per core
+    progress : called as `progress(outcome, total)` for each mesh
+
+    Returns
+    -------
+    outcomes : one per mesh and copy, also written to `report.json`
+
+    Raises
+    ------
+    InputError : `output` was prepared with other settings, two meshes have the same name, or no mesh could be used
     """
     work = [
         _Job(entry, copy, output, settings)
@@ -95,18 +121,17 @@ def prepare(
             progress(outcome, len(work))
     with replacing(output / "report.json") as temporary:
         temporary.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
-    used = [outcome.name for outcome in outcomes if not outcome.reason]
-    if not used:
+    if all(outcome.rejected for outcome in outcomes):
         raise InputError(f"none of the {len(work)} meshes could be used; the first reason: {outcomes[0].reason}")
     draw_contact_sheet(dataset, output / "contact_sheet.png")
     return outcomes
 
 
 def draw_contact_sheet(dataset: Dataset, path: Path, most: int = 40) -> None:
-    """Picture up to `most` originals: surface points shaded by their normals, and a slice of the signed samples."""
+    """Draw up to `most` originals: surface points shaded by their normals, and a slice of the signed samples."""
     names = [record.name for record in dataset.records if not record.copy_of and dataset.path(record.name).exists()]
     names = names[:: max(1, -(-len(names) // most))]
-    # The slice is the plane that up and front span, where signs are easiest to judge.
+    # The slice is the plane spanned by up and front, in which signs are easiest to judge.
     side = int(np.argmax(np.abs(np.cross(axis_vector("+y"), axis_vector(dataset.front)))))
     images, labels = [], []
     for name in names:
@@ -116,13 +141,13 @@ def draw_contact_sheet(dataset: Dataset, path: Path, most: int = 40) -> None:
             signed_slice(samples.points, samples.distances, axis=side, size=(180, 180)),
         ]
         labels += [name[:30], f"inside {np.mean(samples.distances < 0):.0%}"]
-    contact_sheet(images, labels, columns=8, path=path)
+    write_contact_sheet(images, labels, columns=8, path=path)
 
 
 def _describe(work: list[_Job], output: Path, settings: PrepareSettings) -> Dataset:
-    """Write `dataset.json`, or check that a resumed run means the same as the one that began."""
+    """Write `dataset.json`; where there is one, check that it was written with the same settings."""
     front = _canonical_front(settings)
-    axis_rotation(settings.up, settings.front, front)  # refuses axes along one line before anything is written
+    axis_rotation(settings.up, settings.front, front)  # raises for parallel axes, before anything is written
     recorded = json.loads(json.dumps(asdict(replace(settings, timeout=0.0))))
     records = [
         ShapeRecord(
@@ -138,10 +163,10 @@ def _describe(work: list[_Job], output: Path, settings: PrepareSettings) -> Data
     ]
     name, times = Counter(record.name for record in records).most_common(1)[0]
     if times > 1:
-        raise InputError(f"{times} meshes are named {name}; give each another name, in one split alone")
+        raise InputError(f"{times} meshes are named {name}; names must be unique, across splits too")
     if (output / DESCRIPTION_FILE).exists():
         before = Dataset.open(output)
-        # What a deformation may have besides is off where a dataset was begun before there was such a thing.
+        # Deformations that are newer than the dataset are off in it.
         began = before.settings | {"augment": asdict(AugmentSettings()) | before.settings.get("augment", {})}
         if began != recorded:
             changed = [key for key in recorded if recorded[key] != began.get(key)]
@@ -152,61 +177,61 @@ def _describe(work: list[_Job], output: Path, settings: PrepareSettings) -> Data
 
 
 def _canonical_front(settings: PrepareSettings) -> str:
-    """Name of the axis along which the source's front lies once up is y."""
+    """The front axis of the dataset, after the rotation that makes y the up axis."""
     if axis_vector(settings.up)[1] == 1:
         return settings.front
     return "+z"
 
 
-def _run(work: list[_Job], jobs: int) -> Iterator[Outcome]:
-    """Do what is left to do in worker processes; one that dies or hangs costs its own mesh, until the next run."""
-    rest = []
+def _run(work: list[_Job], jobs: int) -> Iterator[MeshOutcome]:
+    """Run the remaining jobs in worker processes; one that dies or hangs rejects its own mesh, until the next run."""
+    remaining = []
     for job in work:
         done = _resumed(job)
         if done:
             yield done
         else:
-            rest.append(job)
-    if not rest:
+            remaining.append(job)
+    if not remaining:
         return
-    # libigl and BLAS would otherwise start a thread per core in every worker.
+    # Otherwise libigl and BLAS start one thread per core in every worker.
     for variable in ("IGL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-    with ProcessPool(max_workers=min(jobs, len(rest))) as pool:
-        results = pool.map(_prepare_one, rest, timeout=rest[0].settings.timeout).result()
-        for job in rest:
+    with ProcessPool(max_workers=min(jobs, len(remaining))) as pool:
+        results = pool.map(_prepare_mesh, remaining, timeout=remaining[0].settings.timeout).result()
+        for job in remaining:
             yield _outcome_of(job, results)
 
 
-def _outcome_of(job: _Job, results: Iterator[Outcome]) -> Outcome:
+def _outcome_of(job: _Job, results: Iterator[MeshOutcome]) -> MeshOutcome:
     try:
         return next(results)
     except TimeoutError:
-        return Outcome(job.name, f"took longer than {job.settings.timeout:g} s", job.settings.timeout)
+        return MeshOutcome(job.name, f"took longer than {job.settings.timeout:g} s", job.settings.timeout)
     except ProcessExpired as error:
-        return Outcome(job.name, f"its worker process died ({error})", 0.0)
+        return MeshOutcome(job.name, f"its worker process died ({error})", 0.0)
 
 
-def _resumed(job: _Job) -> Outcome | None:
-    """What became of a mesh in an earlier run; None where nothing did, or the mesh has changed since."""
+def _resumed(job: _Job) -> MeshOutcome | None:
+    """The outcome of an earlier run; None where there is none, or the mesh has changed since."""
     rejected = _rejection_path(job)
-    if _made_of(rejected, job.entry.path):
-        return replace(Outcome(**json.loads(rejected.read_text())), resumed=True)
-    if not _made_of(samples_path(job.target, job.name), job.entry.path):
+    if _is_current(rejected, job.entry.path):
+        return replace(MeshOutcome(**json.loads(rejected.read_text())), resumed=True)
+    if not _is_current(samples_path(job.target, job.name), job.entry.path):
         return None
     try:
         samples = load_samples(samples_path(job.target, job.name))
     except InputError:
         return None
-    return Outcome(job.name, "", 0.0, samples.uncertain / job.settings.sampling.count, resumed=True)
+    return MeshOutcome(job.name, "", 0.0, samples.uncertain / job.settings.sampling.count, resumed=True)
 
 
-def _made_of(made: Path, mesh: Path) -> bool:
-    """Whether there is such a file, and it was written after the mesh was."""
-    return made.exists() and (not mesh.exists() or mesh.stat().st_mtime_ns <= made.stat().st_mtime_ns)
+def _is_current(output: Path, mesh: Path) -> bool:
+    """Whether a file derived from a mesh exists and is not older than the mesh."""
+    return output.exists() and (not mesh.exists() or mesh.stat().st_mtime_ns <= output.stat().st_mtime_ns)
 
 
-def _prepare_one(job: _Job) -> Outcome:
+def _prepare_mesh(job: _Job) -> MeshOutcome:
     """Sample one mesh into its file. Runs in a worker process."""
     start = time.perf_counter()
     settings = job.settings
@@ -220,15 +245,15 @@ def _prepare_one(job: _Job) -> Outcome:
         samples = sample_mesh(vertices, faces, settings.sampling, rng)
     except InputError as error:
         return _reject(job, str(error), time.perf_counter() - start)
-    except Exception as error:  # one rotten mesh must not end the run, whatever a reader makes of it
+    except Exception as error:  # one damaged mesh must not end the run, whatever its reader raises
         return _reject(job, f"{type(error).__name__}: {error}", time.perf_counter() - start)
     save_samples(samples_path(job.target, job.name), samples)
     _rejection_path(job).unlink(missing_ok=True)
-    return Outcome(job.name, "", time.perf_counter() - start, samples.uncertain / settings.sampling.count)
+    return MeshOutcome(job.name, "", time.perf_counter() - start, samples.uncertain / settings.sampling.count)
 
 
-def _reject(job: _Job, reason: str, seconds: float) -> Outcome:
-    outcome = Outcome(job.name, reason, seconds)
+def _reject(job: _Job, reason: str, seconds: float) -> MeshOutcome:
+    outcome = MeshOutcome(job.name, reason, seconds)
     with replacing(_rejection_path(job)) as temporary:
         temporary.write_text(json.dumps(asdict(outcome)))
     samples_path(job.target, job.name).unlink(missing_ok=True)

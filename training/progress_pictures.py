@@ -1,7 +1,7 @@
-"""What training shows as it goes: the loss over the epochs, and a few shapes beside what the decoder makes of them."""
+"""Pictures of a training run: loss curves, and some training shapes beside their reconstructions."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,15 +10,17 @@ from matplotlib.figure import Figure
 from sdf_backend.files import replacing
 from sdf_backend.geometry.isosurface import EmptySurfaceError, ExtractSettings, extract_surface
 from sdf_backend.model.store import Model
+from training.contact_sheet import write_contact_sheet
 from training.dataset import Dataset
-from training.pictures import contact_sheet, render_mesh, render_points
+from training.history import EpochReport
+from training.rendering import render_mesh, render_points
 
-if TYPE_CHECKING:
-    from training.trainer import EpochReport
+# Width and height of each image.
+IMAGE_SIZE = (320, 240)
 
 
-def draw_losses(history: list["EpochReport"], path: Path) -> None:
-    """Plot the loss and the mean code norm over the epochs."""
+def plot_losses(history: Sequence[EpochReport], path: Path) -> None:
+    """Plot the loss and the mean code norm over the epochs, as PNG."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     epochs = [report.epoch for report in history]
@@ -34,7 +36,10 @@ def draw_losses(history: list["EpochReport"], path: Path) -> None:
 
 
 def draw_reconstructions(model: Model, dataset: Dataset, path: Path, count: int = 6, resolution: int = 128) -> None:
-    """Picture some training shapes: the surface that was prepared, and the decoder's for the shape's own code."""
+    """Draw training shapes beside the surfaces that the decoder makes of their latent codes, as a contact sheet.
+
+    count : of shapes, evenly spaced; resolution : cells per axis
+    """
     decoder = model.folded(torch.float32)
     images, labels = [], []
     for index in np.linspace(0, len(model.codes) - 1, count).astype(int):
@@ -46,9 +51,9 @@ def draw_reconstructions(model: Model, dataset: Dataset, path: Path, count: int 
                 ExtractSettings(resolution),
                 model.device,
             )
-            made = render_mesh(mesh.vertices, mesh.faces, size=(320, 240))
-        except EmptySurfaceError:  # early in training there may be no surface yet
-            made = np.full((240, 320, 3), 255, dtype=np.uint8)
-        images += [render_points(samples.surface, size=(320, 240), normals=samples.normals), made]
-        labels += [f"{model.card.shapes[index]}, prepared", "decoded"]
-    contact_sheet(images, labels, columns=4, path=path)
+            reconstruction = render_mesh(mesh.vertices, mesh.faces, size=IMAGE_SIZE)
+        except EmptySurfaceError:  # early in training the level set may be empty
+            reconstruction = np.full((IMAGE_SIZE[1], IMAGE_SIZE[0], 3), 255, dtype=np.uint8)
+        images += [render_points(samples.surface, size=IMAGE_SIZE, normals=samples.normals), reconstruction]
+        labels += [f"{model.card.shapes[index]}, training shape", "reconstruction"]
+    write_contact_sheet(images, labels, columns=4, path=path)

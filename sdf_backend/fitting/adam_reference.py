@@ -1,4 +1,4 @@
-"""The released DeepSDF reconstruction: the reference that our fits are compared with."""
+"""The optimiser of the released DeepSDF code, Adam: the reference that fits are compared with."""
 
 import time
 from dataclasses import dataclass
@@ -6,49 +6,51 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdf_backend.fitting.assess import assess, residuals
-from sdf_backend.fitting.fit import Fit, Progress, silent
-from sdf_backend.fitting.observation_batch import Batch, batched
+from sdf_backend.fitting.assessment import assess
+from sdf_backend.fitting.fit import Fit
+from sdf_backend.fitting.observation_batch import ObservationBatch, batch_observations
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.decoder import FoldedDecoder
 from sdf_backend.model.devices import CHUNK
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations
+from sdf_backend.observation.residuals import interval_residuals
+from sdf_backend.progress import PhaseProgress, silent
 
 
 @dataclass(frozen=True)
 class AdamSettings:
-    """The released DeepSDF reconstruction: the reference that benchmarks compare with."""
+    """Settings of the reconstruction in the released DeepSDF code (Park et al., CVPR 2019)."""
 
     steps: int = 800
     """Adam steps"""
     points: int = 8_000
-    """samples a step, half of them inside where there are any"""
+    """samples in each step, half of them inside where there are any"""
     rate: float = 5e-3
-    """learning rate, divided by ten half way"""
+    """learning rate, divided by ten after half of the steps"""
     penalty: float = 1e-4
     """weight of the code's mean squared value"""
     first_sigma: float = 0.01
     """standard deviation of the first code about zero"""
     dtype: torch.dtype = torch.bfloat16
-    """precision of the matrix products"""
+    """precision of the decoder's matrix products"""
     seed: int = 0
-    """first codes and samples"""
+    """seed of the first codes and of the samples"""
 
 
 def fit_codes_with_adam(
     model: Model,
     observations: list[Observations],
     settings: AdamSettings = AdamSettings(),
-    progress: Progress = silent,
+    progress: PhaseProgress = silent,
 ) -> list[Fit]:
-    """Fit codes as the released DeepSDF code does, pose known; see `fit_codes`.
+    """Fit codes as the released DeepSDF code does, with known poses; see `fit_codes`.
 
-    The gradient comes from the same folded decoder as Levenberg-Marquardt's, so that the comparison is one of methods.
+    The gradient comes from the same folded decoder as Levenberg-Marquardt's, so that only the optimisers are compared.
     """
     start = time.perf_counter()
     identity = Similarity.identity()
-    batch = batched(observations, [identity] * len(observations), model.device)
+    batch = batch_observations(observations, [identity] * len(observations), model.device)
     generator = torch.Generator().manual_seed(settings.seed)
     shape = (len(observations), model.codes.shape[1])
     codes = (torch.randn(shape, generator=generator) * settings.first_sigma).to(model.device).requires_grad_()
@@ -75,7 +77,7 @@ def fit_codes_with_adam(
 
 
 def _balanced(inside: Tensor, outside: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Row numbers, (count,), half of them inside where there are any."""
+    """Indices of samples, (count,), half of them inside where there are any."""
     sides = [side for side in (inside, outside) if len(side)]
     shares = [count // len(sides)] * (len(sides) - 1)
     shares.append(count - sum(shares))
@@ -86,14 +88,16 @@ def _balanced(inside: Tensor, outside: Tensor, count: int, generator: torch.Gene
 
 
 @torch.no_grad()
-def _l1_gradient(decoder: FoldedDecoder, codes: Tensor, batch: Batch, chosen: Tensor, clamp: float) -> Tensor:
+def _l1_gradient(
+    decoder: FoldedDecoder, codes: Tensor, batch: ObservationBatch, chosen: Tensor, clamp: float
+) -> Tensor:
     """Gradient of the mean absolute residual by the codes, (s, code_length)."""
     total = torch.zeros_like(codes)
     for rows in chosen.split(max(CHUNK // len(codes), 64), dim=1):
         points = batch.points.gather(1, rows[..., None].expand(-1, -1, 3))
 
         def sign(distance: Tensor, rows: Tensor = rows) -> Tensor:
-            residual = residuals(distance, batch.low.gather(1, rows), batch.high.gather(1, rows), clamp)
+            residual = interval_residuals(distance, batch.low.gather(1, rows), batch.high.gather(1, rows), clamp)
             return torch.where(distance.abs() < clamp, residual.sign(), 0)
 
         total += decoder.pull_back(codes, points, sign)

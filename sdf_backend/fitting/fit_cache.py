@@ -1,91 +1,129 @@
-"""What a fit found of a source, and how it is kept by the content of all that it depends on."""
+"""The cache of encodings: by the source, the model, and every setting that decides a fit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from sdf_backend.content_cache import ContentCache
-from sdf_backend.fitting.fit import Fit
+from sdf_backend.content_cache import ContentCache, content_key
+from sdf_backend.fitting.encoding import Encoding
+from sdf_backend.fitting.fit_settings import solid_settings, surface_settings
+from sdf_backend.fitting.hypotheses import HypothesisSettings
+from sdf_backend.fitting.pose_search import PoseSearchSettings
+from sdf_backend.geometry.signed_distance import DEFAULT_SIGN_SETTINGS
+from sdf_backend.geometry.signed_samples import SignedSampleSettings
 from sdf_backend.geometry.similarity import Similarity
-from sdf_backend.observation.observations import Observations
+from sdf_backend.observation.observations import AssumedFreeSpaceSettings, ObservationSettings
+from sdf_backend.observation.outliers import GroundPlaneSettings, OutlierSettings
+from sdf_backend.observation.sensor_position import SensorSearchSettings, VisibilitySettings
+from sdf_backend.observation.sources import Observe, Source
+from sdf_backend.settings import TaskSettings
+from sdf_backend.shapes.residual_field import SOLID_SETTINGS, SURFACE_SETTINGS
+
+# Raise it when the stored arrays change, or an algorithm changes without any of its settings.
+FIT_FORMAT = 9
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """What a fit found of one source: all that is needed to make its shape at any resolution.
+def deciding_settings(settings: TaskSettings) -> tuple[object, ...]:
+    """The settings on which the fit of a source depends; a task's resolution, seed and candidates are not among them.
 
-    code : (code_length,) float32; pose : canonical frame -> the source's frame
-    deviations : (code_length, code_length) float32, how codes about as likely deviate; see `fit.Fit`
-    surface : (m, 3) float64, the points of the source that were observed
-    solid : they were observed with the distances about them
-    refinement : (k, 2) float32, what is left over of the observations; see `refine.refine`
-    confidence : 0 where another answer, of `rivals`, is as good, to 1 where there is no other
-    rivals : what was found elsewhere that is nearly as good, best first
+    Whether a source is fitted as a solid or as a surface is known only after it was observed, so both are included.
     """
-
-    code: np.ndarray
-    deviations: np.ndarray
-    pose: Similarity
-    residual: float
-    explained: float
-    steps: int
-    surface: np.ndarray
-    refinement: np.ndarray
-    solid: bool = False
-    confidence: float = 1.0
-    rivals: tuple["Encoded", ...] = ()
-
-    @classmethod
-    def of(cls, fit: Fit, seen: Observations, refinement: np.ndarray) -> "Encoded":
-        """What a fit to `seen` found, and what it left over."""
-        assert fit.deviations is not None
-        code, deviations = (tensor.detach().float().cpu().numpy() for tensor in (fit.code, fit.deviations))
-        return cls(
-            code, deviations, fit.pose, fit.residual, fit.explained, fit.steps, seen.surface, refinement, seen.solid
-        )
+    return (
+        [settings.pose, settings.up, settings.front],
+        solid_settings(settings.quality),
+        surface_settings(settings.quality, freedom=settings.pose),
+        ObservationSettings(),
+        SignedSampleSettings(),
+        DEFAULT_SIGN_SETTINGS,
+        SensorSearchSettings(),
+        VisibilitySettings(),
+        GroundPlaneSettings(),
+        OutlierSettings(),
+        AssumedFreeSpaceSettings(),
+        PoseSearchSettings(),
+        HypothesisSettings(),
+        SOLID_SETTINGS,
+        SURFACE_SETTINGS,
+    )
 
 
-def recall(cache: ContentCache | None, key: str) -> Encoded | None:
-    """What is kept under `key`, if there is something."""
+def fit_key(source: Source, settings: TaskSettings, observe: Observe, model_digest: str, device_type: str) -> str:
+    """Cache key of the encoding of a source.
+
+    Parameters
+    ----------
+    observe : the function that observes the source; its name is part of the key
+    model_digest : hash of the model's file
+    device_type : devices differ in rounding
+    """
+    geometry = source.geometry
+    return content_key(
+        "fit",
+        FIT_FORMAT,
+        model_digest,
+        device_type,
+        observe.__name__,
+        *deciding_settings(settings),
+        geometry.vertices,
+        geometry.faces,
+        geometry.normals,
+        source.sensor,
+    )
+
+
+def load_encoding(cache: ContentCache | None, key: str) -> Encoding | None:
+    """The encoding stored under `key`; None where there is none, or no cache."""
     arrays = cache.get(key) if cache else None
     if arrays is None:
         return None
-    best, *rivals = (_restored(arrays, f"{number}.") for number in range(int(arrays["count"][0])))
-    return replace(best, rivals=tuple(rivals))
+    best, *alternatives = (_from_arrays(arrays, f"{number}.") for number in range(int(arrays["count"][0])))
+    return replace(best, alternatives=tuple(alternatives))
 
 
-def remember(cache: ContentCache | None, key: str, encoded: Encoded) -> None:
-    """Keep it under `key`, where there is a cache."""
+def store_encoding(cache: ContentCache | None, key: str, encoding: Encoding) -> None:
+    """Store an encoding with its alternatives under `key`, where there is a cache."""
     if cache is None:
         return
-    everything = [encoded, *encoded.rivals]
-    arrays = {"count": np.array([len(everything)])}
-    for number, one in enumerate(everything):
-        arrays |= _arrays(one, f"{number}.")
+    encodings = [encoding, *encoding.alternatives]
+    arrays = {"count": np.array([len(encodings)])}
+    for number, one in enumerate(encodings):
+        arrays |= _to_arrays(one, f"{number}.")
     cache.put(key, arrays)
 
 
-def _arrays(one: Encoded, prefix: str) -> dict[str, np.ndarray]:
-    numbers = [one.pose.scale, one.residual, one.explained, one.steps, one.solid, one.confidence]
+def _to_arrays(encoding: Encoding, prefix: str) -> dict[str, np.ndarray]:
+    numbers = [
+        encoding.pose.scale,
+        encoding.residual,
+        encoding.explained,
+        encoding.steps,
+        encoding.solid,
+        encoding.confidence,
+    ]
     arrays = {
-        "code": one.code,
-        "deviations": one.deviations,
-        "rotation": one.pose.rotation,
-        "translation": one.pose.translation,
+        "code": encoding.code,
+        "covariance_root": encoding.covariance_root,
+        "rotation": encoding.pose.rotation,
+        "translation": encoding.pose.translation,
         "numbers": np.array(numbers, dtype=np.float64),
-        "surface": one.surface,
-        "refinement": one.refinement,
+        "surface": encoding.surface,
+        "refinement": encoding.refinement,
     }
     return {prefix + name: array for name, array in arrays.items()}
 
 
-def _restored(arrays: Mapping[str, np.ndarray], prefix: str) -> Encoded:
+def _from_arrays(arrays: Mapping[str, np.ndarray], prefix: str) -> Encoding:
     scale, residual, explained, steps, solid, confidence = arrays[f"{prefix}numbers"].tolist()
-    pose = Similarity(scale, arrays[f"{prefix}rotation"], arrays[f"{prefix}translation"])
-    code, deviations, surface, refinement = (
-        arrays[prefix + name] for name in ("code", "deviations", "surface", "refinement")
-    )
-    return Encoded(
-        code, deviations, pose, residual, explained, int(steps), surface, refinement, bool(solid), confidence
+    return Encoding(
+        arrays[f"{prefix}code"],
+        arrays[f"{prefix}covariance_root"],
+        Similarity(scale, arrays[f"{prefix}rotation"], arrays[f"{prefix}translation"]),
+        residual,
+        explained,
+        int(steps),
+        arrays[f"{prefix}surface"],
+        arrays[f"{prefix}refinement"],
+        bool(solid),
+        confidence,
     )

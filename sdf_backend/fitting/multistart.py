@@ -1,81 +1,87 @@
-"""Fits that start once more: from the mean of the training codes some come to a shape that is likely and wrong.
+"""Multi-start: fits that converged to a wrong shape restart from training codes.
 
-`Restart` says when. Where the new start leads nowhere either, both are taken to their ends.
+`Restart` says when and how. Where the restarted fit does not explain the observations either, the incumbent, the fit
+that it replaced, is taken to its end too, and the better of the two is kept.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
-from sdf_backend.fitting.assess import residuals
 from sdf_backend.fitting.fit_settings import Restart
 from sdf_backend.fitting.levenberg_marquardt import Solver
-from sdf_backend.fitting.observation_batch import evenly
+from sdf_backend.fitting.observation_batch import evenly_spaced
 
 
 @dataclass
-class Left:
-    """What fits were before they took a new start, so that they can go on from there too.
+class Incumbents:
+    """The fits that restarts replaced, in the state that they had then.
 
-    rows : which row of the whole batch each row of `fits` is
+    rows : row of the whole batch for each row of `solver`
     """
 
-    fits: Solver
+    solver: Solver
     rows: list[int]
     restart: Restart
 
-    def settle(self, solver: Solver, report: Callable[[], None]) -> None:
-        """Where the new start has not led to what was seen either, go on from the old one too, and take the better."""
-        still = (solver.unexplained() > self.restart.unexplained).tolist()
-        numbers = [number for number, row in enumerate(self.rows) if still[row]]
-        if not numbers:
+    def keep_better(self, solver: Solver, on_step: Callable[[], None]) -> None:
+        """Fit the incumbents of still unexplained fits of `solver` to their end, and put back those that are better."""
+        unexplained = (solver.unexplained_share() > self.restart.unexplained).tolist()
+        chosen = [number for number, row in enumerate(self.rows) if unexplained[row]]
+        if not chosen:
             return
-        old, stages = self.fits.some(numbers), solver.settings.stages
+        incumbents, stages = self.solver.select_rows(chosen), solver.settings.stages
         for number in range(self.restart.after + 1, len(stages)):
-            old.begin(stages[number], number)
+            incumbents.begin_stage(stages[number], number)
             for _ in range(stages[number].steps):
-                old.step()
-                report()
-        for number, one in enumerate(numbers):
-            row = self.rows[one]
-            if old.now[2][number] < self.restart.better * solver.now[2][row]:
-                solver.copy_row(row, old, number)
+                incumbents.step()
+                on_step()
+        for number, index in enumerate(chosen):
+            row = self.rows[index]
+            if incumbents.cost[number] < self.restart.accepted_cost * solver.cost[row]:
+                solver.copy_row(row, incumbents, number)
 
 
-def restarted(solver: Solver, restart: Restart, once: list[bool], report: Callable[[], None]) -> Left | None:
-    """Start once more where too much of what is known is unexplained, and go on from there where that is better.
+def restart_unexplained(
+    solver: Solver, restart: Restart, allowed: list[bool], on_step: Callable[[], None]
+) -> Incumbents | None:
+    """Restart the fits that leave too much unexplained, and move them to the result where that lowers their cost.
 
-    once : (s,), which fits do not; `report` is called at every step. Returns the starts that were given up; None where
-    no fit took a new one.
+    Parameters
+    ----------
+    solver : at the end of stage `restart.after`
+    allowed : (s,), which fits may restart
+    on_step : called at every step; may raise to cancel
+
+    Returns
+    -------
+    The fits that were replaced; None where there are none.
     """
-    wanting = (solver.unexplained() > restart.unexplained).tolist()
-    rows = [row for row, (wants, never) in enumerate(zip(wanting, once, strict=True)) if wants and not never]
+    unexplained = (solver.unexplained_share() > restart.unexplained).tolist()
+    rows = [row for row, (wrong, may) in enumerate(zip(unexplained, allowed, strict=True)) if wrong and may]
     if not rows:
         return None
-    before, u, moves = solver.some(rows), solver.u.clone(), list(solver.moves)
+    before, codes, deltas = solver.select_rows(rows), solver.whitened_codes.clone(), list(solver.pose_deltas)
     for row in rows:
-        starts = _from_training_codes(solver, row, restart)
+        starts = _starts_from_training_codes(solver, row, restart)
         for _ in range(restart.steps):
             starts.step()
-            report()
-        best = int(starts.now[2].argmin())
-        u[row], moves[row] = starts.u[best], starts.moves[best]
-    better = solver.keep(u, moves).tolist()
-    changed = [number for number, row in enumerate(rows) if better[row]]
-    return Left(before.some(changed), [rows[number] for number in changed], restart) if changed else None
+            on_step()
+        best = int(starts.cost.argmin())
+        codes[row], deltas[row] = starts.whitened_codes[best], starts.pose_deltas[best]
+    better = solver.accept_if_better(codes, deltas).tolist()
+    replaced = [number for number, row in enumerate(rows) if better[row]]
+    if not replaced:
+        return None
+    return Incumbents(before.select_rows(replaced), [rows[number] for number in replaced], restart)
 
 
-def _from_training_codes(solver: Solver, row: int, restart: Restart) -> Solver:
-    """Fits of one row, at the pose that it has, which begin at the training codes that explain it best."""
-    known = torch.linalg.solve_triangular(solver.root, (solver.model.codes - solver.mean).T, upper=False).T
-    known = known[evenly(torch.arange(len(known), device=known.device), min(restart.codes, len(known)), 0.0)]
-    move, few = solver.moves[row], solver.all.chosen([row]).drawn(restart.glance, 0.0)
-    points = solver.canonical(few.points, [move]).expand(len(known), -1, -1)
-    misfit = residuals(solver.distances(known, points), few.low / move.scale, few.high / move.scale, solver.clamp)
-    best = misfit.abs().mean(1).argsort(stable=True)[: restart.starts]
-    same = [row] * len(best)
-    fits = Solver(solver.model, solver.all.chosen(same), solver.settings, solver.freedom, solver.prior.of(same))
-    fits.u, fits.moves = known[best], [move] * len(best)
-    fits.begin(replace(solver.stage, steps=restart.steps, points=restart.points), 0)
-    return fits
+def _starts_from_training_codes(solver: Solver, row: int, restart: Restart) -> Solver:
+    """Fits of one row, at its current pose, that start at the training codes with the least residual."""
+    codes = solver.whiten(solver.model.codes)
+    indices = torch.arange(len(codes), device=codes.device)
+    codes = codes[evenly_spaced(indices, min(restart.compared_codes, len(codes)), 0.0)]
+    residuals = solver.mean_residuals(row, codes, restart.compared_points)
+    best = residuals.argsort(stable=True)[: restart.starts]
+    return solver.fits_from_codes(row, codes[best], restart.steps, restart.points)

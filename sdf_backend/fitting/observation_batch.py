@@ -1,4 +1,4 @@
-"""Observations of several fits as tensors, in blocks, and draws of them that are even in space."""
+"""Observations of several fits as padded tensors, and draws of them that are even in space."""
 
 from dataclasses import dataclass
 
@@ -8,21 +8,21 @@ from torch import Tensor
 
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.similarity import Similarity
+from sdf_backend.model.devices import POINT_BLOCK
 from sdf_backend.observation.observations import Observations
 
-# Observations are filled up to a multiple of this. For every shape of a product that torch's oneDNN meets it keeps a
-# kernel, up to two thousand of about a megabyte, so inputs of ever other lengths would fill a worker's memory.
-BLOCK = 1024
-# The curve along which observations are ordered runs through 2^bits cells an axis of the cube of this half side: so
-# many that no two points share one, or those that do would be in the order of the input.
-CURVE_BITS, CURVE_REACH = 20, 1.5
+# The space-filling curve has 2^CURVE_BITS cells per axis of the cube of half side CURVE_EXTENT: so many that no two
+# points share a cell, since points of one cell would keep the order of the input.
+CURVE_BITS, CURVE_EXTENT = 20, 1.5
 
 
 @dataclass
-class Batch:
-    """Observations of all fits as tensors: points (s, n, 3) in their own frames, low and high (s, n).
+class ObservationBatch:
+    """Observations of s fits, padded to n each.
 
-    Each row holds `sizes`, (s,), observations; what follows them says nothing: an interval without bounds.
+    points : (s, n, 3) float32, in the frame of each fit's first pose
+    low, high : (s, n) float32, the interval of the signed distance
+    sizes : (s,) int64, observations of each row; the padding after them has an unbounded interval
     """
 
     points: Tensor
@@ -30,76 +30,87 @@ class Batch:
     high: Tensor
     sizes: Tensor
 
-    def drawn(self, count: int, shift: float) -> "Batch":
-        """A subset of `count` of every fit's; half of it inside, where there are inside observations.
+    def draw(self, count: int, shift: float) -> "ObservationBatch":
+        """Draw `count` observations of each fit, half of them inside where there are inside observations.
 
-        Of a batch `along_curve` it is even in space. Nothing is left to chance: the same input gives the same code.
-        Drawn evenly from all, thin parts would have so few points inside that they vanish for the good of the rest.
-        `shift`, 0 to 1: where in its strides it begins.
+        Of a batch that is `sorted_along_curve` the draw is even in space. It is deterministic: the same input gives the
+        same code. An even draw of all observations would leave thin parts so few inside points that they vanish.
+
+        shift : 0 to 1, the share of a stride at which the draw begins
         """
         if count >= self.points.shape[1]:
             return self
         chosen = torch.stack([self._draw(row, count, shift) for row in range(len(self.points))])
-        return self._rows(chosen, self.sizes.clamp_max(count))
+        return self._gather(chosen, self.sizes.clamp_max(count))
 
-    def chosen(self, rows: list[int]) -> "Batch":
-        """Some of the rows, or some several times."""
-        return Batch(self.points[rows], self.low[rows], self.high[rows], self.sizes[rows])
+    def select_rows(self, rows: list[int]) -> "ObservationBatch":
+        """Copies of these rows; a row may occur several times."""
+        return ObservationBatch(self.points[rows], self.low[rows], self.high[rows], self.sizes[rows])
 
-    def along_curve(self) -> "Batch":
-        """The same, each row in the order of its points along a curve that fills space."""
-        key = _curve_position(self.points)
-        beyond = torch.arange(key.shape[1], device=key.device) >= self.sizes[:, None]
-        return self._rows(key.masked_fill(beyond, torch.iinfo(key.dtype).max).argsort(dim=1, stable=True), self.sizes)
+    def sorted_along_curve(self) -> "ObservationBatch":
+        """The same batch with each row sorted along a space-filling curve."""
+        key = _morton_code(self.points)
+        padding = torch.arange(key.shape[1], device=key.device) >= self.sizes[:, None]
+        order = key.masked_fill(padding, torch.iinfo(key.dtype).max).argsort(dim=1, stable=True)
+        return self._gather(order, self.sizes)
 
-    def _rows(self, chosen: Tensor, sizes: Tensor) -> "Batch":
-        """The chosen observations of each row, by their numbers (s, m)."""
-        points = self.points.gather(1, chosen[..., None].expand(-1, -1, 3))
-        return Batch(points, self.low.gather(1, chosen), self.high.gather(1, chosen), sizes)
+    def _gather(self, chosen: Tensor, sizes: Tensor) -> "ObservationBatch":
+        """The observations with these indices, (s, m), of each row."""
+        points = self.points.gather(1, chosen[..., None].expand(-1, -1, 3))  # (s, m, 3)
+        return ObservationBatch(points, self.low.gather(1, chosen), self.high.gather(1, chosen), sizes)
 
     def _draw(self, row: int, count: int, shift: float) -> Tensor:
-        """Numbers of the observations drawn of one fit, (count,), padding last where it has not so many."""
+        """Indices, (count,), of the observations drawn of one fit, followed by padding where it has fewer."""
         size = int(self.sizes[row])
         inside = self.high[row, :size] < 0
         sides = [torch.nonzero(side)[:, 0] for side in (inside, ~inside)]
         drawn = min(count, size)
-        # A side that has fewer than half of them gives all it has.
-        share = min(max(drawn // 2, drawn - len(sides[1])), len(sides[0]))
+        # A side with fewer than half of `drawn` contributes all that it has.
+        inside_count = min(max(drawn // 2, drawn - len(sides[1])), len(sides[0]))
         padding = torch.arange(size, size + count - drawn, device=inside.device)
-        return torch.cat([evenly(sides[0], share, shift), evenly(sides[1], drawn - share, shift), padding])
+        outside_count = drawn - inside_count
+        return torch.cat(
+            [evenly_spaced(sides[0], inside_count, shift), evenly_spaced(sides[1], outside_count, shift), padding]
+        )
 
 
-def evenly(numbers: Tensor, count: int, shift: float) -> Tensor:
-    """`count` of the numbers, (n,), in equal strides, the first of which begins a share of `shift` later."""
-    places = (torch.arange(count, dtype=torch.float64) + shift) * (len(numbers) / max(count, 1))
-    return numbers[places.long().to(numbers.device)]
+def evenly_spaced(numbers: Tensor, count: int, shift: float) -> Tensor:
+    """`count` of the numbers, (n,), at equal strides, the first a share of `shift` of a stride from the beginning."""
+    indices = (torch.arange(count, dtype=torch.float64) + shift) * (len(numbers) / max(count, 1))
+    return numbers[indices.long().to(numbers.device)]
 
 
-def _curve_position(points: Tensor) -> Tensor:
-    """Where points, (..., 3), lie along a curve that fills space, (...) int64: Morton's, whose bits take turns."""
-    cells = ((points / CURVE_REACH).clamp(-1, 1) * 0.5 + 0.5) * ((1 << CURVE_BITS) - 1)
+def _morton_code(points: Tensor) -> Tensor:
+    """Position, (...) int64, of points, (..., 3), along the Morton curve, which interleaves the bits of the axes."""
+    cells = ((points / CURVE_EXTENT).clamp(-1, 1) * 0.5 + 0.5) * ((1 << CURVE_BITS) - 1)
     key = torch.zeros(points.shape[:-1], dtype=torch.int64, device=points.device)
-    places = cells.long().unbind(dim=-1)
+    coordinates = cells.long().unbind(dim=-1)
     for bit in range(CURVE_BITS):
-        for axis, place in enumerate(places):
-            key |= (place >> bit & 1) << (3 * bit + axis)
+        for axis, coordinate in enumerate(coordinates):
+            key |= (coordinate >> bit & 1) << (3 * bit + axis)
     return key
 
 
-def batched(observations: list[Observations], poses: list[Similarity], device: torch.device) -> Batch:
-    """Observations in the frames of the first poses, stacked; shorter ones are filled up with what says nothing."""
+def batch_observations(
+    observations: list[Observations], poses: list[Similarity], device: torch.device
+) -> ObservationBatch:
+    """Observations in the frames of their first poses, stacked and padded to a multiple of `POINT_BLOCK`.
+
+    Raises `InputError` where there are none, or one has no points.
+    """
     sizes = [len(observed.points) for observed in observations]
     if not sizes or 0 in sizes:
         raise InputError(f"observations of {sizes} points cannot be fitted; each needs at least one")
+    length = max(sizes) + -max(sizes) % POINT_BLOCK
 
-    def stack(arrays: list[np.ndarray], rest: float) -> Tensor:
-        filled = np.full((len(arrays), max(sizes) + -max(sizes) % BLOCK, *arrays[0].shape[1:]), rest, dtype=np.float32)
+    def stack(arrays: list[np.ndarray], padding: float) -> Tensor:
+        filled = np.full((len(arrays), length, *arrays[0].shape[1:]), padding, dtype=np.float32)
         for row, array in zip(filled, arrays, strict=True):
             row[: len(array)] = array
         return torch.from_numpy(filled).to(device)
 
     pairs = list(zip(observations, poses, strict=True))
-    return Batch(
+    return ObservationBatch(
         stack([pose.inverse().apply(observed.points) for observed, pose in pairs], 0),
         stack([observed.low / pose.scale for observed, pose in pairs], -np.inf),
         stack([observed.high / pose.scale for observed, pose in pairs], np.inf),

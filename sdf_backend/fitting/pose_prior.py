@@ -1,7 +1,7 @@
-"""What is expected of poses before anything is fitted: size and place, normally distributed about a first estimate.
+"""Gaussian prior of poses: scale and position about an estimate that was made before anything is fitted.
 
-Of one view the middle of what is seen is nearer to the camera than that of the object, by how much nobody can see. So
-along the line of sight less is expected than across it.
+In a single view the centre of the observed points is nearer to the camera than the object's, by an unknown amount. So
+the prior is wider along the line of sight than across it.
 """
 
 from collections.abc import Sequence
@@ -12,30 +12,31 @@ import torch
 from torch import Tensor
 
 from sdf_backend.fitting.fit_settings import FitSettings
+from sdf_backend.fitting.linearisation import Linearisation
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.observation.observations import Observations
 from sdf_backend.settings import Pose
 
 
 def free_parameters(pose: Pose) -> Tensor:
-    """Which of (log scale, shift x y z, turn x y z) are solved for, (7,) bool; canonical frames are y up."""
+    """Mask, (7,) bool, of the solved-for ones of (log scale, translation x y z, rotation x y z); y is up."""
     moves, upright, free = pose is not Pose.KNOWN, pose in (Pose.UPRIGHT, Pose.FREE), pose is Pose.FREE
     return torch.tensor([moves] * 4 + [free, upright, free])
 
 
 @dataclass(frozen=True)
 class PosePrior:
-    """That of a batch of s fits, over (log scale, shift x y z, turn x y z) in each first pose's axes and units.
+    """Prior of a batch of s poses over (log scale, translation, rotation), in each first pose's axes and units.
 
-    moved : (s, 7), how far each first pose is from what is expected already; precision : (s, 7, 7), the inverse of the
-    covariance about that. Turns are not held to anything.
+    initial_deviation : (s, 7), of the first pose from the expected one
+    precision : (s, 7, 7), inverse of the covariance; zero for rotations, which have no prior
     """
 
-    moved: Tensor
+    initial_deviation: Tensor
     precision: Tensor
 
     @classmethod
-    def about(
+    def from_expected(
         cls,
         expected: Sequence[Similarity],
         poses: Sequence[Similarity],
@@ -43,48 +44,48 @@ class PosePrior:
         settings: FitSettings,
         device: torch.device,
     ) -> "PosePrior":
-        """That of fits which begin at `poses`, one an element of `observations`, where `expected` had been expected."""
-        moved = [_moved(middle, pose) for middle, pose in zip(expected, poses, strict=True)]
-        precision = [_precision(seen, pose, settings) for seen, pose in zip(observations, poses, strict=True)]
-        return cls(*(torch.from_numpy(np.stack(one)).float().to(device) for one in (moved, precision)))
+        """The prior about `expected` of fits that start at `poses`, one each of `observations`."""
+        deviations = [_deviation(mean, pose) for mean, pose in zip(expected, poses, strict=True)]
+        precisions = [_precision(observed, pose, settings) for observed, pose in zip(observations, poses, strict=True)]
+        return cls(*(torch.from_numpy(np.stack(rows)).float().to(device) for rows in (deviations, precisions)))
 
-    def of(self, rows: list[int]) -> "PosePrior":
-        """Only these rows; one may be there several times."""
-        return PosePrior(self.moved[rows], self.precision[rows])
+    def select_rows(self, rows: list[int]) -> "PosePrior":
+        """Copies of these rows; a row may occur several times."""
+        return PosePrior(self.initial_deviation[rows], self.precision[rows])
 
-    def at(self, moves: Sequence[Similarity]) -> tuple[Tensor, Tensor, Tensor]:
-        """Half the squared deviation of the first poses after a move each: gradient (s, 7), curvature (s, 7, 7), (s,).
+    def linearise(self, pose_deltas: Sequence[Similarity]) -> Linearisation:
+        """Half the squared Mahalanobis distance of the first poses after a delta each, and its derivatives.
 
-        Both derivatives are by a further small change, which comes before the move: R and s of the move are between it
-        and the place that is held.
+        Derivatives are by a further small change that is applied before the delta, whose rotation and scale therefore
+        stand between it and the position that the prior holds.
         """
-        changes = torch.from_numpy(np.stack([move.parameters() for move in moves])).to(self.moved)
-        carried = torch.from_numpy(np.stack([_carried(move) for move in moves])).to(self.moved)
-        away = (self.moved + changes)[..., None]
-        pull = self.precision @ away
-        gradient, curvature = carried.mT @ pull, carried.mT @ self.precision @ carried
-        return gradient[..., 0], curvature, 0.5 * (pull * away).sum((1, 2))
+        deltas = torch.from_numpy(np.stack([delta.parameters() for delta in pose_deltas])).to(self.initial_deviation)
+        jacobian = torch.from_numpy(np.stack([_jacobian(delta) for delta in pose_deltas])).to(deltas)  # (s, 7, 7)
+        deviation = (self.initial_deviation + deltas)[..., None]  # (s, 7, 1)
+        pull = self.precision @ deviation
+        gradient, hessian = jacobian.mT @ pull, jacobian.mT @ self.precision @ jacobian
+        return Linearisation(gradient[..., 0], hessian, 0.5 * (pull * deviation).sum((1, 2)))
 
 
-def _carried(move: Similarity) -> np.ndarray:
-    """What a small change before a move does to log scale and shift after it, (7, 7); turns are held to nothing."""
-    carried = np.eye(7)
-    carried[1:4, 1:4] = move.scale * move.rotation
-    return carried
+def _jacobian(delta: Similarity) -> np.ndarray:
+    """Derivative, (7, 7), of log scale and translation after a delta by a small change before it."""
+    jacobian = np.eye(7)
+    jacobian[1:4, 1:4] = delta.scale * delta.rotation
+    return jacobian
 
 
-def _moved(expected: Similarity, pose: Similarity) -> np.ndarray:
-    """Log of the scale and shift of a pose from an expected one, in the pose's axes, (7,)."""
-    moved = expected.inverse().compose(pose)
-    return np.array([np.log(moved.scale), *(moved.rotation.T @ moved.translation / moved.scale), 0, 0, 0])
+def _deviation(expected: Similarity, pose: Similarity) -> np.ndarray:
+    """Log of the scale and translation of a pose relative to the expected one, in the pose's axes, (7,)."""
+    relative = expected.inverse().compose(pose)
+    return np.array([np.log(relative.scale), *(relative.rotation.T @ relative.translation / relative.scale), 0, 0, 0])
 
 
 def _precision(observed: Observations, pose: Similarity, settings: FitSettings) -> np.ndarray:
-    """How firmly each of the seven is expected, (7, 7)."""
+    """Inverse of the prior covariance, (7, 7), wider along the line of sight where the sensor is known."""
     precision = np.diag([settings.scale_sigma**-2.0, *[settings.shift_sigma**-2.0] * 3, 0, 0, 0])
     if observed.sensor is not None:
         [sensor] = pose.inverse().apply(observed.sensor[None])
-        # A sensor may be given as the very middle; then there is no line.
+        # A sensor may be given at the very centre; then there is no line of sight.
         sight = sensor / max(np.linalg.norm(sensor), 1e-12)
         precision[1:4, 1:4] -= (settings.shift_sigma**-2 - settings.depth_sigma**-2) * np.outer(sight, sight)
     return precision

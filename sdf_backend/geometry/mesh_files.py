@@ -1,4 +1,4 @@
-"""Reads and writes the mesh and point files that users bring: whatever trimesh reads; PLY, OBJ, GLB, STL out."""
+"""Mesh and point files: reads all that trimesh reads, writes PLY, OBJ, GLB and STL."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,19 @@ from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder, replacing
 
 OUTPUT_FORMATS = (".ply", ".obj", ".glb", ".stl")
+# A shape cannot be fitted to fewer points.
 MINIMUM_POINTS = 100
-# Squares of larger coordinates leave the range of single precision.
+# Squares of larger coordinates exceed the range of single precision.
 LARGEST_COORDINATE = 1e15
+OBSERVED_COLOR, COMPLETED_COLOR = (70, 130, 200, 255), (240, 140, 50, 255)
 
 
 @dataclass(frozen=True)
 class Geometry:
     """A triangle mesh, or a point cloud where `faces` is empty.
 
-    vertices : (n, 3) float64; faces : (m, 3) int64; normals : (n, 3) float64 where a point file brought them.
+    vertices : (n, 3) float64; faces : (m, 3) int64
+    normals : (n, 3) float64, of a point file that has them
     """
 
     vertices: np.ndarray
@@ -29,10 +32,10 @@ class Geometry:
 
 
 def read_geometry(path: Path) -> Geometry:
-    """Read a mesh or point file; a scene's parts are joined, placed as the scene places them.
+    """Read a mesh or point file; the parts of a scene are joined, each with its transform applied.
 
-    Raises `InputError` for a missing, unreadable or empty file, for coordinates that are not finite and for faces
-    whose corners are not there.
+    Raises `InputError` for a missing, unreadable or empty file, for coordinates that are not finite, and for faces with
+    indices of missing vertices.
     """
     path = Path(path)
     if not path.is_file():
@@ -50,7 +53,7 @@ def read_geometry(path: Path) -> Geometry:
 
 
 def check_vertices(vertices: np.ndarray, name: str) -> None:
-    """Raise `InputError` unless there is at least one vertex and all coordinates are finite and of sane size."""
+    """Raise `InputError` unless (n, 3) vertices are at least one, and all finite and of a size that can be computed."""
     if len(vertices) == 0:
         raise InputError(f"{name} holds no vertices")
     bad = ~np.isfinite(vertices).all(axis=1)
@@ -70,10 +73,15 @@ def write_mesh(
 ) -> None:
     """Write a triangle mesh, whole or not at all.
 
-    `observed`, (n,) in 0..1, goes into PLY as a vertex property of that name, and into PLY, OBJ and GLB as vertex
-    colours, blue where seen to orange where filled in; STL holds neither. `deviation`, (n,), goes into PLY as a
-    property. Raises `InputError` for another format
-    or a folder that cannot be written.
+    Parameters
+    ----------
+    path : its suffix names the format, one of `OUTPUT_FORMATS`
+    vertices : (n, 3); faces : (m, 3)
+    observed : (n,) in 0..1, 1 for observed and 0 for completed vertices; a vertex property of PLY, and vertex colours,
+        blue to orange, of PLY, OBJ and GLB
+    deviation : (n,), standard deviation of the vertices along their normals; a vertex property of PLY
+
+    Raises `InputError` for another format or a folder that cannot be written.
     """
     path = Path(path)
     check_output(path)
@@ -89,7 +97,7 @@ def write_mesh(
 
 
 def check_output(path: Path) -> None:
-    """Raise `InputError` where `path` names a format that is not written, or stands where no file can."""
+    """Raise `InputError` if the format of `path` cannot be written, or no file can be created there."""
     if path.suffix.lower() not in OUTPUT_FORMATS:
         known = ", ".join(OUTPUT_FORMATS)
         raise InputError(f"cannot write {path}: {path.suffix or 'no suffix'} is not one of {known}")
@@ -99,13 +107,14 @@ def check_output(path: Path) -> None:
 
 
 def observed_colors(observed: np.ndarray) -> np.ndarray:
-    """Colour a (n,) share in 0..1 from orange (filled in) to blue (seen); (n, 4) uint8."""
-    filled, seen = np.array([240, 140, 50, 255]), np.array([70, 130, 200, 255])
-    share = np.clip(observed, 0, 1)[:, None]
-    return np.round(filled + (seen - filled) * share).astype(np.uint8)
+    """Vertex colours, (n, 4) uint8 RGBA, of weights, (n,) in 0..1: from orange, completed, to blue, observed."""
+    completed, blue = np.array(COMPLETED_COLOR), np.array(OBSERVED_COLOR)
+    weight = np.clip(observed, 0, 1)[:, None]
+    return np.round(completed + (blue - completed) * weight).astype(np.uint8)
 
 
 def _join(parts: list) -> Geometry:
+    """One geometry of the parts of a scene, which trimesh gives as meshes and point clouds."""
     vertices = [np.asarray(part.vertices, dtype=np.float64).reshape(-1, 3) for part in parts]
     starts = np.cumsum([0, *map(len, vertices)])
     faces = [
@@ -121,7 +130,7 @@ def _join(parts: list) -> Geometry:
 
 
 def _cloud_normals(parts: list) -> np.ndarray | None:
-    """Normals of a lone point cloud, which trimesh keeps only in the file's raw columns."""
+    """Normals of a single point cloud, (n, 3), which trimesh keeps only in the raw columns of the file."""
     if len(parts) != 1 or not isinstance(parts[0], trimesh.PointCloud):
         return None
     columns = parts[0].metadata.get("_ply_raw", {}).get("vertex", {}).get("data", {})

@@ -18,9 +18,9 @@ def axis_vector(name: str) -> np.ndarray:
 
 
 def axis_rotation(up: str, front: str, canonical_front: str) -> np.ndarray:
-    """Rotation, (3, 3), for column vectors, that turns user axes to y up and `canonical_front`.
+    """Rotation, (3, 3), of column vectors from user axes to the canonical frame: y up, ahead along `canonical_front`.
 
-    Raises `InputError` where up and front lie along one line.
+    Raises `InputError` if up and front lie along one line.
     """
     user_up, user_front = axis_vector(up), axis_vector(front)
     if abs(user_up @ user_front) > 0.5:
@@ -33,9 +33,9 @@ def axis_rotation(up: str, front: str, canonical_front: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Similarity:
-    """x -> scale * rotation @ x + translation.
+    """The transform x -> scale * rotation @ x + translation.
 
-    scale : positive float; rotation : (3, 3), proper; translation : (3,)
+    scale : positive; rotation : (3, 3), proper; translation : (3,)
     """
 
     scale: float
@@ -44,7 +44,7 @@ class Similarity:
 
     @classmethod
     def identity(cls) -> "Similarity":
-        """The transform that changes nothing."""
+        """The identity transform."""
         return cls(1.0, np.eye(3), np.zeros(3))
 
     def apply(self, points: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ class Similarity:
         return self.scale * points @ self.rotation.T + self.translation
 
     def inverse(self) -> "Similarity":
-        """The transform back."""
+        """The inverse transform."""
         return Similarity(1 / self.scale, self.rotation.T, -self.rotation.T @ self.translation / self.scale)
 
     def compose(self, first: "Similarity") -> "Similarity":
@@ -62,16 +62,16 @@ class Similarity:
         )
 
     def towards(self, other: "Similarity", share: float) -> "Similarity":
-        """The transform a share of the way to another: shortest turn, geometric scale, straight shift."""
-        turn = Rotation.from_matrix(other.rotation @ self.rotation.T).as_rotvec() * share
+        """Interpolate towards another transform, share 0 to 1: slerp, geometric scale, linear translation."""
+        rotation = Rotation.from_matrix(other.rotation @ self.rotation.T).as_rotvec() * share
         return Similarity(
             self.scale ** (1 - share) * other.scale**share,
-            Rotation.from_rotvec(turn).as_matrix() @ self.rotation,
+            Rotation.from_rotvec(rotation).as_matrix() @ self.rotation,
             (1 - share) * self.translation + share * other.translation,
         )
 
     def parameters(self) -> np.ndarray:
-        """(log scale, shift, rotation vector), (7,)."""
+        """(log scale, translation, rotation vector), (7,)."""
         turn = Rotation.from_matrix(self.rotation).as_rotvec()
         return np.concatenate([[np.log(self.scale)], self.translation, turn])
 

@@ -1,4 +1,4 @@
-"""Category models on disk: one `.safetensors` file holds the decoder, its codes, and all that must be said of it.
+"""Category models on disk: one `.safetensors` file holds the decoder, its codes, and the model card.
 
 Nothing is ever unpickled. Half-precision codes and single-precision weights keep a `small` model near 2 MB.
 """
@@ -18,47 +18,52 @@ from sdf_backend.errors import InputError
 from sdf_backend.files import replacing
 from sdf_backend.geometry.similarity import axis_rotation
 from sdf_backend.model.decoder import Decoder, DecoderSettings, FoldedDecoder
+from sdf_backend.model.devices import padded_chunks
 
 FORMAT = "sdf-shapes-model-1"
 STARTER_MODELS = Path(__file__).parents[1] / "starter_models"
 MODELS_VARIABLE = "SDF_BACKEND_MODELS"
 SUFFIX = ".safetensors"
-# A code's variance along directions that no training code used is not zero but this share of the mean variance.
-VARIANCE_FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class CovarianceSettings:
+    """How the covariance of the training codes is regularised."""
+
+    relative_floor: float = 1e-3
+    """variance added in all directions, as a share of the mean variance, so that the covariance is invertible; chosen
+    small beside the variance of the main directions, not tuned"""
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model says of itself."""
+    """The metadata of a model file."""
 
     name: str
     """the category, lower-case plural"""
     up: str
-    """canonical axis that points up"""
+    """canonical up axis"""
     front: str
-    """canonical axis that points ahead"""
+    """canonical front axis"""
     clamp: float
-    """distances beyond this are not learnt, canonical units"""
+    """training clamped distances to this magnitude, canonical units; the decoder does not know larger ones"""
     decoder: dict
     """DecoderSettings as a dictionary"""
     reach: float = 1 / 1.03
-    """how far shapes reach from the middle of their box, canonical units; prepared shapes fill that sphere"""
+    """radius of shapes about the centre of their bounding box, canonical units; prepared shapes fill that sphere"""
     training: dict = field(default_factory=dict)
-    """the settings that it was trained with"""
+    """training settings"""
     shapes: list[str] = field(default_factory=list)
-    """names of the training shapes, one a code"""
+    """names of the training shapes, one for each code"""
     sources: list[dict] = field(default_factory=list)
-    """licence, creator and number of shapes, one entry a source"""
+    """licence, creator and number of shapes of each source"""
     accuracy: dict = field(default_factory=dict)
-    """measured on the test split, one entry a task"""
+    """measured accuracy on the test split, by task"""
 
 
-@dataclass(frozen=True, eq=False)  # one loaded model is itself and no other
+@dataclass(frozen=True, eq=False)  # models are compared by identity
 class Model:
-    """A decoder with the codes it was trained with.
-
-    codes : (n, code_length) float32; mean : (code_length,); covariance : (code_length, code_length)
-    """
+    """A decoder with its training codes, (n, code_length) float32."""
 
     card: ModelCard
     decoder: Decoder
@@ -71,18 +76,19 @@ class Model:
 
     @cached_property
     def covariance(self) -> Tensor:
-        """Covariance of the training codes, (code_length, code_length), with a floor that makes it invertible."""
+        """Covariance of the training codes, (code_length, code_length) float32, regularised to be invertible."""
         centred = (self.codes - self.mean).double()
         covariance = centred.T @ centred / max(len(centred) - 1, 1)
-        floor = VARIANCE_FLOOR * covariance.diagonal().mean().clamp_min(1e-12)
+        floor = CovarianceSettings().relative_floor * covariance.diagonal().mean().clamp_min(1e-12)
         return (covariance + floor * torch.eye(len(covariance), dtype=torch.float64, device=centred.device)).float()
 
     @cached_property
-    def directions(self) -> Tensor:
-        """Main directions of variation, (code_length, code_length): row j is sqrt(lambda_j) v_j, a standard deviation.
+    def principal_components(self) -> Tensor:
+        """Principal components of the training codes, (code_length, code_length): row j is sqrt(lambda_j) v_j.
 
-        lambda_j are the eigenvalues of the covariance, the largest first, and v_j its eigenvectors. An eigenvector's
-        sign is arbitrary; here its component of largest magnitude is positive, so that it is the same everywhere.
+        lambda_j are the eigenvalues of the covariance, the largest first, and v_j its eigenvectors, so a row is one
+        standard deviation. The sign of an eigenvector is arbitrary; here its component of largest magnitude is
+        positive, so that results are the same on every machine.
         """
         values, vectors = torch.linalg.eigh(self.covariance.double().cpu())
         largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
@@ -91,7 +97,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.codes.device
 
     @property
@@ -100,10 +106,25 @@ class Model:
         return self.codes.nbytes + sum(parameter.nbytes for parameter in self.decoder.parameters())
 
     def folded(self, dtype: torch.dtype) -> FoldedDecoder:
-        """The decoder for evaluation in `dtype`; made once, since a finished model's weights do not change."""
+        """The decoder for evaluation in `dtype`; computed once, since the weights of a finished model do not change."""
         if dtype not in self._folds:
             self._folds[dtype] = self.decoder.folded(dtype)
         return self._folds[dtype]
+
+    def distances(self, code: Tensor, points: Tensor, dtype: torch.dtype) -> Tensor:
+        """Signed distances at canonical points, (n, 3), under a code, (code_length,): (n,) float32, canonical units.
+
+        dtype : precision of the decoder's matrix products
+        """
+        decoder = self.folded(dtype)
+        parts = [decoder.distances(code[None], part[None])[0] for part in padded_chunks(points)]
+        return torch.cat(parts)[: len(points)]
+
+    def point_gradients(self, code: Tensor, points: Tensor, dtype: torch.dtype) -> Tensor:
+        """Gradients of the signed distance by the point, (n, 3) float32; see `distances`."""
+        decoder = self.folded(dtype)
+        parts = [decoder.gradients(code[None], part[None])[2][0] for part in padded_chunks(points)]
+        return torch.cat(parts)[: len(points)]
 
     @cached_property
     def _folds(self) -> dict[torch.dtype, FoldedDecoder]:
@@ -111,18 +132,17 @@ class Model:
 
 
 def save_model(path: Path, model: Model) -> None:
-    """Write a model, whole or not at all."""
+    """Write a model, whole or not at all; codes are rounded to half precision."""
     tensors = {
         f"decoder.{name}": value.detach().cpu().contiguous() for name, value in model.decoder.state_dict().items()
     }
     tensors["codes"] = model.codes.detach().cpu().half()
-    tensors["mean"], tensors["covariance"] = model.mean.cpu().contiguous(), model.covariance.cpu().contiguous()
     with replacing(Path(path)) as temporary:
         save_file(tensors, temporary, {"format": FORMAT, "card": json.dumps(asdict(model.card))})
 
 
 def read_card(path: Path) -> ModelCard:
-    """Read what a model says of itself, without its weights; raises `InputError` where the file is damaged."""
+    """Read the card of a model without its weights; raises `InputError` if the file is damaged."""
     try:
         with safe_open(path, framework="np") as file:
             return _card(file.metadata() or {}, path)
@@ -131,7 +151,10 @@ def read_card(path: Path) -> ModelCard:
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
-    """Read a model; raises `InputError` where the file is missing, damaged, or does not fit its own description."""
+    """Read a model; raises `InputError` if the file is missing, damaged, or does not match its own card.
+
+    Files of version 0.1 also hold the mean and the covariance of the codes, which are not used.
+    """
     card = read_card(path)
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
@@ -157,7 +180,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
 
 
 class ModelStore:
-    """The models that can be named: those that ship, those in `SDF_BACKEND_MODELS`, those in a given folder."""
+    """The known models: those that ship, those in the folder of `SDF_BACKEND_MODELS`, those in a given folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folders = [STARTER_MODELS]
@@ -170,13 +193,13 @@ class ModelStore:
                 raise InputError(f"the models' folder {extra} does not exist")
 
     def paths(self) -> dict[str, Path]:
-        """Name and file of every model; a later folder's model replaces an earlier one's of the same name."""
+        """Name and file of every model; later folders take precedence."""
         files = (path for folder in self.folders for path in sorted(folder.glob(f"*{SUFFIX}")))
-        # A hidden one is what a killed writer left.
+        # Hidden files are left by writers that were killed.
         return {path.stem: path for path in files if not path.name.startswith(".")}
 
     def find(self, name: str) -> Path:
-        """The file of a model, by its name or by its own path; raises `InputError` that lists the known names."""
+        """The file of a model, by its name or path; raises `InputError` that lists the known names."""
         if name.endswith(SUFFIX) and Path(name).is_file():
             return Path(name)
         paths = self.paths()
@@ -197,7 +220,7 @@ def _card(metadata: dict[str, str], path: Path) -> ModelCard:
 
 
 def _check_card(card: ModelCard) -> None:
-    """Raise `ValueError` or `TypeError` where a field is not what the other parts rely on."""
+    """Raise `ValueError` or `TypeError` if a field has a value that other modules could not use."""
     axis_rotation(card.up, card.front, "-z")
     if not (card.clamp > 0 and card.reach > 0 and isinstance(card.decoder, dict) and isinstance(card.shapes, list)):
         raise ValueError(

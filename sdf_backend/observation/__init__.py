@@ -1,1 +1,1 @@
-"""Meshes and point clouds to what a code is fitted to."""
+"""Meshes and point clouds to observations of a signed distance field."""

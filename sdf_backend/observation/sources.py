@@ -1,4 +1,4 @@
-"""Inputs of the tasks, what is observed of them, and how far each vertex of a result was observed."""
+"""Inputs of the tasks, how they are observed, and how near the input was to each vertex of a result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,60 +8,71 @@ from scipy.spatial import KDTree
 
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.mesh_files import Geometry
-from sdf_backend.geometry.signed_distance import surface_points
+from sdf_backend.geometry.signed_distance import sample_surface_points
 from sdf_backend.observation.observations import (
     Observations,
     ObservationSettings,
-    check_cloud,
+    check_point_cloud,
     observe_points,
     observe_whole_mesh,
 )
-from sdf_backend.observation.sensor_position import viewpoint
-
-# A vertex counts as observed up to the first distance from the input, not at all from the second; canonical units.
-OBSERVED_NEAR, OBSERVED_FAR = 0.02, 0.05
+from sdf_backend.observation.sensor_position import estimate_sensor_position
 
 
 @dataclass(frozen=True)
 class Source:
-    """One input: a mesh or a point cloud, and from where it was seen, (3,), in its own frame, where that is known."""
+    """One input: a mesh or a point cloud, and the sensor's position, (3,), in its own frame, if known."""
 
     geometry: Geometry
     sensor: np.ndarray | None = None
 
 
-# Observes a source, always alike; the unit vector says where up is, where that is known.
+@dataclass(frozen=True)
+class ObservedSettings:
+    """From which distance of the input a vertex counts as observed; canonical units. A definition, no tuned value."""
+
+    near: float = 0.02
+    """up to this distance a vertex is observed"""
+    far: float = 0.05
+    """from this distance on it is not"""
+    spacings: float = 2.0
+    """`near` is at least this many median spacings of the input's points"""
+    sampled_points: int = 2_000
+    """points of which the spacing is measured"""
+
+
 Observe = Callable[[Source, np.ndarray | None], Observations]
+"""Observes a source, deterministically; the unit vector, (3,), is the up direction, if known."""
 
 
 def observe_surface(source: Source, up: np.ndarray | None) -> Observations:
-    """Points on the surface: the cloud's own, or drawn from the mesh, whose normals are not to be trusted.
+    """Observe part of a surface: the points of a cloud, or points drawn from a mesh, whose normals are not trusted.
 
-    Where it is not said from where they were seen, that is found out if it can be; a camera's mesh has its vertices
-    where the camera had its rays.
+    A sensor position that is not given is estimated. The mesh of a depth scan has its vertices where the sensor's rays
+    hit, so the estimate uses its vertices.
     """
     geometry = source.geometry
     if len(geometry.faces) == 0:
         observed = observe_points(geometry.vertices, geometry.normals, source.sensor, up=up)
         raw = observed.surface
     else:
-        check_cloud(geometry.vertices)
-        rng = np.random.default_rng(0)
-        points, _ = surface_points(geometry.vertices[geometry.faces], ObservationSettings().surface_points, rng)
+        check_point_cloud(geometry.vertices)
+        rng, count = np.random.default_rng(0), ObservationSettings().surface_points
+        points, _ = sample_surface_points(geometry.vertices[geometry.faces], count, rng)
         observed = observe_points(points, None, source.sensor, up=up)
         raw = geometry.vertices
-    return observed if source.sensor is not None else replace(observed, sensor=viewpoint(raw))
+    return observed if source.sensor is not None else replace(observed, sensor=estimate_sensor_position(raw))
 
 
 def observe_solid(source: Source, up: np.ndarray | None) -> Observations:
-    """Signed distances about a whole mesh; raises `InputError` for one that encloses nothing."""
+    """Observe a whole mesh by signed distance samples; raises `InputError` for one that encloses nothing."""
     if len(source.geometry.faces) == 0:
         raise InputError("a point cloud has no inside; use complete, which needs surfaces only")
     return observe_whole_mesh(source.geometry.vertices, source.geometry.faces)
 
 
-def observe_any(source: Source, up: np.ndarray | None) -> Observations:
-    """A solid where it encloses something, a surface otherwise."""
+def observe_solid_or_surface(source: Source, up: np.ndarray | None) -> Observations:
+    """Observe a mesh that encloses something as a solid, any other input as a surface."""
     if len(source.geometry.faces):
         try:
             return observe_solid(source, up)
@@ -70,14 +81,24 @@ def observe_any(source: Source, up: np.ndarray | None) -> Observations:
     return observe_surface(source, up)
 
 
-def observed_share(vertices: np.ndarray, surface: np.ndarray, scale: float) -> np.ndarray:
-    """How far each vertex, (n, 3), was observed by surface points, (m, 3): (n,) float32, 1 near to 0 far.
+def observed_weights(
+    vertices: np.ndarray, surface: np.ndarray, scale: float, settings: ObservedSettings = ObservedSettings()
+) -> np.ndarray:
+    """How far each vertex of a result was observed, from 1, near the input, to 0.
 
-    A sparse cloud stretches the distances to twice its own spacing.
+    Parameters
+    ----------
+    vertices : (n, 3); surface : (m, 3), surface points of the input, in the same frame
+    scale : unit of that frame for one canonical unit
+
+    Returns
+    -------
+    (n,) float32.
     """
     tree = KDTree(surface)
-    spacing = float(np.median(tree.query(surface[:2000], k=2)[0][:, 1]))
-    near, far = OBSERVED_NEAR * scale, OBSERVED_FAR * scale
-    stretch = max(1.0, 2 * spacing / near)
+    spacing = float(np.median(tree.query(surface[: settings.sampled_points], k=2)[0][:, 1]))
+    near, far = settings.near * scale, settings.far * scale
+    # A sparse cloud stretches both distances.
+    stretch = max(1.0, settings.spacings * spacing / near)
     distance, _ = tree.query(vertices)
     return np.clip((far * stretch - distance) / ((far - near) * stretch), 0, 1).astype(np.float32)

@@ -6,27 +6,7 @@ from sdf_backend.engine import Shape, Source
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.mesh_files import Geometry, check_vertices
 from sdf_backend.geometry.similarity import Similarity
-from sdf_backend.settings import TaskSettings
 from sdf_backend.wire import messages as wire
-
-
-def settings_to_wire(settings: TaskSettings) -> wire.JobSettings:
-    """Settings of a task, to be sent."""
-    return wire.JobSettings(
-        settings.resolution,
-        settings.pose.value,
-        settings.up,
-        settings.front,
-        settings.quality.value,
-        settings.seed,
-        settings.refine,
-        settings.candidates,
-    )
-
-
-def settings_from_wire(settings: wire.JobSettings) -> TaskSettings:
-    """The inverse of `settings_to_wire`; raises `InputError` for settings that no task has."""
-    return TaskSettings(**vars(settings))
 
 
 def source_to_wire(source: Source) -> wire.Source:

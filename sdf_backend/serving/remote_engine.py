@@ -4,13 +4,14 @@ with RemoteEngine("tcp://127.0.0.1:5577") as engine:
     [shape] = engine.complete("airplanes", [Source(geometry)], TaskSettings())
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from sdf_backend.engine import Shape, Source
 from sdf_backend.errors import InputError
-from sdf_backend.serving.conversion import settings_to_wire, shape_from_wire, source_to_wire
+from sdf_backend.progress import Progress
+from sdf_backend.serving.conversion import shape_from_wire, source_to_wire
 from sdf_backend.settings import TaskSettings
 from sdf_backend.wire import messages as wire
 from sdf_backend.wire.client import Client, Event, StateChanged, new_job
@@ -19,8 +20,6 @@ from sdf_backend.wire.codec import WireError
 # How long a backend is waited for that does not answer, perhaps because it is just being started.
 CONNECT_SECONDS = 5.0
 WAITING = "waiting"
-# Hears of a job's phases, and of what becomes of the connection.
-Progress = Callable[[str, float], None]
 
 
 class RemoteEngine:
@@ -73,7 +72,7 @@ class RemoteEngine:
     ) -> list[Shape]:
         with _explained():
             sent = tuple(map(source_to_wire, sources))
-            submit = wire.Submit(new_job(), task, model, settings_to_wire(settings), sent, count=count)
+            submit = wire.Submit(new_job(), task, model, settings, sent, count=count)
             self._client.wait_connected(CONNECT_SECONDS)
             result = self._client.run(submit, lambda event: _tell(event, progress))
         return [shape_from_wire(shape, model) for shape in result.shapes]

@@ -13,7 +13,7 @@ from sdf_backend.engine import Engine
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import ModelStore, read_card
-from sdf_backend.serving.conversion import settings_from_wire, shape_to_wire, similarity_of, source_from_wire
+from sdf_backend.serving.conversion import shape_to_wire, similarity_of, source_from_wire
 from sdf_backend.settings import TaskSettings
 from sdf_backend.wire import messages as wire
 from sdf_backend.wire.codec import WireError
@@ -47,7 +47,7 @@ class Tasks:
             known = ", ".join(sorted(self.engine.store.paths())) or "none"
             raise WireError("unknown_model", f"unknown model {job.model!r}; known models: {known}", job.job)
         try:
-            shapes = self._shapes(job, settings_from_wire(job.settings), progress, _coarse(jobs, preview))
+            shapes = self._shapes(job, job.settings, progress, _coarse(jobs, preview))
         finally:
             self.loaded = tuple(self.engine.loaded_models())
         if len(jobs) == 1:
@@ -90,7 +90,7 @@ class Tasks:
         if job.weights is None:
             return _codes(job)
         codes = None if job.codes is None else _codes(job)
-        return self.engine.moved_codes(job.model, np.array(job.weights), codes, progress)
+        return self.engine.move_codes(job.model, np.array(job.weights), codes, progress)
 
 
 def is_out_of_memory(error: Exception) -> bool:

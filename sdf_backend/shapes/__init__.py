@@ -1,1 +1,1 @@
-"""A code and its residual field to meshes, and interpolation between shapes."""
+"""Latent codes and their residual fields to meshes, and interpolation between shapes."""

@@ -1,12 +1,12 @@
-"""The way from one shape to another, on which parts recede and grow instead of going out like a lamp.
+"""Shape interpolation with changes of topology: parts recede and grow instead of vanishing at once.
 
-The straight line between two codes, and between what their fits left over, is a family of shapes. What one end has
-and the other lacks gets ever thinner on it, breaks, and is gone at once from as far away as it reached; pieces hang in
-the air. So the line is looked at first, as coarse meshes, and `receding` gives each of their vertices a time by when it
-must be gone and one from when it may be there.
+The linear path between two codes, and between their residual fields, is a family of shapes. On it a part that one end
+has and the other lacks gets thinner, breaks, and is gone at once over its whole length, leaving floaters. So the path
+is first sampled at keyframes, as coarse meshes, and `part_transitions` gives each vertex of each keyframe a vanishing
+time and an appearance time.
 
-The shape at a time is then that of the line, cut where the times of the nearest vertices say so. Stops are laid where
-the way, measured as the Hausdorff distance that it goes, is even.
+The shape at a time is the path's shape, carved where the times of the nearest vertices say so. Time is mapped to the
+share of the path so that the Hausdorff distance between equal steps is even.
 """
 
 from collections.abc import Callable
@@ -21,189 +21,184 @@ from sdf_backend.geometry.isosurface import Extraction, ExtractSettings, Field, 
 from sdf_backend.model.decoder import FoldedDecoder
 from sdf_backend.model.devices import EXTRACTION_BATCH
 from sdf_backend.model.store import Model
-from sdf_backend.shapes.nearest_vertex_grid import COARSE, STEP
-from sdf_backend.shapes.part_transitions import WHATEVER, Leaving, Look, Times
-from sdf_backend.shapes.residual_field import LEAST, SIDE, refined_field
-
-# Looks at the line.
-LOOKS = 24
-# To what distance at most a cut corrects, canonical units: more than any noise of the field.
-EMPTY = 0.04
-# How near to a look's surface its distance is asked for, canonical units: what is nearest is known to within a node.
-BAND = 3 * STEP
-# What is farther from all that was seen has not been seen.
-UNSEEN = 0.1
+from sdf_backend.shapes.interpolation_settings import DEFAULT_INTERPOLATION, InterpolationSettings
+from sdf_backend.shapes.part_transitions import NO_CAUSE, Keyframe, Transition, TransitionSchedule
+from sdf_backend.shapes.residual_field import SURFACE_SETTINGS, corrected_field
+from sdf_backend.shapes.residual_lattice import densify_residual_field, sparsify_residual_field
 
 
 @dataclass(frozen=True)
-class Cut:
-    """What must not be there.
+class Carving:
+    """A region to be removed from a shape.
 
-    first : (3,) int64, the lowest node of a box in the grid of the coarse meshes; past : (a, b, c) float32, how far
-    past being cut off each node is, canonical units, below zero where nothing is cut
+    first : (3,) int64, lowest node of a box in the keyframes' grid; step : edge of a grid cell, canonical units
+    excess : (a, b, c) float32, signed distance from the border of the region at the box's nodes, positive within it,
+    canonical units
     """
 
     first: np.ndarray
-    past: np.ndarray
+    step: float
+    excess: np.ndarray
 
-    def of(self, whole: Field, device: torch.device) -> Field:
-        """A field, (n, 3) points -> (n,) distances, without that."""
-        values = torch.from_numpy(self.past).to(device)[None, None]
+    def apply(self, field: Field, device: torch.device) -> Field:
+        """The field, (n, 3) points -> (n,) distances, without the region."""
+        values = torch.from_numpy(self.excess).to(device)[None, None]
         first = torch.from_numpy(self.first).to(device)
-        size = torch.tensor(self.past.shape, device=device)
+        size = torch.tensor(self.excess.shape, device=device)
 
-        def left(points: torch.Tensor) -> torch.Tensor:
-            # grid_sample has the box from -1 to 1, and names the last axis first.
-            places = (2 * ((points + 1) / STEP - first) / (size - 1) - 1).flip(-1)[None, None, None]
-            past = functional.grid_sample(values, places, padding_mode="border", align_corners=True)
-            return torch.maximum(whole(points), past[0, 0, 0, 0])
+        def carved(points: torch.Tensor) -> torch.Tensor:
+            # grid_sample takes the box from -1 to 1, and the last axis first.
+            grid = (2 * ((points + 1) / self.step - first) / (size - 1) - 1).flip(-1)[None, None, None]
+            excess = functional.grid_sample(values, grid, padding_mode="border", align_corners=True)
+            return torch.maximum(field(points), excess[0, 0, 0, 0])
 
-        return left
+        return carved
 
 
 @dataclass(frozen=True)
-class Stop:
-    """A shape on the way.
+class ImplicitShape:
+    """A shape as a signed distance field.
 
-    code : (code_length,); refinement : (m, 2), corrections of its distances as `refine` gives them, or None; cut : what
-    of that is not there
+    code : (code_length,); refinement : its residual field, (m, 2), or None; carving : region to be removed
     """
 
     code: np.ndarray
     refinement: np.ndarray | None
-    cut: Cut | None = None
+    carving: Carving | None = None
 
     def field(self, decoder: FoldedDecoder) -> Field:
-        """Its distances, (n,), at points, (n, 3)."""
+        """The signed distance field: canonical points, (n, 3) -> (n,)."""
         latent = torch.from_numpy(self.code).float().to(decoder.device)[None]
-        whole = refined_field(decoder, latent, self.refinement)
-        return whole if self.cut is None else self.cut.of(whole, decoder.device)
+        whole = corrected_field(decoder, latent, self.refinement)
+        return whole if self.carving is None else self.carving.apply(whole, decoder.device)
 
 
-class Way:
-    """The way between two shapes of one model; the line is looked at when the first shape on the way is asked for.
+class ShapeInterpolation:
+    """Interpolation between two shapes of one model; keyframes are computed when the first shape between is asked for.
 
-    progress : hears then of the share of the looks that is done; what it raises ends the work
+    progress : called then with the share of the keyframes that is done; an exception it raises ends the work
     """
 
-    def __init__(self, model: Model, first: Stop, last: Stop, progress: Callable[[float], None] = lambda share: None):
-        self.ends, self._progress = (first, last), progress
-        self._line = _Line(model, first, last)
+    def __init__(
+        self,
+        model: Model,
+        first: ImplicitShape,
+        last: ImplicitShape,
+        progress: Callable[[float], None] = lambda share: None,
+        settings: InterpolationSettings = DEFAULT_INTERPOLATION,
+    ) -> None:
+        self.ends, self._progress, self._settings = (first, last), progress, settings
+        self._path = _LinearPath(model, first, last, settings)
 
-    def stop(self, share: float) -> Stop:
-        """The shape at a share, 0 to 1, of the way's length.
+    def shape_at(self, share: float) -> ImplicitShape:
+        """The shape at a share, 0 to 1, of the path's length.
 
-        Raises `EmptySurfaceError` where there is none on the line between the ends.
+        Raises `EmptySurfaceError` if there is no surface on the path between the ends.
         """
         if share in (0, 1):
             return self.ends[int(share)]
-        time, place = self._moment(share)
-        return Stop(self._line.code(place), gathered(self._line.lattice(place)), self._cut(time, place))
+        time, position = self._time_at(share)
+        refinement = sparsify_residual_field(self._path.lattice(position), SURFACE_SETTINGS.minimum_correction)
+        return ImplicitShape(self._path.code(position), refinement, self._carving(time, position))
 
-    def without_crumbs(self, share: float, mesh: Extraction) -> Extraction:
-        """The mesh of the shape at a share of the way, less the pieces of which nothing may be there.
+    def remove_floaters(self, share: float, mesh: Extraction) -> Extraction:
+        """The mesh of the shape at a share of the path, without cavities and floaters.
 
-        Such hang in the air between two looks, are left by the cut, or at the ends by a fit. Nor are there hollows.
+        A floater is a component that is wholly in regions which keyframes do not have, or which have been carved. Such
+        are between two keyframes, next to carved regions, or left by a fit at the ends.
         """
-        mesh = mesh.without_hollows()
-        seen, past = np.zeros(len(mesh.vertices), dtype=bool), np.zeros(len(mesh.vertices), dtype=bool)
-        time, place = self._moment(share)
-        for number, leavings in self._times.about(place):
-            leaving = leavings[number]
-            away, nearest = self._times.looks[number].tree.query(mesh.vertices, distance_upper_bound=UNSEEN)
-            near = np.isfinite(away)
-            seen |= near
-            past[near] |= (leaving.past(time) > leaving.depth)[np.asarray(nearest)[near]]
-        return mesh.with_pieces(seen & ~past)
+        mesh = mesh.remove_cavities()
+        known, carved = np.zeros(len(mesh.vertices), dtype=bool), np.zeros(len(mesh.vertices), dtype=bool)
+        time, position = self._time_at(share)
+        for number, transitions in self._schedule.around(position):
+            transition = transitions[number]
+            tree, reach = self._schedule.keyframes[number].tree, self._settings.keyframe_reach
+            distance, nearest = tree.query(mesh.vertices, distance_upper_bound=reach)
+            near = np.isfinite(distance)
+            known |= near
+            carved[near] |= (transition.carving_excess(time) > transition.depth)[np.asarray(nearest)[near]]
+        return mesh.keep_components(known & ~carved)
 
-    def _moment(self, share: float) -> tuple[float, float]:
-        """The time at a share of the way's length, and its place on the line, 0 to 1."""
-        times, lengths = self._times.clock
+    def _time_at(self, share: float) -> tuple[float, float]:
+        """The time at a share of the path's length, and its position on the path, 0 to 1."""
+        times, lengths = self._schedule.arc_length
         time = float(np.interp(share * lengths[-1], lengths, times))
         return time, min(max(time, 0.0), 1.0)
 
     @cached_property
-    def _times(self) -> Times:
-        looks = []
-        for number in range(LOOKS + 1):
-            self._progress(number / (LOOKS + 1))
-            looks.append(Look.of(number / LOOKS, self._line.mesh(number / LOOKS)))
+    def _schedule(self) -> TransitionSchedule:
+        keyframes, steps = [], self._settings.keyframes
+        for number in range(steps + 1):
+            self._progress(number / (steps + 1))
+            mesh = self._path.keyframe_mesh(number / steps)
+            keyframes.append(Keyframe.from_mesh(number / steps, mesh, self._settings))
         self._progress(1.0)
-        return Times.of(looks)
+        return TransitionSchedule.from_keyframes(keyframes, self._settings)
 
-    def _cut(self, time: float, place: float) -> Cut | None:
-        """What must not be there at a time."""
-        nodes, found = self._times.nodes, None
-        for number, leavings in self._times.about(place):
-            why, past = leavings[number].why, leavings[number].past(time)
-            if not (past > 0).any():
+    def _carving(self, time: float, position: float) -> Carving | None:
+        """The region to be removed at a time."""
+        grid, limit, found = self._schedule.grid, self._settings.carving_range, None
+        for number, transitions in self._schedule.around(position):
+            cause, excess = transitions[number].cause, transitions[number].carving_excess(time)
+            if not (excess > 0).any():
                 continue
-            # So a front goes in from the surface as fast as it goes along it.
-            nearest, away = nodes.nearest(number)
-            spread = past[nearest] - away
-            for other in np.unique(why[(past > 0) & (why != WHATEVER)]):
-                near = (spread > -EMPTY) & (why == other)[nearest]
-                spread[near] = np.minimum(spread[near], self._outside(other, leavings[other], near))
+            # A front thus moves inwards from the surface as fast as it moves along it.
+            nearest, distance = grid.nearest(number)
+            spread = excess[nearest] - distance
+            for other in np.unique(cause[(excess > 0) & (cause != NO_CAUSE)]):
+                near = (spread > -limit) & (cause == other)[nearest]
+                spread[near] = np.minimum(spread[near], self._distance_outside(other, transitions[other], near))
             found = spread if found is None else np.maximum(found, spread)
-        return None if found is None else Cut(nodes.first, found.clip(-1, EMPTY).astype(np.float32))
+        if found is None:
+            return None
+        return Carving(grid.first, grid.step, found.clip(-1, limit).astype(np.float32))
 
-    def _outside(self, number: int, leaving: Leaving, some: np.ndarray) -> np.ndarray:
-        """How far some nodes, (a, b, c) bool, are outside what is left at a look, (k,)."""
-        nodes = self._times.nodes
-        away, outside = nodes.nearest(number)[1][some], ~leaving.left[some]
-        found = np.where(outside, away, -away)
-        # Only next to its surface the line must be asked how far away that is exactly; of hollows, and of what has left
-        # already, it does not know.
-        band = away < BAND
-        asked = self._line.distances(number / LOOKS, nodes.points(some)[band])
-        found[band] = np.where(outside[band] & (asked < 0), away[band], asked)
+    def _distance_outside(self, number: int, transition: Transition, chosen: np.ndarray) -> np.ndarray:
+        """Signed distances, (k,), of chosen nodes, (a, b, c) bool, from what remains at a keyframe; positive
+        outside."""
+        grid, settings = self._schedule.grid, self._settings
+        distance, outside = grid.nearest(number)[1][chosen], ~transition.remaining[chosen]
+        found = np.where(outside, distance, -distance)
+        # Only next to the keyframe's surface the exact distance matters. The field knows neither that cavities are
+        # removed nor what has been carved already; there the grid's distance stays.
+        band = distance < settings.band_cells * settings.keyframe_cell
+        exact = self._path.distances(number / settings.keyframes, grid.positions(chosen)[band])
+        found[band] = np.where(outside[band] & (exact < 0), distance[band], exact)
         return found
 
 
-class _Line:
-    """The straight line between two shapes."""
+class _LinearPath:
+    """The linear path between two shapes: codes and residual fields are blended; position runs from 0 to 1."""
 
-    def __init__(self, model: Model, first: Stop, last: Stop) -> None:
-        self._codes = first.code, last.code
+    def __init__(
+        self, model: Model, first: ImplicitShape, last: ImplicitShape, settings: InterpolationSettings
+    ) -> None:
+        self._codes, self._settings = (first.code, last.code), settings
         self._decoder, self._clamp = model.folded(torch.bfloat16), model.card.clamp
         self._batch = EXTRACTION_BATCH[model.device.type]
-        self._lattices = spread_out(first.refinement), spread_out(last.refinement)
+        self._lattices = densify_residual_field(first.refinement), densify_residual_field(last.refinement)
 
-    def code(self, place: float) -> np.ndarray:
-        """The code, (code_length,), at a place from 0 to 1."""
-        return (1 - place) * self._codes[0] + place * self._codes[1]
+    def code(self, position: float) -> np.ndarray:
+        """The code, (code_length,)."""
+        return (1 - position) * self._codes[0] + position * self._codes[1]
 
-    def lattice(self, place: float) -> np.ndarray:
-        """The corrections there, (SIDE, SIDE, SIDE)."""
-        return (1 - place) * self._lattices[0] + place * self._lattices[1]
+    def lattice(self, position: float) -> np.ndarray:
+        """The residual field on the whole lattice, (LATTICE_SIDE,) * 3."""
+        return (1 - position) * self._lattices[0] + position * self._lattices[1]
 
-    def mesh(self, place: float) -> Extraction:
-        """A coarse mesh of the shape there, without its hollows."""
-        # What this bound is too small for is found where it holds to something, and nothing else counts.
-        settings = ExtractSettings(COARSE, lipschitz=1.0, clamp=self._clamp, batch=self._batch)
-        return extract_surface(self._field(place), settings, self._decoder.device).without_hollows()
+    def keyframe_mesh(self, position: float) -> Extraction:
+        """A coarse mesh without cavities."""
+        resolution, lipschitz = self._settings.keyframe_resolution, self._settings.keyframe_lipschitz
+        settings = ExtractSettings(resolution, lipschitz=lipschitz, clamp=self._clamp, batch=self._batch)
+        return extract_surface(self._field(position), settings, self._decoder.device).remove_cavities()
 
     @torch.inference_mode()
-    def distances(self, place: float, points: np.ndarray) -> np.ndarray:
-        """The distances of points, (n, 3) float32, from the shape there, (n,)."""
-        ask = self._field(place)
+    def distances(self, position: float, points: np.ndarray) -> np.ndarray:
+        """Signed distances, (n,), at points, (n, 3) float32."""
+        field = self._field(position)
         parts = torch.from_numpy(points).to(self._decoder.device).split(self._batch)
-        return torch.cat([ask(part).float() for part in parts]).cpu().numpy() if len(points) else np.zeros(0)
+        return torch.cat([field(part).float() for part in parts]).cpu().numpy() if len(points) else np.zeros(0)
 
-    def _field(self, place: float) -> Field:
-        return Stop(self.code(place), gathered(self.lattice(place))).field(self._decoder)
-
-
-def spread_out(refinement: np.ndarray | None) -> np.ndarray:
-    """A refinement, (m, 2), on the whole of its lattice: (SIDE, SIDE, SIDE) float32."""
-    lattice = np.zeros(SIDE**3, dtype=np.float32)
-    if refinement is not None:
-        lattice[refinement[:, 0].astype(np.int64)] = refinement[:, 1]
-    return lattice.reshape(SIDE, SIDE, SIDE)
-
-
-def gathered(lattice: np.ndarray) -> np.ndarray:
-    """The refinement, (m, 2) float32, of corrections on the whole lattice: the inverse of `spread_out`."""
-    values = lattice.reshape(-1)
-    nodes = np.flatnonzero(np.abs(values) >= LEAST)
-    return np.stack([nodes, values[nodes]], axis=1).astype(np.float32)
+    def _field(self, position: float) -> Field:
+        refinement = sparsify_residual_field(self.lattice(position), SURFACE_SETTINGS.minimum_correction)
+        return ImplicitShape(self.code(position), refinement).field(self._decoder)

@@ -1,7 +1,7 @@
-"""The meshes of a model's shapes, of a code and on the way between two; what was made before comes from a cache."""
+"""Meshes of a model's shapes, of a code or between two shapes; a content cache keeps what was extracted before."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,85 +11,122 @@ from sdf_backend.geometry.isosurface import Extraction, ExtractSettings, Field, 
 from sdf_backend.model.decoder import FoldedDecoder
 from sdf_backend.model.devices import EXTRACTION_BATCH
 from sdf_backend.model.store import Model
-from sdf_backend.progress import Phase, Progress, only, parts
-from sdf_backend.shapes.interpolation import Stop, Way
-from sdf_backend.shapes.residual_field import changed_places, refined_field
+from sdf_backend.progress import Phase, Progress, of_phase, parts
+from sdf_backend.shapes.interpolation import ImplicitShape, ShapeInterpolation
+from sdf_backend.shapes.interpolation_settings import InterpolationSettings
+from sdf_backend.shapes.residual_field import (
+    SURFACE_SETTINGS,
+    ResidualFieldSettings,
+    corrected_field,
+    new_surface_points,
+)
+from sdf_backend.shapes.residual_lattice import LATTICE_SIDE
+
+# To be raised with a change of the algorithm that leaves all settings as they are; changed settings change the keys of
+# the cache by themselves.
+MESH_FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Meshes:
-    """Canonical meshes, closed, of one model.
+class MesherSettings:
+    """All settings that decide a mesh; the keys of the cache are made of them."""
 
-    digest : of the model's file, by which the cache knows it
+    extraction: ExtractSettings = field(default_factory=ExtractSettings)
+    """resolution, clamp and batch are replaced by those of the task, the model and the device"""
+    interpolation: InterpolationSettings = field(default_factory=InterpolationSettings)
+    residual_field: ResidualFieldSettings = SURFACE_SETTINGS
+
+
+@dataclass(frozen=True)
+class Mesher:
+    """Extracts closed meshes, in the canonical frame, of one model's shapes.
+
+    digest : of the model's file, which identifies it in the cache
     """
 
     model: Model
     digest: str
     cache: ContentCache | None
+    settings: MesherSettings = MesherSettings()
 
-    def of_code(
+    def mesh_code(
         self,
         latent: torch.Tensor,
         resolution: int,
         progress: Callable[[float], None],
         refinement: np.ndarray | None = None,
     ) -> Extraction:
-        """The mesh of a code, (1, code_length), corrected by a refinement, (m, 2).
+        """The mesh of a code, (1, code_length), and its residual field, (m, 2).
 
-        Raises `EmptySurfaceError` where there is none.
+        Raises `EmptySurfaceError` if there is no surface.
         """
-        key = content_key("mesh 4", self.digest, latent.cpu().numpy(), resolution, refinement) if self.cache else ""
+        key = self.cache_key("mesh", resolution, latent.cpu().numpy(), refinement) if self.cache else ""
         known = self.cache.get(key) if self.cache else None
         if known is not None:
             return Extraction(known["vertices"], known["faces"], 0)
-        mesh = self._extracted(
-            lambda decoder: refined_field(decoder, latent, refinement), resolution, progress, refinement
+        mesh = self._extract(
+            lambda decoder: corrected_field(decoder, latent, refinement), resolution, progress, refinement
         )
         if self.cache:
             self.cache.put(key, {"vertices": mesh.vertices, "faces": mesh.faces})
         return mesh
 
-    def between(
-        self, first: Stop, last: Stop, shares: Sequence[float], resolution: int, progress: Progress
+    def interpolate(
+        self,
+        first: ImplicitShape,
+        last: ImplicitShape,
+        shares: Sequence[float],
+        resolution: int,
+        progress: Progress,
     ) -> Iterator[tuple[Extraction, np.ndarray]]:
-        """The meshes at shares, 0 to 1, of the way between two shapes, and their codes, (code_length,).
+        """The meshes at shares, 0 to 1, of the path between two shapes, and their codes, (code_length,).
 
-        Raises `EmptySurfaceError` where the line between the two leaves all surfaces.
+        Raises `EmptySurfaceError` if there is no surface on the path between the ends.
         """
         ends = [first.code, first.refinement, last.code, last.refinement]
-        leg = content_key("way 5", self.digest, resolution, *ends) if self.cache else ""
-        looking, *walking = (only(one, Phase.EXTRACTING) for one in parts(progress, 1 + len(shares)))
-        way = Way(self.model, first, last, looking)
-        for share, heard in zip(shares, walking, strict=True):
-            key = content_key(leg, share)
+        path_key = self.cache_key("interpolation", resolution, *ends) if self.cache else ""
+        keyframes, *extractions = (of_phase(one, Phase.EXTRACTING) for one in parts(progress, 1 + len(shares)))
+        interpolation = ShapeInterpolation(self.model, first, last, keyframes, self.settings.interpolation)
+        for share, extracting in zip(shares, extractions, strict=True):
+            key = content_key(path_key, share)
             known = self.cache.get(key) if self.cache else None
             if known is not None:
                 yield Extraction(known["vertices"], known["faces"], 0), known["code"]
                 continue
-            stop = way.stop(share)
-            # Only the ends may have surfaces where nothing hints at them; in between they would hang in the air.
-            hidden = stop.refinement if share in (0, 1) else None
-            mesh = way.without_crumbs(share, self._extracted(stop.field, resolution, heard, hidden))
+            shape = interpolation.shape_at(share)
+            # Surfaces that only corrections create are looked for at the ends only; in between they would be floaters.
+            refinement = shape.refinement if share in (0, 1) else None
+            mesh = self._extract(shape.field, resolution, extracting, refinement)
+            mesh = interpolation.remove_floaters(share, mesh)
             if self.cache:
-                self.cache.put(key, {"vertices": mesh.vertices, "faces": mesh.faces, "code": stop.code})
-            yield mesh, stop.code
+                self.cache.put(key, {"vertices": mesh.vertices, "faces": mesh.faces, "code": shape.code})
+            yield mesh, shape.code
 
-    def _extracted(
+    def cache_key(self, kind: str, resolution: int, *content: np.ndarray | None) -> str:
+        """The cache's key of what is extracted from some content: it changes with every setting that decides a mesh."""
+        deciding = asdict(self.settings)
+        # The resolution is the task's and the clamp the model's; the batch is the device's and decides rounding at
+        # most.
+        for name in ("resolution", "clamp", "batch"):
+            del deciding["extraction"][name]
+        return content_key(kind, MESH_FORMAT, LATTICE_SIDE, deciding, self.digest, resolution, *content)
+
+    def _extract(
         self,
         shape: Callable[[FoldedDecoder], Field],
         resolution: int,
         progress: Callable[[float], None],
         refinement: np.ndarray | None,
     ) -> Extraction:
-        """The mesh of a field that a decoder gives; a refinement, (m, 2), says where else to look for a surface."""
+        """The mesh of a shape's field; a residual field, (m, 2), says where a surface may be that the decoder lacks."""
         # In bfloat16 a processor with matrix units takes a quarter of the time; it is off by up to a quarter of a cell.
-        quick, exact = (shape(self.model.folded(dtype)) for dtype in (torch.bfloat16, torch.float32))
+        estimate, exact = (shape(self.model.folded(dtype)) for dtype in (torch.bfloat16, torch.float32))
         device = self.model.device
-        return extract_surface(
-            quick,
-            ExtractSettings(resolution, clamp=self.model.card.clamp, batch=EXTRACTION_BATCH[device.type]),
-            device,
-            progress,
-            None if refinement is None else changed_places(refinement),
-            exact,
+        settings = replace(
+            self.settings.extraction,
+            resolution=resolution,
+            clamp=self.model.card.clamp,
+            batch=EXTRACTION_BATCH[device.type],
         )
+        steep = None if refinement is None else new_surface_points(refinement, self.settings.residual_field)
+        return extract_surface(estimate, settings, device, progress, steep, exact)

@@ -1,16 +1,17 @@
-"""When what is seen along a line of shapes may be there, so that parts recede and grow along themselves.
+"""Vanishing and appearance times of the parts of shapes along a path, so that parts recede and grow along themselves.
 
-    times = Times.of([Look.of(place, mesh) for place, mesh in ...])      # from one end of the line, 0, to the other, 1
+    keyframes = [Keyframe.from_mesh(time, mesh, settings) for time, mesh in ...]
+    schedule = TransitionSchedule.from_keyframes(keyframes, settings)
 
-Between two looks a part may go out like a lamp. So each vertex of each look is given the time by when it must be gone
-and that from when it may be there, such that whatever goes has something next to it that goes a little later. Looked
-at from the line's end backwards, a vertex goes when that goes which is in its place at the next look, or by now where
-nothing is; and of what goes before the next look each vertex goes before one that it hangs on, earlier by the way
-between them at a given speed. What appears is what vanishes when time runs backwards. Both are found in turns,
-because what is not there yet is nothing to recede to, and what is gone nothing to grow from. What does not hold to
-the one shape that goes on from look to look hangs in the air, and is not there at all.
+Between two keyframes a part may vanish at once. So each vertex of each keyframe is given a vanishing time, by which it
+must be gone, and an appearance time, from which it may be there, such that whatever vanishes has a neighbour that
+vanishes a little later. From the path's end backwards, a vertex has the vanishing time of its correspondence at the
+next keyframe, or its own keyframe's time if there is none; and of a part that vanishes before the next keyframe each
+vertex vanishes before a neighbour, earlier by the distance between them over a given speed. Appearance is vanishing
+in reverse time. The two are computed in turn, because a part cannot recede towards what has not appeared yet, nor
+grow from what has vanished. Components that are not connected to the tracked shape are floaters and are removed.
 
-What goes takes with it what is next to it inside, to the depth to which the next look has nothing there.
+A vanishing vertex takes the inside next to it along, to the depth to which the causing keyframe has nothing there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,52 +26,38 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from sdf_backend.geometry.isosurface import Extraction
-from sdf_backend.shapes.nearest_vertex_grid import Nodes
+from sdf_backend.shapes.interpolation_settings import InterpolationSettings
+from sdf_backend.shapes.nearest_vertex_grid import NearestVertexGrid
 
-# Farther than this from one look to the next no surface moves, it vanishes or appears. Three cells of a coarse mesh,
-# canonical units.
-GAP = 0.045
-# Across gaps narrower than this, little more than such a cell, pieces hold together: how far a step may jump at least.
-HOLD = 0.02
-# How far, canonical units, a part recedes or grows while the line goes from one end to the other.
-SPEED = 3.0
-# Where nothing is seen to move the way is still as long as this, so that it has a length.
-SLOWEST = 1e-3
-# A smaller share of an end that holds to nothing is none of it, but a flake that its fit has left.
-FLAKE = 0.02
-# A share of a shape that is next to none of it.
-NEXT_TO_NONE = 1e-4
-# Vertices, those farthest from the next look's, of which the distance from its surface is measured.
-CANDIDATES = 500
-# How often it is found in turns what is gone and what is not there yet.
-TURNS = 2
-# What goes, but not for what is there at another look: the decoder is not asked.
-WHATEVER = -1
+# The cause of a vertex that vanishes not because of a keyframe: the field is not asked.
+NO_CAUSE = -1
 
 
 @dataclass(frozen=True)
-class Look:
-    """The shape at one time.
+class Keyframe:
+    """The shape at one time, 0 to 1, as a coarse mesh.
 
     vertices : (n, 3); faces : (m, 3); edges : (n, n), their lengths
-    group : (n,), which group of pieces that are near each other a vertex is of; piece : (n,), of which connected one
+    component : (n,), the connected component of each vertex
+    group : (n,), its group of components that are near each other
     """
 
     time: float
     vertices: np.ndarray
     faces: np.ndarray
     edges: sparse.csr_array
-    piece: np.ndarray
+    component: np.ndarray
     group: np.ndarray
+    settings: InterpolationSettings
 
     @classmethod
-    def of(cls, time: float, mesh: Extraction) -> "Look":
-        """What a mesh, extracted on the grid of `Nodes`, shows at a time, 0 to 1."""
-        edges = _edge_lengths(mesh)
-        piece = mesh.pieces
-        near = piece[KDTree(mesh.vertices).query_pairs(HOLD, output_type="ndarray")]
-        links = sparse.coo_array((np.ones(len(near)), tuple(near.T)), shape=(piece.max() + 1,) * 2)
-        return cls(time, mesh.vertices, mesh.faces, edges, piece, connected_components(links, directed=False)[1][piece])
+    def from_mesh(cls, time: float, mesh: Extraction, settings: InterpolationSettings) -> "Keyframe":
+        """The keyframe of a mesh that was extracted at the keyframes' resolution."""
+        component = mesh.components
+        near = component[KDTree(mesh.vertices).query_pairs(settings.connection_gap, output_type="ndarray")]
+        links = sparse.coo_array((np.ones(len(near)), tuple(near.T)), shape=(component.max() + 1,) * 2)
+        group = connected_components(links, directed=False)[1][component]
+        return cls(time, mesh.vertices, mesh.faces, _edge_lengths(mesh), component, group, settings)
 
     @cached_property
     def tree(self) -> KDTree:
@@ -78,86 +65,90 @@ class Look:
         return KDTree(self.vertices)
 
     @property
-    def end(self) -> bool:
-        """Whether this is an end of the line, where all that is there must stay until the way begins."""
+    def is_end(self) -> bool:
+        """Whether this is an end of the path, where everything stays until the path begins."""
         return self.time in (0, 1)
 
     @property
-    def substance(self) -> np.ndarray:
-        """Whether each vertex, (n,), is of a group that is more than a flake."""
-        return (np.bincount(self.group) >= FLAKE * len(self.group))[self.group]
+    def is_substantial(self) -> np.ndarray:
+        """Whether each vertex, (n,), is of a group that is too large for a floater."""
+        return (np.bincount(self.group) >= self.settings.floater_share * len(self.group))[self.group]
 
-    def backwards(self) -> "Look":
-        """The same when time runs from the last shape to the first."""
+    def reversed(self) -> "Keyframe":
+        """The same in reverse time."""
         return replace(self, time=1 - self.time)
 
 
 @dataclass(frozen=True)
-class Leaving:
-    """What of a look leaves onwards, or, what appears, backwards.
+class Transition:
+    """When the vertices of a keyframe vanish or, in reverse time, appear.
 
-    moments : (n,), by when, or from when; why : (n,), the number of the look at which nothing is in its place any more,
-    or WHATEVER; depth : (n,), how far from the vertex what leaves with it reaches, canonical units
-    left : the nodes, (a, b, c) bool, that are inside at the look's own time, when some may have left already
+    times : (n,), vanishing times, or appearance times if not `forward`
+    cause : (n,), number of the keyframe that has nothing in the vertex's place any more, or NO_CAUSE
+    depth : (n,), carving depth: how far from the vertex the inside extends that vanishes with it, canonical units
+    remaining : (a, b, c) bool, the grid's nodes that are inside at the keyframe's own time, carved parts left out
+    speed : of the transition, canonical units a unit of time
     """
 
-    moments: np.ndarray
-    why: np.ndarray
+    times: np.ndarray
+    cause: np.ndarray
     depth: np.ndarray
-    left: np.ndarray
-    onwards: bool
+    remaining: np.ndarray
+    forward: bool
+    speed: float
 
-    def past(self, time: float) -> np.ndarray:
-        """How far past being cut off its vertices are at a time, (n,), canonical; below zero for what stays.
+    def carving_excess(self, time: float) -> np.ndarray:
+        """How far carving has gone past each vertex at a time, (n,), canonical units; negative where it stays.
 
-        What is `depth` away is cut off last.
+        The inside at `depth` from a vertex is carved last.
         """
-        return SPEED * (time - self.moments if self.onwards else self.moments - time) + self.depth
+        return self.speed * (time - self.times if self.forward else self.times - time) + self.depth
 
-    def cutting(self, time: float, step: float) -> bool:
-        """Whether something of it is being cut off within a step of a time."""
-        past = self.past(time)
-        return bool(((past > -SPEED * step) & (past < self.depth + SPEED * step)).any())
+    def is_active(self, time: float, step: float) -> bool:
+        """Whether something is being carved within a step of a time."""
+        excess = self.carving_excess(time)
+        return bool(((excess > -self.speed * step) & (excess < self.depth + self.speed * step)).any())
 
 
 @dataclass(frozen=True)
-class Times:
-    """When what is seen at each look may be there.
+class TransitionSchedule:
+    """The transitions of all keyframes of a path.
 
-    there, gone : from when and by when, for each look
-    clock : times, (k,), from before the line's begin to after its end, and how far the way has gone by then, (k,)
+    appearing, vanishing : of each keyframe
+    arc_length : times, (k,), from before the path's begin to after its end, and the length of the path by then, (k,)
     """
 
-    looks: list[Look]
-    nodes: Nodes
-    there: list[Leaving]
-    gone: list[Leaving]
-    clock: tuple[np.ndarray, np.ndarray]
+    keyframes: list[Keyframe]
+    grid: NearestVertexGrid
+    appearing: list[Transition]
+    vanishing: list[Transition]
+    arc_length: tuple[np.ndarray, np.ndarray]
 
     @classmethod
-    def of(cls, looks: list[Look]) -> "Times":
-        """Those of looks, evenly spaced, from one end of the line to the other."""
-        nodes = Nodes.about([look.vertices for look in looks])
-        onwards = [_Step.between(look, after) for look, after in pairwise(looks)]
-        back = [step.backwards() for step in reversed(onwards)]
-        held = _that_goes_on(onwards, back[::-1])
+    def from_keyframes(cls, keyframes: list[Keyframe], settings: InterpolationSettings) -> "TransitionSchedule":
+        """The schedule of keyframes that are evenly spaced from one end of the path, time 0, to the other, time 1."""
+        grid = NearestVertexGrid.enclosing([keyframe.vertices for keyframe in keyframes], settings.keyframe_cell)
+        forward = [_Correspondence.between(keyframe, following) for keyframe, following in pairwise(keyframes)]
+        backward = [step.reversed() for step in reversed(forward)]
+        tracked = _track_main_group(forward, backward[::-1])
         moved = np.maximum(
-            [step.length(there) for step, there in zip(onwards, held[:-1], strict=True)],
-            [step.length(there) for step, there in zip(back, held[:0:-1], strict=True)][::-1],
+            [step.largest_motion(there) for step, there in zip(forward, tracked[:-1], strict=True)],
+            [step.largest_motion(there) for step, there in zip(backward, tracked[:0:-1], strict=True)][::-1],
         )
-        leave, come = _in_turns(onwards, back, held)
-        gone = _leavings(nodes, looks, leave, onwards=True)
-        there = _leavings(nodes, looks, come, onwards=False)
-        return cls(looks, nodes, there, gone, _clock(moved, there, gone))
+        vanishing_times, appearance_times = _alternate_times(forward, backward, tracked)
+        vanishing = _transitions(grid, keyframes, vanishing_times, forward=True)
+        appearing = _transitions(grid, keyframes, appearance_times, forward=False)
+        return cls(keyframes, grid, appearing, vanishing, _arc_length(moved, appearing, vanishing, settings))
 
-    def about(self, place: float) -> list[tuple[int, list[Leaving]]]:
-        """The looks before and after a place of the line, 0 to 1, by number, and what leaves of all looks, seen so."""
-        before, after = _about(place, len(self.looks) - 1)
-        return [(before, self.gone), (after, self.there)]
+    def around(self, position: float) -> list[tuple[int, list[Transition]]]:
+        """Numbers of the keyframes before and after a position, 0 to 1, each with the transitions that act from
+        there."""
+        before, after = _keyframes_around(position, len(self.keyframes) - 1)
+        return [(before, self.vanishing), (after, self.appearing)]
 
 
-# Of a look: by when its vertices must be gone, (n,), and why, (n,); see `Leaving`.
-_Moments = tuple[np.ndarray, np.ndarray]
+_VertexTimes = tuple[np.ndarray, np.ndarray]
+"""Of the vertices of a keyframe: vanishing times, (n,), and causes, (n,); see `Transition`."""
 
 
 def _edge_lengths(mesh: Extraction) -> sparse.csr_array:
@@ -167,226 +158,266 @@ def _edge_lengths(mesh: Extraction) -> sparse.csr_array:
     return sparse.coo_array((lengths, tuple(ends.T)), shape=(len(mesh.vertices),) * 2).tocsr()
 
 
-def _about(place: float, steps: int) -> tuple[int, int]:
-    before = int(place * steps)
-    return before, before + (place > before / steps)
+def _keyframes_around(position: float, steps: int) -> tuple[int, int]:
+    before = int(position * steps)
+    return before, before + (position > before / steps)
 
 
-def _leavings(nodes: Nodes, looks: Sequence[Look], found: Sequence[_Moments], onwards: bool) -> list[Leaving]:
-    """What of each look leaves, by its moments."""
-    known: dict[int, Leaving] = {}
-    # Why it leaves is to be seen at looks that are farther on.
-    for number in reversed(range(len(looks))) if onwards else range(len(looks)):
-        known[number] = _leaving(nodes, number, looks[number].time, found[number], known, onwards)
-    return [known[number] for number in range(len(looks))]
+def _transitions(
+    grid: NearestVertexGrid, keyframes: Sequence[Keyframe], times: Sequence[_VertexTimes], forward: bool
+) -> list[Transition]:
+    """The transitions of all keyframes."""
+    known: dict[int, Transition] = {}
+    # A cause is a keyframe farther on, so its transition comes first.
+    for number in reversed(range(len(keyframes))) if forward else range(len(keyframes)):
+        known[number] = _transition(grid, number, keyframes[number], times[number], known, forward)
+    return [known[number] for number in range(len(keyframes))]
 
 
-def _leaving(
-    nodes: Nodes, number: int, time: float, found: _Moments, farther: Mapping[int, Leaving], onwards: bool
-) -> Leaving:
-    """What of a look leaves: what is inside, and not inside any more at the look that is why."""
-    (moments, why), inside = found, nodes.solid(number)
-    leaving = Leaving(moments, why, np.zeros(len(why), dtype=np.float32), inside, onwards)
-    if not (np.isfinite(moments) | (leaving.past(time) > 0)).any():
-        return leaving
-    nearest, away = nodes.nearest(number)
-    goes, reason = inside.copy(), why[nearest]
-    for other in np.unique(why[why != WHATEVER]):
-        # What has not grown yet is what it was at a look that is not farther on.
-        stays = farther[other].left if other in farther else nodes.solid(other)
-        goes &= (reason != other) | ~stays
-    due = goes & (reason != WHATEVER)
-    np.maximum.at(leaving.depth, nearest[due], away[due])
-    return replace(leaving, left=inside & ~(goes & (leaving.past(time)[nearest] > away)))
+def _transition(
+    grid: NearestVertexGrid,
+    number: int,
+    keyframe: Keyframe,
+    vertex_times: _VertexTimes,
+    farther: Mapping[int, Transition],
+    forward: bool,
+) -> Transition:
+    """The transition of one keyframe: what is inside it, and not inside the causing keyframe any more, is carved."""
+    (times, cause), inside = vertex_times, grid.inside(number)
+    speed = keyframe.settings.transition_speed
+    transition = Transition(times, cause, np.zeros(len(cause), dtype=np.float32), inside, forward, speed)
+    if not (np.isfinite(times) | (transition.carving_excess(keyframe.time) > 0)).any():
+        return transition
+    nearest, distance = grid.nearest(number)
+    goes, node_cause = inside.copy(), cause[nearest]
+    for other in np.unique(cause[cause != NO_CAUSE]):
+        # The cause of a part that has not grown yet is a keyframe that is not farther on.
+        stays = farther[other].remaining if other in farther else grid.inside(other)
+        goes &= (node_cause != other) | ~stays
+    due = goes & (node_cause != NO_CAUSE)
+    np.maximum.at(transition.depth, nearest[due], distance[due])
+    carved = transition.carving_excess(keyframe.time)[nearest] > distance
+    return replace(transition, remaining=inside & ~(goes & carved))
 
 
-def _clock(moved: np.ndarray, there: Sequence[Leaving], gone: Sequence[Leaving]) -> tuple[np.ndarray, np.ndarray]:
-    """See `Times.clock`; moved : (looks - 1,), how far surfaces move from each look to the next."""
-    steps = len(moved)
-    # The ends are whole: what must be gone early recedes before the line begins, what comes late grows after its end.
-    begin, close = gone[0].moments - gone[0].depth / SPEED, there[-1].moments + there[-1].depth / SPEED
+def _arc_length(
+    moved: np.ndarray,
+    appearing: Sequence[Transition],
+    vanishing: Sequence[Transition],
+    settings: InterpolationSettings,
+) -> tuple[np.ndarray, np.ndarray]:
+    """See `TransitionSchedule.arc_length`; moved : (keyframes - 1,), how far surfaces move between keyframes."""
+    steps, speed = len(moved), settings.transition_speed
+    # The ends are whole: parts with early vanishing times recede before the path begins, late ones grow after its end.
+    first, last = vanishing[0], appearing[-1]
+    begin, close = first.times - first.depth / speed, last.times + last.depth / speed
     start = begin.min(initial=0.0, where=np.isfinite(begin))
     end = close.max(initial=1.0, where=np.isfinite(close))
     times = np.linspace(start, end, 4 * steps + 1)
     step, length = times[1] - times[0], [0.0]
     for time in (times[1:] + times[:-1]) / 2:
-        before, after = _about(min(max(time, 0.0), 1.0), steps)
-        cutting = gone[before].cutting(time, step) or there[after].cutting(time, step)
-        speed = moved[before] * steps if 0 < time < 1 else 0.0
-        length.append(length[-1] + step * max(speed, SPEED if cutting else 0.0, SLOWEST))
+        before, after = _keyframes_around(min(max(time, 0.0), 1.0), steps)
+        active = vanishing[before].is_active(time, step) or appearing[after].is_active(time, step)
+        motion = moved[before] * steps if 0 < time < 1 else 0.0
+        length.append(length[-1] + step * max(motion, speed if active else 0.0, settings.minimum_speed))
     return times, np.array(length)
 
 
 @dataclass(frozen=True)
-class _Step:
-    """From a look to the next: how far its vertices are away from the nearest ones then, and which those are, (n,)."""
+class _Correspondence:
+    """The correspondence of a keyframe's vertices with the following keyframe.
 
-    look: Look
-    after: Look
-    away: np.ndarray
+    distance : (n,), from each vertex to the nearest vertex there; nearest : (n,), which that is
+    """
+
+    keyframe: Keyframe
+    following: Keyframe
+    distance: np.ndarray
     nearest: np.ndarray
 
     @classmethod
-    def between(cls, look: Look, after: Look) -> "_Step":
-        """That between two looks."""
-        away, nearest = after.tree.query(look.vertices)
-        return cls(look, after, np.asarray(away), np.asarray(nearest))
+    def between(cls, keyframe: Keyframe, following: Keyframe) -> "_Correspondence":
+        distance, nearest = following.tree.query(keyframe.vertices)
+        return cls(keyframe, following, np.asarray(distance), np.asarray(nearest))
 
-    @cached_property
-    def filled(self) -> np.ndarray:
-        """Whether each vertex, (n,), is inside the next shape: no part goes there."""
-        inside, left = np.zeros(len(self.away), dtype=bool), np.flatnonzero(self.away > GAP)
-        if len(left):
-            turns = igl.fast_winding_number(self.after.vertices, self.after.faces, self.look.vertices[left])
-            inside[left] = np.atleast_1d(turns) > 0.5
-        return inside
-
-    def backwards(self) -> "_Step":
-        """The same when time runs from the last shape to the first."""
-        away, nearest = self.look.tree.query(self.after.vertices)
-        return _Step(self.after.backwards(), self.look.backwards(), np.asarray(away), np.asarray(nearest))
+    def reversed(self) -> "_Correspondence":
+        """From the following keyframe to this one, in reverse time."""
+        distance, nearest = self.keyframe.tree.query(self.following.vertices)
+        return _Correspondence(
+            self.following.reversed(), self.keyframe.reversed(), np.asarray(distance), np.asarray(nearest)
+        )
 
     @property
-    def near(self) -> np.ndarray:
-        """Whether there still is a surface about where each vertex is, (n,)."""
-        return self.away <= GAP
+    def is_matched(self) -> np.ndarray:
+        """Whether each vertex, (n,), still has a surface near it at the following keyframe."""
+        return self.distance <= self.keyframe.settings.correspondence_distance
 
-    def length(self, held: np.ndarray) -> float:
-        """How far the farthest vertex of what stays, of those that are `held`, (n,), is from the next surface.
+    @cached_property
+    def is_filled(self) -> np.ndarray:
+        """Whether each unmatched vertex, (n,), is inside the following keyframe, so that no part vanishes there."""
+        inside, unmatched = np.zeros(len(self.distance), dtype=bool), np.flatnonzero(~self.is_matched)
+        if len(unmatched):
+            winding = igl.fast_winding_number(
+                self.following.vertices, self.following.faces, self.keyframe.vertices[unmatched]
+            )
+            inside[unmatched] = np.atleast_1d(winding) > 0.5
+        return inside
 
-        The vertices of two meshes of one surface do not coincide: of a body, that would be most of the distance.
+    def largest_motion(self, tracked: np.ndarray) -> float:
+        """Largest distance of matched and tracked, (n,), vertices from the following keyframe's surface.
+
+        Distances between vertices would not do: the vertices of two meshes of one surface do not coincide, and of
+        bodies that would be most of the distance.
         """
-        stays = np.flatnonzero(held & self.near)
-        if not len(stays):
+        matched = np.flatnonzero(tracked & self.is_matched)
+        if not len(matched):
             return 0.0
-        candidates = self.look.vertices[stays[np.argsort(self.away[stays])[-CANDIDATES:]]]
-        squared, _, _ = igl.point_mesh_squared_distance(candidates, self.after.vertices, self.after.faces)
+        farthest = np.argsort(self.distance[matched])[-self.keyframe.settings.hausdorff_candidates :]
+        candidates = self.keyframe.vertices[matched[farthest]]
+        squared, _, _ = igl.point_mesh_squared_distance(candidates, self.following.vertices, self.following.faces)
         return float(np.sqrt(np.max(squared)))
 
-    def shared(self) -> np.ndarray:
-        """How much, of 1, of each group of the look, (a,), is in the place of each group of the next, (a, b)."""
-        pairs = np.stack([self.look.group, self.after.group[self.nearest]])[:, self.near]
-        counts = np.zeros((self.look.group.max() + 1, self.after.group.max() + 1))
-        np.add.at(counts, tuple(pairs), 1 / len(self.away))
-        return counts
+    def group_overlap(self) -> np.ndarray:
+        """Share of the keyframe's vertices that are in group a here and matched with group b there, (a, b)."""
+        pairs = np.stack([self.keyframe.group, self.following.group[self.nearest]])[:, self.is_matched]
+        overlap = np.zeros((self.keyframe.group.max() + 1, self.following.group.max() + 1))
+        np.add.at(overlap, tuple(pairs), 1 / len(self.distance))
+        return overlap
 
 
-def _that_goes_on(steps: Sequence[_Step], back: Sequence[_Step]) -> list[np.ndarray]:
-    """Of each look the vertices, (n,), of one group: those of which most goes on from look to look (Viterbi 1967).
+def _track_main_group(forward: Sequence[_Correspondence], backward: Sequence[_Correspondence]) -> list[np.ndarray]:
+    """Component tracking: of each keyframe the vertices, (n,), of the group in the sequence of largest overlap.
 
-    back : the same steps, backwards
+    By dynamic programming over the keyframes (Viterbi 1967). backward : the same steps in reverse time
     """
-    gain, came = np.zeros(steps[0].look.group.max() + 1), []
-    for step, other in zip(steps, back, strict=True):
-        # A product of shares, so that a way over which nothing is carried is the last to be taken.
-        ways = gain[:, None] + np.log(step.shared() + other.shared().T + NEXT_TO_NONE)
-        came.append(np.argmax(ways, axis=0))
-        gain = ways.max(axis=0)
+    gain, predecessors = np.zeros(forward[0].keyframe.group.max() + 1), []
+    for step, reverse in zip(forward, backward, strict=True):
+        no_overlap = step.keyframe.settings.no_overlap
+        # Shares are multiplied, so that a sequence without any overlap somewhere is the last choice.
+        gains = gain[:, None] + np.log(step.group_overlap() + reverse.group_overlap().T + no_overlap)  # (a, b)
+        predecessors.append(np.argmax(gains, axis=0))
+        gain = gains.max(axis=0)
     chosen = [int(np.argmax(gain))]
-    for before in reversed(came):
-        chosen.append(int(before[chosen[-1]]))
-    looks = [steps[0].look, *(step.after for step in steps)]
-    return [look.group == one for look, one in zip(looks, reversed(chosen), strict=True)]
+    for predecessor in reversed(predecessors):
+        chosen.append(int(predecessor[chosen[-1]]))
+    keyframes = [forward[0].keyframe, *(step.following for step in forward)]
+    return [keyframe.group == group for keyframe, group in zip(keyframes, reversed(chosen), strict=True)]
 
 
-def _in_turns(
-    onwards: Sequence[_Step], back: Sequence[_Step], held: Sequence[np.ndarray]
-) -> tuple[list[_Moments], list[_Moments]]:
-    """By when each look's vertices must be gone, and from when they may be there.
+def _alternate_times(
+    forward: Sequence[_Correspondence], backward: Sequence[_Correspondence], tracked: Sequence[np.ndarray]
+) -> tuple[list[_VertexTimes], list[_VertexTimes]]:
+    """Vanishing and appearance times of all keyframes, computed in turn.
 
-    held : (n,) of each look, whether a vertex holds to the shape
+    tracked : (n,) of each keyframe, whether a vertex belongs to the tracked shape
     """
-    gone, there = [], [(np.full(len(kept), -np.inf), np.full(len(kept), WHATEVER)) for kept in held]
-    for _ in range(TURNS):
-        gone = _last_moments(onwards, held, there)
-        there = _reversed(_last_moments(back, held[::-1], _reversed(gone)))
-    return gone, there
+    vanishing, appearance = [], [(np.full(len(kept), -np.inf), np.full(len(kept), NO_CAUSE)) for kept in tracked]
+    for _ in range(forward[0].keyframe.settings.alternations):
+        vanishing = _vanishing_times(forward, tracked, appearance)
+        appearance = _reverse_times(_vanishing_times(backward, tracked[::-1], _reverse_times(vanishing)))
+    return vanishing, appearance
 
 
-def _reversed(found: Sequence[_Moments]) -> list[_Moments]:
-    """The same when time runs from the last shape to the first."""
+def _reverse_times(found: Sequence[_VertexTimes]) -> list[_VertexTimes]:
+    """The same in reverse time."""
     last = len(found) - 1
-    return [(1 - moments, np.where(why == WHATEVER, why, last - why)) for moments, why in reversed(found)]
+    return [(1 - times, np.where(cause == NO_CAUSE, cause, last - cause)) for times, cause in reversed(found)]
 
 
-def _last_moments(steps: Sequence[_Step], held: Sequence[np.ndarray], there: Sequence[_Moments]) -> list[_Moments]:
-    """By when each look's vertices must be gone, infinite for what stays to the end.
+def _vanishing_times(
+    steps: Sequence[_Correspondence], tracked: Sequence[np.ndarray], appearance: Sequence[_VertexTimes]
+) -> list[_VertexTimes]:
+    """Vanishing times of all keyframes, infinite for vertices that stay to the end.
 
-    held, there : of each look, whether a vertex holds to the shape, (n,), and from when it may be there. What does not
-    hold is not there at all, -infinite, but at the ends.
+    Untracked vertices are never there, -infinite, except at the ends.
+
+    tracked, appearance : of each keyframe, whether a vertex belongs to the tracked shape, (n,), and its appearance time
     """
-    count = len(held[-1])
-    found = [(np.full(count, np.inf), np.full(count, WHATEVER))]
+    count = len(tracked[-1])
+    found = [(np.full(count, np.inf), np.full(count, NO_CAUSE))]
     for number in range(len(steps) - 1, -1, -1):
-        step = steps[number]
-        found.append(_moments_before(step, number + 1, held[number], found[-1], held[number + 1], there[number + 1]))
+        following = number + 1
+        found.append(
+            _times_before(
+                steps[number], following, tracked[number], found[-1], tracked[following], appearance[following]
+            )
+        )
     return found[::-1]
 
 
-def _moments_before(
-    step: _Step, after: int, held: np.ndarray, later: _Moments, carried: np.ndarray, there: _Moments
-) -> _Moments:
-    """By when the vertices of a look, those that are held, must be gone, from the moments of the look after it, (n,).
+def _times_before(
+    step: _Correspondence,
+    following: int,
+    tracked: np.ndarray,
+    later: _VertexTimes,
+    tracked_later: np.ndarray,
+    appearance: _VertexTimes,
+) -> _VertexTimes:
+    """Vanishing times of a keyframe from those of the following one, which has that number.
 
-    What is still there then, as it is carried, has the moment that it has then. What is not has to have receded by now.
+    A vertex with a correspondence has its vanishing time. A vertex without one must have receded by its own keyframe.
+
+    tracked, tracked_later : (n,) here and (m,) there; later, appearance : there
     """
-    known, turned = held & step.near & carried[step.nearest], ~step.near & step.filled
-    grown = (there[0] <= step.after.time)[step.nearest]
-    latest = np.where(known & grown, later[0][step.nearest], np.where(turned, np.inf, step.look.time))
-    # What the line has then, but has not grown yet, is what it was before.
-    why = np.where(grown, later[1][step.nearest], there[1][step.nearest])
-    why = np.where(known, why, np.where(step.near | turned, WHATEVER, after))
-    whole = held | step.look.substance if step.look.end else held
-    lasting = held & (latest >= step.after.time)
-    if not lasting.any():  # it has become another shape, and nothing is left that it could recede towards
-        return np.where(whole, np.inf, -np.inf), np.full(len(held), WHATEVER)
-    moments = _receded(_joined(step.look, whole, lasting), latest, lasting)
-    return np.where(whole, moments, -np.inf), np.where(whole, why, WHATEVER)
+    matched, filled = step.is_matched, ~step.is_matched & step.is_filled
+    continued = tracked & matched & tracked_later[step.nearest]
+    appeared = (appearance[0] <= step.following.time)[step.nearest]
+    latest = np.where(continued & appeared, later[0][step.nearest], np.where(filled, np.inf, step.keyframe.time))
+    # A part of the path that has not appeared yet at the following keyframe is what it was before.
+    cause = np.where(appeared, later[1][step.nearest], appearance[1][step.nearest])
+    cause = np.where(continued, cause, np.where(matched | filled, NO_CAUSE, following))
+    present = tracked | step.keyframe.is_substantial if step.keyframe.is_end else tracked
+    lasting = tracked & (latest >= step.following.time)
+    if not lasting.any():  # it has become another shape, and nothing is left towards which it could recede
+        return np.where(present, np.inf, -np.inf), np.full(len(tracked), NO_CAUSE)
+    edges = _bridge_components(step.keyframe, present, lasting)
+    times = _propagate_times(edges, latest, lasting, step.keyframe.settings.transition_speed)
+    return np.where(present, times, -np.inf), np.where(present, cause, NO_CAUSE)
 
 
-def _receded(edges: sparse.csr_array, latest: np.ndarray, lasting: np.ndarray) -> np.ndarray:
-    """The largest moments, (n,), of which none is later than it may be, nor than a neighbour's less the way to there.
+def _propagate_times(edges: sparse.csr_array, latest: np.ndarray, lasting: np.ndarray, speed: float) -> np.ndarray:
+    """The largest times, (n,), none later than allowed, nor than a neighbour's less the time to get there.
 
-    edges : (n, n), lengths; latest : (n,), what they may be; lasting : (n,), those that need no neighbour
+    edges : (n, n), lengths; latest : (n,), latest times allowed; lasting : (n,), vertices that need no neighbour
     """
-    moments = np.where(lasting, latest, -np.inf)
+    times = np.where(lasting, latest, -np.inf)
     rows = np.flatnonzero(~lasting & (np.diff(edges.indptr) > 0))
     if not len(rows):
-        return moments
-    some = edges[rows]
-    delays, capped = some.data / SPEED, latest[rows]
+        return times
+    chosen = edges[rows]
+    delays, capped = chosen.data / speed, latest[rows]
     while True:
-        # The latest neighbour of each row; each has one, and rows follow each other without gaps.
-        reached = np.maximum.reduceat(moments[some.indices] - delays, some.indptr[:-1])
+        # The latest neighbour of each row; each row has one, and rows follow each other without gaps.
+        reached = np.maximum.reduceat(times[chosen.indices] - delays, chosen.indptr[:-1])
         found = np.minimum(reached, capped)
-        if (found <= moments[rows]).all():
-            return moments
-        moments[rows] = np.maximum(found, moments[rows])
+        if (found <= times[rows]).all():
+            return times
+        times[rows] = np.maximum(found, times[rows])
 
 
-def _joined(look: Look, whole: np.ndarray, towards: np.ndarray) -> sparse.csr_array:
-    """The edges of a look, and bridges over the narrowest gaps, so that all of some vertices hang together with others.
+def _bridge_components(keyframe: Keyframe, present: np.ndarray, targets: np.ndarray) -> sparse.csr_array:
+    """The edges of a keyframe, plus bridges over the narrowest gaps that connect all present vertices with targets.
 
-    whole, towards : (n,), which those are
+    present, targets : (n,) bool
     """
-    edges, piece = look.edges, look.piece
+    edges, component = keyframe.edges, keyframe.component
     while True:
-        loose = np.setdiff1d(piece[whole], piece[towards])
+        loose = np.setdiff1d(component[present], component[targets])
         if not len(loose):
             return edges
-        # Two pieces may choose the same bridge, from both sides.
-        bridges = dict(_bridge(look.vertices, piece == one, whole) for one in loose)
-        one, other = np.array(list(bridges)).T
-        ends, lengths = (np.concatenate([one, other]), np.concatenate([other, one])), np.array(list(bridges.values()))
+        # Two components may choose the same bridge, from both sides.
+        bridges = dict(_narrowest_gap(keyframe.vertices, component == one, present) for one in loose)
+        start, end = np.array(list(bridges)).T
+        ends, lengths = (np.concatenate([start, end]), np.concatenate([end, start])), np.array(list(bridges.values()))
         edges = edges + sparse.coo_array((np.tile(lengths, 2), ends), shape=edges.shape).tocsr()
-        piece = connected_components(edges, directed=False)[1]
+        component = connected_components(edges, directed=False)[1]
 
 
-def _bridge(vertices: np.ndarray, mine: np.ndarray, whole: np.ndarray) -> tuple[tuple[int, int], float]:
-    """The narrowest gap between the vertices that are mine, (n,), and the others: its two sides, and its width."""
-    own, others = np.flatnonzero(mine), np.flatnonzero(whole & ~mine)
-    gaps, nearest = KDTree(vertices[others]).query(vertices[own])
+def _narrowest_gap(vertices: np.ndarray, own: np.ndarray, present: np.ndarray) -> tuple[tuple[int, int], float]:
+    """The narrowest gap between own vertices, (n,) bool, and other present ones: both ends, and its width."""
+    own_indices, other_indices = np.flatnonzero(own), np.flatnonzero(present & ~own)
+    gaps, nearest = KDTree(vertices[other_indices]).query(vertices[own_indices])
     narrowest = int(np.argmin(gaps))
-    one, other = sorted((int(own[narrowest]), int(others[np.asarray(nearest)[narrowest]])))
-    # A width of nothing would be no edge.
-    return (one, other), float(gaps[narrowest]) + 1e-9
+    start, end = sorted((int(own_indices[narrowest]), int(other_indices[np.asarray(nearest)[narrowest]])))
+    # A width of zero would be no edge.
+    return (start, end), float(gaps[narrowest]) + 1e-9

@@ -16,6 +16,7 @@ import reprlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum, StrEnum
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, ClassVar, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -147,6 +148,8 @@ def _plain(value: Any, arrays: list[np.ndarray]) -> Any:
         return [_plain(item, arrays) for item in value]
     if isinstance(value, dict):
         return {_printable(str(key)): _plain(item, arrays) for key, item in value.items()}
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, str):
         return _printable(value)
     return value.item() if isinstance(value, np.generic) else value
@@ -254,6 +257,8 @@ def _value(hint: Any, value: Any, arrays: list, where: str) -> Any:
             return _array(extra, value, arrays, where)
     if is_dataclass(hint) and isinstance(hint, type):
         return _built(hint, value, arrays, where)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return _member(hint, value, where)
     if origin is tuple:
         if not isinstance(value, list):
             raise WireError("bad_value", f"{where} is {_short(value)}; it must be a list")
@@ -282,6 +287,14 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
     names = {float: "a finite number", int: "a whole number", bool: "true or false"}
     wanted = names.get(hint, f"printable text of at most {LONGEST_TEXT} characters")
     raise WireError("bad_value", f"{where} is {_short(value)}; it must be {wanted}")
+
+
+def _member(kind: type[StrEnum], value: Any, where: str) -> StrEnum:
+    """The member of an enum that has this value."""
+    try:
+        return kind(_scalar(str, value, where))
+    except ValueError as error:
+        raise WireError("bad_value", f"{where} is {_short(value)}; it must be one of {', '.join(kind)}") from error
 
 
 def _array(spec: ArraySpec, value: Any, arrays: list, where: str) -> np.ndarray:

@@ -9,6 +9,8 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
+from .settings import TaskSettings
+
 JOB_PATTERN = re.compile(r"[A-Za-z0-9_-]{8,64}")
 TASKS = ("complete", "reconstruct", "encode", "interpolate", "sample", "decode", "echo")
 
@@ -88,20 +90,6 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class JobSettings:
-    """What a user may ask of a task; see `sdf_backend complete --help`."""
-
-    resolution: int = 256
-    pose: str = "upright"
-    up: str = "+z"
-    front: str = "-y"
-    quality: str = "standard"
-    seed: int = 0
-    refine: float = 1.0
-    candidates: int = 1
-
-
-@dataclass(frozen=True)
 class Source:
     """One input in its own frame and units: a mesh, or a point cloud where there are no faces.
 
@@ -174,7 +162,7 @@ class Submit:
     job: str
     task: str
     model: str = ""
-    settings: JobSettings = field(default_factory=JobSettings)
+    settings: TaskSettings = field(default_factory=TaskSettings)
     sources: tuple[Source, ...] = ()
     codes: Codes | None = None
     poses: Matrices | None = None

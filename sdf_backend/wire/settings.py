@@ -33,27 +33,27 @@ class Pose(Choice):
 
     KNOWN = "known", "The input is in the model's canonical frame and scale already"
     ALIGNED = "aligned", "Up and front are given; scale and position are found"
-    UPRIGHT = "upright", "Up is given; the turn about it, scale and position are found"
-    FREE = "free", "Nothing is given; the whole rotation, scale and position are found"
+    UPRIGHT = "upright", "Up is given; rotation about it, scale and position are found"
+    FREE = "free", "Orientation unknown; rotation, scale and position are found"
 
 
 class Quality(Choice):
     """How long a fit may take."""
 
-    PREVIEW = "preview", "A third of the time of standard, for a first look"
-    STANDARD = "standard", "The default"
-    FINE = "fine", "More observations and more steps"
+    PREVIEW = "preview", "A first look in a third of the time of standard"
+    STANDARD = "standard", "The default balance of detail and time"
+    FINE = "fine", "The most detail; uses more observations and more steps"
 
 
 class Axis(Choice):
     """A signed coordinate axis."""
 
-    POSITIVE_X = "+x", "Along x"
-    NEGATIVE_X = "-x", "Against x"
-    POSITIVE_Y = "+y", "Along y"
-    NEGATIVE_Y = "-y", "Against y"
-    POSITIVE_Z = "+z", "Along z"
-    NEGATIVE_Z = "-z", "Against z"
+    POSITIVE_X = "+x", "The positive x axis"
+    NEGATIVE_X = "-x", "The negative x axis"
+    POSITIVE_Y = "+y", "The positive y axis"
+    NEGATIVE_Y = "-y", "The negative y axis"
+    POSITIVE_Z = "+z", "The positive z axis"
+    NEGATIVE_Z = "-z", "The negative z axis"
 
     @classmethod
     def _missing_(cls, value: object) -> Self:
@@ -84,11 +84,11 @@ class TaskSettings:
 
     resolution: int = option(256, "cells per axis of the canonical cube, 16 to 1024", 16, 1024)
     pose: Pose = option(Pose.UPRIGHT, "what is known of the input's pose")
-    up: Axis = option(Axis.POSITIVE_Z, "the input's axis that points up; not used where the pose is known")
-    front: Axis = option(Axis.NEGATIVE_Y, "the input's axis that points ahead; used where the pose is aligned")
+    up: Axis = option(Axis.POSITIVE_Z, "the input's axis that points up; not used if the pose is known")
+    front: Axis = option(Axis.NEGATIVE_Y, "the input's axis that points ahead; used if the pose is aligned")
     quality: Quality = option(Quality.STANDARD, "how long the fit may take")
-    seed: int = option(0, "seed of what is drawn at random: samples, and candidates about a fit; fits draw nothing", 0)
-    refine: float = option(1.0, "strength of the residual field: 0 the category alone, 1 all observed detail", 0, 1)
+    seed: int = option(0, "seed of new shapes and of further candidates; the best result does not depend on it", 0)
+    refine: float = option(1.0, "strength of the residual field: 0 ignores observed detail, 1 follows all of it", 0, 1)
     candidates: int = option(1, "results for each input, 1 to 16: the best first, then alternatives", 1, 16)
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class TaskSettings:
             if isinstance(one.default, Choice):
                 object.__setattr__(self, one.name, type(one.default)(value))
                 continue
-            least, most = bounds_of(one.name)
+            least, most = one.metadata["bounds"]
             if (least is not None and not value >= least) or (most is not None and not value <= most):
                 span = f"{least:g} to {most:g}" if most is not None else f"{least:g} or more"
                 raise InputError(f"{one.name} is {value}; use {span}")

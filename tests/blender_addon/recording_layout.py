@@ -1,8 +1,8 @@
-"""A `UILayout` that keeps what a panel draws as lines of text, and fails for what Blender does not know.
+"""A `UILayout` that records what a panel draws as lines of text, and fails for calls that Blender would reject.
 
-Methods, keywords and their values, icons among them, are checked against the stub of `UILayout`, properties and
-operators against the classes that are registered. Left out: where things stand, greying out, and all kinds of items
-that the add-on does not draw.
+Methods, keywords and their values, including icons, are checked against the stub of `UILayout`; properties and
+operators against the registered classes. Not covered: positions, disabled items, and kinds of items that the add-on
+does not draw.
 """
 
 import inspect
@@ -14,12 +14,12 @@ from typing import Any, Literal, Union
 from stand_in import Property, declared
 
 LAYOUTS = ("row", "column", "box")
-# What only tells how an item looks.
+# Arguments that only affect the appearance.
 LOOKS = {"slider", "emboss"}
 
 
 class Layout:
-    """A layout and those in it. `lines` is what the user reads, from above: buttons in [], chosen choices in <>."""
+    """A layout with its sub-layouts. `lines` is its text from the top: buttons in [], the active choice in <>."""
 
     def __init__(self, bpy: Any, drawn: list[Any] | None = None) -> None:
         vars(self).update(_bpy=bpy, _drawn=[] if drawn is None else drawn)
@@ -50,7 +50,7 @@ class Layout:
 
     def _registered(self, idname: str, kind: type) -> Any:
         found = [one for one in self._bpy.utils.classes if issubclass(one, kind) and one.bl_idname == idname]
-        assert found, f"there is no {idname}"
+        assert found, f"{idname} is not registered"
         return found[0]
 
     # --- items -------------------------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ class Layout:
         self._drawn.append(text)
 
     def _separator(self) -> None:
-        """Nothing to read."""
+        """Draws no text."""
 
     def _progress(self, text: str = "", factor: float = 0.0) -> None:
         assert 0 <= factor <= 1
@@ -88,7 +88,7 @@ class Layout:
 
     def _operator(self, operator: str, text: str | None = None, icon: str = "NONE") -> Any:
         found = self._registered(operator, self._bpy.types.Operator)
-        assert text != "" or icon != "NONE", f"nothing is seen of the button for {operator}"
+        assert text != "" or icon != "NONE", f"the button for {operator} has neither text nor icon"
         self._drawn.append(_Button(found, found.bl_label if text is None else text))
         return self._drawn[-1]
 
@@ -97,7 +97,7 @@ class Layout:
 
 
 class _Button:
-    """An operator's properties, as `UILayout.operator` gives them; only those that the operator has can be set."""
+    """The properties of an operator, as `UILayout.operator` returns them; only declared ones can be set."""
 
     def __init__(self, operator: Any, text: str) -> None:
         vars(self).update(_operator=operator, _text=text, _given={})
@@ -112,12 +112,12 @@ class _Button:
 
 
 def _choices(setting: Property, chosen: str) -> str:
-    assert setting.kind == "EnumProperty", "only the choices of an enum can stand side by side"
+    assert setting.kind == "EnumProperty", "only an enum can be expanded"
     return " ".join(f"<{name}>" if one == chosen else name for one, name in setting.choices.items())
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    """Whether a value is one of a type that Blender names."""
+    """Whether a value is of a type in the stub's notation."""
     kinds = typing.get_args(annotation)
     match typing.get_origin(annotation):
         case origin if origin is Literal:

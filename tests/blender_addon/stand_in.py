@@ -1,14 +1,14 @@
-"""A runnable stand-in for `bpy` and `mathutils`, made of the stubs of fake-bpy-module, for tests without a Blender.
+"""A runnable stand-in for `bpy` and `mathutils`, made from the stubs of fake-bpy-module, for tests without Blender.
 
     with stand_in() as bpy:
         import blender_addon
 
-A definition is looked for in the stub, parsed and executed when it is asked for, since the stub of `bpy.types` has
-150,000 lines; what no stub declares is an `AttributeError`, as in Blender. Functions take what their signatures say and
-do nothing; properties remember what they were declared with, and hold values once their class is registered.
+A definition is found in the stub, parsed and executed on first access, since the stub of `bpy.types` has 150,000 lines;
+a name that no stub declares is an `AttributeError`, as in Blender. Functions check their arguments and do nothing;
+properties record their declaration, and hold values once their class is registered.
 
-Left out: `bpy.data`, running operators through `bpy.ops`, timers that fire, what properties call back and clamp, custom
-properties, and all that mathutils computes.
+Not covered: `bpy.data`, operators called through `bpy.ops`, timers, update callbacks and clamping of properties, custom
+properties, and the computations of mathutils.
 """
 
 import __future__
@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-# What is imported anew with each stand-in, and is gone after it.
+# Packages that are imported for each stand-in, and removed after it.
 ROOTS = ("bpy", "mathutils", "blender_addon")
 POSTPONED = __future__.annotations.compiler_flag
 # `class A[T]`, `def a[T]` and `type A = B`, which Python 3.11 does not know.
@@ -35,7 +35,7 @@ NEW_SYNTAX = re.compile(r"^(\s*(?:class|def) \w+)\[[^\[\]]*\]|^type (?=\w+ =)", 
 
 
 class Property:
-    """A call of `bpy.props`: `kind`, what was `given`, and `settings`, which has the stub's defaults too."""
+    """A call of `bpy.props`: `kind`, the arguments `given`, and `settings`, which include the stub's defaults."""
 
     def __init__(self, declared: Any, *unnamed: Any, **given: Any) -> None:
         bound = inspect.signature(declared).bind(*unnamed, **given)
@@ -46,7 +46,7 @@ class Property:
 
     @property
     def choices(self) -> dict[str, str]:
-        """Identifiers of an enum's items, and what the user reads of them."""
+        """Identifiers and labels of an enum's items."""
         return {item[0]: item[1] for item in self.settings["items"]}
 
     def __get__(self, owner: Any, kind: type | None = None) -> Any:
@@ -58,25 +58,25 @@ class Property:
         return vars(owner).get(self, self.given.get("default", (0.0,) * size) if size else self.settings.get("default"))
 
     def __set__(self, owner: Any, value: Any) -> None:
-        assert self.kind != "EnumProperty" or value in self.choices, f"{value!r} is none of {list(self.choices)}"
+        assert self.kind != "EnumProperty" or value in self.choices, f"{value!r} is not one of {list(self.choices)}"
         vars(owner)[self] = value
 
 
 def declared(owner: type) -> dict[str, Property]:
-    """The properties that a class declares, its bases' among them."""
+    """The properties that a class and its bases declare."""
     found = [item for base in reversed(owner.__mro__) for item in vars(base).get("__annotations__", {}).items()]
     return {name: value for name, value in found if isinstance(value, Property)}
 
 
 @cache
 def _source(stub: Path) -> str:
-    """A stub without the prose that it begins with."""
+    """A stub without its introduction."""
     return re.split(r"^import typing$", stub.read_text(), maxsplit=1, flags=re.M)[-1]
 
 
 @cache
 def _definition(stub: Path, name: str) -> ast.Module | None:
-    """What a stub says of a name, its bases without what they are generic over."""
+    """The definition of a name in a stub, with the type arguments of its bases removed."""
     found = re.search(
         rf"^(class |def |type |(?=\w+:)){name}\b.*?(?=^(class|def|type|@)|\Z)", _source(stub), re.MULTILINE | re.DOTALL
     )
@@ -90,7 +90,7 @@ def _definition(stub: Path, name: str) -> ast.Module | None:
 
 
 class _Stub(ModuleType):
-    """A module whose content is made when it is asked for."""
+    """A module whose definitions are made on first access."""
 
     def __init__(self, name: str, stub: Path) -> None:
         super().__init__(name)
@@ -110,12 +110,12 @@ class _Stub(ModuleType):
         if (tree := _definition(self._stub, name)) is None:
             raise AttributeError(f"the stub of {self.__name__} has no {name}")
         match tree.body[0]:
-            case ast.AnnAssign(annotation=ast.Attribute(attr=same)) if same == name:  # of Blender's own interface
+            case ast.AnnAssign(annotation=ast.Attribute(attr=same)) if same == name:  # a panel or menu of Blender
                 return type(name, (self.Panel if "_PT_" in name else self.Menu,), {})
             case ast.AnnAssign(annotation=annotation) if ast.unparse(annotation).startswith("list["):
                 return []
             case ast.AnnAssign():
-                raise AttributeError(f"the stand-in leaves {self.__name__}.{name} out")
+                raise AttributeError(f"the stand-in does not cover {self.__name__}.{name}")
             case ast.ClassDef(bases=bases):
                 for base in bases:
                     getattr(self, ast.unparse(base))
@@ -125,7 +125,7 @@ class _Stub(ModuleType):
 
 
 class _Finder:
-    """Finds the modules of which there are stubs; for `sys.meta_path`."""
+    """Finds the modules that have stubs; for `sys.meta_path`."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         root, *rest = name.split(".")
@@ -140,28 +140,28 @@ class _Finder:
         return _Stub(spec.name, Path(str(spec.origin)))
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing is executed before it is asked for."""
+        """Definitions are executed on first access."""
 
 
 class _Registered(list[Any]):
-    """The registered classes in their order; a class is checked for what Blender wants of it."""
+    """The registered classes in order; each is checked as Blender checks it."""
 
-    def register(self, one: Any) -> None:
-        types, name = sys.modules["bpy"].types, getattr(one, "bl_idname", one.__name__)
-        assert issubclass(one, types.bpy_struct), f"{name} is nothing that Blender knows"
-        assert one not in self, f"{name} is registered already"
-        if issubclass(one, types.Operator):
+    def register(self, cls: Any) -> None:
+        types, name = sys.modules["bpy"].types, getattr(cls, "bl_idname", cls.__name__)
+        assert issubclass(cls, types.bpy_struct), f"{name} is not a type that can be registered"
+        assert cls not in self, f"{name} is registered already"
+        if issubclass(cls, types.Operator):
             assert re.fullmatch(r"[a-z]\w*\.[a-z_]+", name), f"{name!r} cannot be an operator's name"
-        if parent := getattr(one, "bl_parent_id", ""):
+        if parent := getattr(cls, "bl_parent_id", ""):
             assert parent in [getattr(other, "bl_idname", "") for other in self], f"{name} comes before {parent}"
-        for property_name, value in declared(one).items():
+        for property_name, value in declared(cls).items():
             assert value.kind != "PointerProperty" or value.settings["type"] in self, f"{name} comes too early"
-            setattr(one, property_name, value)
-        self.append(one)
+            setattr(cls, property_name, value)
+        self.append(cls)
 
 
 def made(kind: type, *bases: type, **values: Any) -> Any:
-    """One of Blender's own things that has these values, which the stub must know of."""
+    """An instance of a Blender type with these attributes, which the stub must declare."""
     known = {*dir(kind), *(name for base in kind.__mro__ for name in vars(base).get("__annotations__", {}))}
     assert known.issuperset(values), f"{kind.__name__} has no {set(values) - known}"
     return type(kind.__name__, (*bases, kind), values)()
@@ -169,7 +169,7 @@ def made(kind: type, *bases: type, **values: Any) -> Any:
 
 @contextmanager
 def stand_in() -> Iterator[Any]:
-    """Import `bpy` and the add-on from here on, until it is left; nothing of them stays."""
+    """Make `bpy` and the add-on importable within the context; they are removed after it."""
     assert not [name for name in sys.modules if name.split(".")[0] in ROOTS], "they are imported already"
     finder = _Finder()
     sys.meta_path.insert(0, finder)  # type: ignore[arg-type]

@@ -1,17 +1,19 @@
-"""What a user reads in the sidebar, in every state, without a Blender: the panels drawn on a stand-in that records.
+"""The text of the sidebar in every state, without Blender: panels are drawn on a layout that records.
 
-The states of the connection come from a real client and a scripted server where that is simple, and from a scripted
-client elsewhere. Left out: what stands where, and whatever a real Blender does with it; see tests/bpy and tests/gui.
+A real client and a scripted server provide the connection states where that is simple, otherwise a scripted client.
+Layout and the behaviour of a real Blender are not tested here; see tests/bpy and tests/gui.
 """
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from itertools import product
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,21 +26,22 @@ from stand_in import ROOTS, declared, made, stand_in
 from sdf_backend.wire import messages as sent
 
 ROOT = Path(__file__).parents[2]
-NO_BACKEND = ["[Start Local Backend]", "or one that runs already:", "tcp://127.0.0.1:5577", "Key: ", "[Connect]"]
+CONNECT = "Or Connect to a Running Backend:"
+NO_BACKEND = ["[Start Local Backend]", CONNECT, "tcp://127.0.0.1:5577", "Key File: ", "[Connect]"]
 SETTINGS = [
     "Model: chairs",
     "Quality: Standard",
     "Resolution: 256",
     "Pose: Upright",
-    "Follow Input: 1",
+    "Follow Input: 1.0",
     "Candidates: 1",
     "Seed: 0",
 ]
 BUTTONS = ["[Complete]", "[Reconstruct]"]
 PANELS = ("SDF_PT_shapes", "SDF_PT_interpolate", "SDF_PT_sample", "SDF_PT_shape")
 DIRECTIONS = [f"Direction {number}: 0.0" for number in range(1, 6)]
-# Seen in Blender 4.3 at a scale of 1: the mean width of a letter, and what stands beside a notice, in pixels.
-LETTER, BESIDE = 6.0, 60
+# Measured in Blender 4.3 at a scale of 1: mean width of a character, and width beside a notice, in pixels.
+CHARACTER_WIDTH, MARGIN = 6.0, 60
 LONG = (
     "the server at tcp://render-7.studio.example:5577 does not know the key in "
     "/home/artist/.config/sdf-shapes/keys/artist.key; ask its operator to authorise it, or for another key file"
@@ -47,7 +50,7 @@ LONG = (
 
 @dataclass
 class ScriptedClient:
-    """A client in the hands of a test: what the session asks of one, without a server."""
+    """A client that a test controls, without a server."""
 
     state: Any
     welcome: Any = None
@@ -69,19 +72,19 @@ class ScriptedClient:
         """Nothing to close."""
 
 
-class NoPurpose:
-    """Of a job of which nothing comes into the scene."""
+class NoDisplay:
+    """A result handler that displays nothing."""
 
     def fail(self) -> Iterator[None]:
-        yield
+        return iter(())
 
 
 class Blender:
-    """The add-on, switched on in a Blender of which there is only what its panels look at."""
+    """The add-on, enabled in a stand-in for Blender that has only what panels use."""
 
     def __init__(self, bpy: Any, addon: Any) -> None:
         self.bpy, self.addon, self.classes = bpy, addon, bpy.utils.classes
-        self.session, self.ticking = self.module("session").session, self.module("ticking")
+        self.session, self.timer = self.module("session").session, self.module("timer")
         self.State, self.Stage = self.module("wire.client").State, self.module("launcher").Stage
         self.preferences = self.module("preferences").SDFPreferences()
         self.scene = made(bpy.types.Scene)
@@ -91,7 +94,7 @@ class Blender:
         return importlib.import_module(f"blender_addon.{name}")
 
     def see(self, active_object: Any, width: int | None = 260, ui_scale: float = 1.0) -> None:
-        """What the panels are drawn in."""
+        """Set the context in which panels are drawn."""
         types = self.bpy.types
         addons = {"blender_addon": made(types.Addon, preferences=self.preferences)}
         system = made(types.PreferencesSystem, ui_scale=ui_scale)
@@ -108,12 +111,12 @@ class Blender:
         return next(one for one in self.classes if one.__name__ == name)
 
     def shows(self, name: str) -> bool:
-        """Whether a panel is shown; one that does not say is."""
+        """Whether a panel is visible; one without `poll` is."""
         panel = self.panel(name)
         return panel.poll.__module__ == "bpy.types" or panel.poll(self.context)
 
     def draw(self, name: str = "SDF_PT_shapes") -> list[str]:
-        """What is read in a panel; whatever it draws, it changes nothing."""
+        """The lines of a panel. Drawing must not change anything."""
         before = self.everything()
         assert self.shows(name)
         drawing = made(self.panel(name), layout=Layout(self.bpy))
@@ -122,7 +125,7 @@ class Blender:
         return drawing.layout.lines
 
     def everything(self) -> str:
-        """All that drawing could change."""
+        """Everything that drawing could change."""
         owners = [self.scene.sdf, self.preferences]
         if self.context.active_object is not None:
             owners.append(self.context.active_object.sdf)
@@ -139,24 +142,24 @@ class Blender:
         assert operator.execute(self.context) == {"FINISHED"}
 
     def connect(self, *models: Any, devices: tuple[str, ...] = ("cpu",)) -> ScriptedClient:
-        """Be connected to a backend with these models, or with one that knows chairs."""
+        """Connect to a scripted backend with these models, by default chairs."""
         messages = self.module("wire.messages")
         models = models or (messages.ModelInfo("chairs"),)
         client = ScriptedClient(self.State.CONNECTED, messages.Welcome("scripted", models=models, devices=devices))
         self.session._client = client
         return client
 
-    def submit(self, name: str, label: str, quiet: bool = False) -> None:
-        """A job on its way."""
-        job = self.module("session").Job(name, label, NoPurpose(), quiet)
+    def submit(self, name: str, label: str, hidden: bool = False) -> None:
+        """Submit a job."""
+        job = self.module("session").Job(name, label, NoDisplay(), hidden)
         self.session.submit(self.module("wire.messages").Submit(name, "echo"), job)
 
     def shape(self, ends: int = 1, grid: bool = False, code_length: int = 8) -> Any:
-        """An object that is a shape."""
+        """An object that stores a shape."""
         shapes = self.module("shapes")
         item = made(self.bpy.types.Object, dict, name="Chair completed")
         codes, poses = np.ones((ends, code_length)), np.tile(np.eye(4), (ends, 1, 1))
-        shapes.remember(item, shapes.Remembered("chairs", codes, poses, codes[0], poses[0], grid))
+        shapes.store_shape(item, shapes.StoredShape("chairs", codes, poses, codes[0], poses[0], grid))
         return item
 
 
@@ -181,11 +184,11 @@ def server() -> Iterator[FakeServer]:
 
 def connected(blender: Blender, server: FakeServer) -> None:
     blender.session.connect(server.address, None, "Blender 5.0.0")
-    until(lambda: blender.session.state is blender.State.CONNECTED, server.step, blender.ticking.work)
+    until(lambda: blender.session.state is blender.State.CONNECTED, server.step, blender.timer.work)
 
 
 def sentence(lines: list[str]) -> str:
-    """The notice, from the lines that it stands on."""
+    """The notice, joined from its lines."""
     end = lines.index("[sdf.dismiss]")
     start = max((index for index in range(end) if lines[index].startswith("[")), default=-1) + 1
     return " ".join(lines[start:end])
@@ -194,41 +197,41 @@ def sentence(lines: list[str]) -> str:
 # --- a backend on this computer ---
 
 
-def test_without_a_backend_both_ways_to_one_are_offered(blender: Blender) -> None:
-    assert blender.draw() == ["No backend yet", *NO_BACKEND]
+def test_without_a_backend_start_and_connect_are_offered(blender: Blender) -> None:
+    assert blender.draw() == ["No Backend", *NO_BACKEND]
     assert not any(map(blender.shows, PANELS[1:]))
     blender.preferences.address, blender.preferences.key_file = "tcp://render:5577", "//artist.key"
-    assert blender.draw() == ["No backend yet", *NO_BACKEND[:2], "tcp://render:5577", "Key: //artist.key", "[Connect]"]
+    assert blender.draw() == ["No Backend", *NO_BACKEND[:2], "tcp://render:5577", "Key File: //artist.key", "[Connect]"]
 
 
 @pytest.mark.parametrize(
-    ("stage", "reason"),
+    ("stage", "label", "reason"),
     [
-        ("LOOKING", "looking whether /opt/sdf-shapes/bin/python has the backend"),
-        ("STARTING", "starting the backend with /opt/sdf-shapes/bin/python"),
-        ("RUNNING", "the backend listens at tcp://127.0.0.1:40001"),
+        ("SEARCHING", "Searching for Python", "Checking whether /opt/sdf-shapes/bin/python has the backend"),
+        ("STARTING", "Starting Backend", "Starting the backend with /opt/sdf-shapes/bin/python"),
+        ("RUNNING", "Backend Running", "The backend is running at tcp://127.0.0.1:40001"),
     ],
 )
-def test_while_a_backend_starts_its_stage_is_told_and_it_can_be_stopped(
-    blender: Blender, stage: str, reason: str
+def test_a_backend_that_is_starting_shows_its_stage_and_can_be_stopped(
+    blender: Blender, stage: str, label: str, reason: str
 ) -> None:
     launcher = blender.session.launcher
     launcher.stage, launcher.reason = blender.Stage[stage], reason
     lines = blender.draw()
-    assert lines[:2] == [f"Backend: {stage.lower()}", "[sdf.stop_backend]"]
+    assert lines[:2] == [label, "[sdf.stop_backend]"]
     assert "".join(lines[2:]).replace(" ", "") == reason.replace(" ", "")
     assert not blender.shows("SDF_PT_interpolate")
 
 
-def test_a_backend_that_cannot_start_says_why_and_asks_for_a_python(blender: Blender, tmp_path: Path) -> None:
+def test_a_backend_that_cannot_start_shows_the_reason_and_the_python(blender: Blender, tmp_path: Path) -> None:
     launcher = blender.session.launcher
     blender.preferences.python = str(tmp_path / "nowhere")
     launcher.start(blender.preferences.python, tmp_path)
-    until(lambda: launcher.stage is blender.Stage.FAILED, blender.ticking.work)
+    until(lambda: launcher.stage is blender.Stage.FAILED, blender.timer.work)
     blender.see(None, width=4000)
-    reason = f"{tmp_path / 'nowhere'} is no file; choose another Python in the add-on's preferences"
+    reason = f"{tmp_path / 'nowhere'} is not a file; choose another Python in the add-on's preferences"
     python = f"Python: {tmp_path / 'nowhere'}"
-    box = ["The backend does not run", NO_BACKEND[0], python, *NO_BACKEND[1:]]
+    box = ["Backend Failed", NO_BACKEND[0], python, *NO_BACKEND[1:]]
     lines = blender.draw()
     assert lines[:7] == box
     assert sentence(lines).startswith(reason)
@@ -239,69 +242,69 @@ def test_a_backend_that_cannot_start_says_why_and_asks_for_a_python(blender: Ble
 # --- the connection ---
 
 
-def test_connecting_and_what_keeps_from_it(blender: Blender, server: FakeServer) -> None:
+def test_an_address_without_a_server_shows_the_reason(blender: Blender, server: FakeServer) -> None:
     server.close()
     blender.session.connect(server.address, None, "Blender 5.0.0")
     assert blender.draw() == ["Connecting", "[sdf.disconnect]"]
-    until(lambda: blender.session.notice, blender.ticking.work)
+    until(lambda: blender.session.notice, blender.timer.work)
     lines = blender.draw()
     assert lines[:2] == ["Connecting", "[sdf.disconnect]"]
-    assert sentence(lines).startswith("nobody listens at")
+    assert sentence(lines).startswith("Nobody listens at")
     assert not any(map(blender.shows, PANELS[1:]))
     blender.press("sdf.disconnect")
     lines = blender.draw()
-    assert lines[:6] == ["No backend yet", *NO_BACKEND]
+    assert lines[:6] == ["No Backend", *NO_BACKEND]
 
 
-def test_connected_and_lost(blender: Blender, server: FakeServer) -> None:
+def test_a_lost_connection_is_shown(blender: Blender, server: FakeServer) -> None:
     connected(blender, server)
-    assert blender.draw() == ["Connected", "[sdf.disconnect]", "Computes on cpu", *SETTINGS, *BUTTONS]
+    assert blender.draw() == ["Connected", "[sdf.disconnect]", "Computing on cpu", *SETTINGS, *BUTTONS]
     server.close()
-    until(lambda: blender.session.state is blender.State.LOST, blender.ticking.work)
+    until(lambda: blender.session.state is blender.State.LOST, blender.timer.work)
     lines = blender.draw()
-    assert lines[:2] == ["Lost", "[sdf.disconnect]"]
-    assert sentence(lines).startswith("the connection to") and sentence(lines).endswith("has ended; trying again")
+    assert lines[:2] == ["Connection Lost", "[sdf.disconnect]"]
+    assert sentence(lines).startswith("The connection to") and sentence(lines).endswith("has ended; trying again")
     assert lines[-1] == "[sdf.dismiss]"
     assert not blender.shows("SDF_PT_sample")
 
 
-def test_refused_for_want_of_a_key(blender: Blender) -> None:
+def test_a_connection_without_the_required_key_is_refused(blender: Blender) -> None:
     public, secret = zmq.curve_keypair()
     server = FakeServer(curve=(public, secret))
     blender.session.connect(server.address, None, "Blender 5.0.0")
-    until(lambda: blender.session.state is blender.State.REFUSED, blender.ticking.work)
+    until(lambda: blender.session.state is blender.State.REFUSED, blender.timer.work)
     server.close()
     lines = blender.draw()
-    assert lines[:2] == ["Refused", "[sdf.disconnect]"]
+    assert lines[:2] == ["Connection Refused", "[sdf.disconnect]"]
     assert "wants a key; give the key file" in sentence(lines)
 
 
-def test_a_backend_of_another_version(blender: Blender, server: FakeServer) -> None:
+def test_a_backend_of_another_version_is_incompatible(blender: Blender, server: FakeServer) -> None:
     server.welcome = None
 
     def greet() -> None:
         server.step()
         if server.peer:
-            with suppress(zmq.ZMQError):  # it has gone already
+            with suppress(zmq.ZMQError):  # it has disconnected already
                 server.send_frames([b"SDF2", b"{}"])
 
     blender.session.connect(server.address, None, "Blender 5.0.0")
-    until(lambda: blender.session.state is blender.State.INCOMPATIBLE, greet, blender.ticking.work)
+    until(lambda: blender.session.state is blender.State.INCOMPATIBLE, greet, blender.timer.work)
     lines = blender.draw()
-    assert lines[:2] == ["Incompatible", "[sdf.disconnect]"]
+    assert lines[:2] == ["Incompatible Version", "[sdf.disconnect]"]
     assert "update the older of the two programs" in sentence(lines) and lines[-1] == "[sdf.dismiss]"
 
 
-def test_connected_to_the_backend_that_was_started_here(blender: Blender) -> None:
+def test_a_connection_to_the_local_backend_is_marked(blender: Blender) -> None:
     client = blender.connect()
     blender.session.launcher.stage, blender.session.is_local = blender.Stage.RUNNING, True
     lines = blender.draw()
-    assert lines[:2] == ["Connected, on this computer", "[sdf.stop_backend]"]
+    assert lines[:2] == ["Connected (Local)", "[sdf.stop_backend]"]
     client.state = blender.State.CONNECTING
     assert blender.draw() == ["Connecting", "[sdf.stop_backend]"]
 
 
-def test_before_the_first_model_is_loaded_jobs_can_be_given_already(blender: Blender) -> None:
+def test_settings_are_shown_before_the_first_model_is_loaded(blender: Blender) -> None:
     client = blender.connect(devices=())
     client.welcome = blender.module("wire.messages").Welcome("scripted")
     lines = blender.draw()
@@ -309,80 +312,80 @@ def test_before_the_first_model_is_loaded_jobs_can_be_given_already(blender: Ble
     assert lines == [*loading, "Model: none yet", *SETTINGS[1:], *BUTTONS]
 
 
-def test_a_model_that_the_backend_has_not_is_marked(blender: Blender) -> None:
+def test_a_model_that_the_backend_does_not_have_is_marked(blender: Blender) -> None:
     blender.connect()
     blender.scene.sdf.model = "lamps"
-    assert blender.draw()[3:5] == ["Model: lamps", "The backend has no such model"]
+    assert blender.draw()[3:5] == ["Model: lamps", "The backend does not have this model"]
 
 
-def test_a_model_that_cannot_be_used_is_named_with_the_reason(blender: Blender) -> None:
+def test_an_unusable_model_is_listed_with_the_reason(blender: Blender) -> None:
     info = blender.module("wire.messages").ModelInfo
     several = ("cuda:0", "cuda:0", "cpu")  # of as many workers
     blender.connect(info("lamps", problem="lamps.safetensors is cut short"), info("chairs"), devices=several)
     blender.see(None, width=500)
     unusable = "lamps cannot be used: lamps.safetensors is cut short"
-    lines = ["Connected", "[sdf.disconnect]", "Computes on cuda:0, cpu", unusable, *SETTINGS, *BUTTONS]
+    lines = ["Connected", "[sdf.disconnect]", "Computing on cuda:0, cpu", unusable, *SETTINGS, *BUTTONS]
     assert blender.draw() == lines
 
 
 # --- jobs ---
 
 
-def test_each_job_has_a_row_and_a_cancel_of_its_own(blender: Blender) -> None:
+def test_each_job_has_a_row_with_a_cancel_button(blender: Blender) -> None:
     client, messages = blender.connect(), blender.module("wire.messages")
     blender.submit("a" * 8, "Cube")
-    blender.submit("b" * 8, "4 of chairs")
-    blender.submit("c" * 8, "Chair completed", quiet=True)
+    blender.submit("b" * 8, "New chairs (4)")
+    blender.submit("c" * 8, "Chair completed", hidden=True)
     client.events = [messages.Accepted("a" * 8), messages.Accepted("b" * 8, 2)]
-    blender.ticking.work()
+    blender.timer.work()
     rows = [
         "Cube: waiting 0%",
         "[sdf.cancel aaaaaaaa]",
-        "4 of chairs: waiting, 2 before it 0%",
+        "New chairs (4): waiting, 2 ahead 0%",
         "[sdf.cancel bbbbbbbb]",
     ]
     lines = blender.draw()
     assert lines[-5:] == ["[Reconstruct]", *rows]
     client.events = [messages.Progress("a" * 8, "fitting", 0.425), messages.Progress("b" * 8, "meshing", 1.0)]
-    blender.ticking.work()
-    rows = ["Cube: fitting 42%", "[sdf.cancel aaaaaaaa]", "4 of chairs: meshing 100%", "[sdf.cancel bbbbbbbb]"]
+    blender.timer.work()
+    rows = ["Cube: fitting 42%", "[sdf.cancel aaaaaaaa]", "New chairs (4): meshing 100%", "[sdf.cancel bbbbbbbb]"]
     lines = blender.draw()
     assert lines[-4:] == rows
 
 
-def test_a_cancelled_job_is_there_until_the_backend_has_heard_it(blender: Blender) -> None:
+def test_a_cancelled_job_is_listed_until_the_backend_confirms(blender: Blender) -> None:
     client, messages = blender.connect(), blender.module("wire.messages")
     blender.submit("a" * 8, "Cube")
     blender.press("sdf.cancel", job="a" * 8)
     client.events = [messages.Progress("a" * 8, "fitting", 0.5)]
-    blender.ticking.work()
+    blender.timer.work()
     lines = blender.draw()
     assert lines[-2:] == ["Cube: cancelling 0%", "[sdf.cancel aaaaaaaa]"]
     assert client.cancelled == ["a" * 8]
     client.events = [messages.Error("cancelled", "the job was cancelled", "a" * 8)]
-    blender.ticking.work()
+    blender.timer.work()
     lines = blender.draw()
     assert lines[-1] == "[Reconstruct]"
 
 
-def test_jobs_stay_in_sight_while_the_connection_is_lost(blender: Blender) -> None:
+def test_jobs_are_listed_while_the_connection_is_lost(blender: Blender) -> None:
     client = blender.connect()
     blender.submit("a" * 8, "Cube")
     client.state = blender.State.LOST
-    assert blender.draw() == ["Lost", "[sdf.disconnect]", "Cube: waiting 0%", "[sdf.cancel aaaaaaaa]"]
+    assert blender.draw() == ["Connection Lost", "[sdf.disconnect]", "Cube: waiting 0%", "[sdf.cancel aaaaaaaa]"]
 
 
-# --- what has gone wrong ---
+# --- errors ---
 
 
-def test_an_error_is_told_with_its_remedy_until_it_is_dismissed(blender: Blender) -> None:
+def test_an_error_is_shown_with_its_remedy_until_dismissed(blender: Blender) -> None:
     client, messages = blender.connect(), blender.module("wire.messages")
     blender.submit("a" * 8, "Cube")
     client.events = [messages.Error("out_of_memory", "the GPU's memory is full", "a" * 8)]
-    blender.ticking.work()
+    blender.timer.work()
     lines = blender.draw()
     notice = lines[3 : lines.index("[sdf.dismiss]")]
-    expected = "Cube: the GPU's memory is full; lower the resolution, or give fewer or smaller objects at once"
+    expected = "Cube: the GPU's memory is full; lower the resolution, or use fewer or smaller objects at once"
     assert len(notice) > 1 and " ".join(notice) == expected
     assert lines[lines.index("[sdf.dismiss]") + 1 :] == [*SETTINGS, *BUTTONS]
     blender.press("sdf.dismiss")
@@ -392,27 +395,27 @@ def test_an_error_is_told_with_its_remedy_until_it_is_dismissed(blender: Blender
 @pytest.mark.parametrize("ui_scale", [0.75, 1.0, 1.5, 2.0])
 @pytest.mark.parametrize("width", [180, 220, 260, 400, 800, 2400])
 def test_no_line_of_a_notice_is_longer_than_the_sidebar(blender: Blender, width: int, ui_scale: float) -> None:
-    blender.session.say(LONG)
+    blender.session.notify(LONG)
     blender.see(None, width, ui_scale)
     lines = blender.draw()
     notice = lines[lines.index("[Connect]") + 1 : lines.index("[sdf.dismiss]")]
     assert "".join(notice).replace(" ", "") == LONG.replace(" ", "")
-    room, longest = (width / ui_scale - BESIDE) / LETTER, max(map(len, notice))
-    assert longest <= max(room, blender.module("panels").LEAST_LETTERS)
-    assert len(notice) == 1 or longest > min(len(LONG), room) / 2  # none is broken much sooner than it must be
+    room, longest = (width / ui_scale - MARGIN) / CHARACTER_WIDTH, max(map(len, notice))
+    assert longest <= max(room, blender.module("panels").MINIMUM_CHARACTERS)
+    assert len(notice) == 1 or longest > min(len(LONG), room) / 2  # no line is much shorter than necessary
 
 
-def test_without_a_region_as_in_a_script_lines_are_short(blender: Blender) -> None:
-    blender.session.say(LONG)
+def test_lines_are_short_without_a_region(blender: Blender) -> None:
+    blender.session.notify(LONG)
     blender.see(None, width=None)
     lines = blender.draw()
-    assert max(map(len, lines[lines.index("[Connect]") + 1 :])) <= blender.module("panels").LEAST_LETTERS
+    assert max(map(len, lines[lines.index("[Connect]") + 1 :])) <= blender.module("panels").MINIMUM_CHARACTERS
 
 
 # --- settings ---
 
 
-def test_front_is_asked_for_where_the_pose_is_aligned(blender: Blender) -> None:
+def test_the_front_axis_is_shown_for_an_aligned_pose(blender: Blender) -> None:
     blender.connect()
     settings = blender.scene.sdf
     for pose, shown in (("aligned", ["Pose: Aligned", "Front: -Y"]), ("free", ["Pose: Free"])):
@@ -424,18 +427,79 @@ def test_front_is_asked_for_where_the_pose_is_aligned(blender: Blender) -> None:
     assert lines[3:6] == ["Model: chairs", "Quality: Fine", "Resolution: 384"]
 
 
-def test_interpolation_asks_for_what_its_arrangement_needs(blender: Blender) -> None:
+def test_each_task_setting_is_a_property_as_declared(blender: Blender) -> None:
+    settings, properties = blender.module("wire.settings"), blender.module("properties")
+    shown = declared(properties.SDFSettings)
+    for item in fields(settings.TaskSettings):
+        if item.name in properties.FIXED:
+            assert item.name not in shown
+            continue
+        given = shown[item.name].given
+        assert given["default"] == item.default
+        assert given["description"].lower() == item.metadata["help"].lower()
+        bounds = item.metadata["bounds"]
+        assert (given.get("min"), given.get("max")) == (bounds.least, bounds.most)
+
+
+def test_files_of_earlier_versions_keep_their_choices(blender: Blender) -> None:
+    stored = {
+        "quality": ["preview", "standard", "fine"],
+        "pose": ["aligned", "upright", "free"],
+        "front": ["-y", "+y", "-x", "+x"],
+        "arrangement": ["row", "animation", "blend"],
+        "through": ["path", "grid"],
+    }
+    properties = declared(blender.module("properties").SDFSettings)
+    for name, choices in stored.items():
+        assert [(item[0], item[3]) for item in properties[name].settings["items"]] == [
+            (choice, index) for index, choice in enumerate(choices)
+        ]
+
+
+def test_a_new_task_setting_appears_in_the_panel_and_in_the_submission() -> None:
+    with stand_in() as bpy:
+        # The settings are replaced before the add-on reads them, as if the dataclass had the field.
+        package = ModuleType("blender_addon")
+        package.__path__ = [str(ROOT / "blender_addon")]
+        sys.modules["blender_addon"] = package
+        settings = importlib.import_module("blender_addon.wire.settings")
+        smoothing = settings.option(0.5, "how smooth the mesh is", 0, 2)
+        fields_of_variant = [("smoothing", float, smoothing)]
+        settings.TaskSettings = make_dataclass(
+            "TaskSettings", fields_of_variant, bases=(settings.TaskSettings,), frozen=True
+        )
+        del sys.modules["blender_addon"]
+        addon = importlib.import_module("blender_addon")
+        addon.register()
+        blender = Blender(bpy, addon)
+        blender.connect()
+        assert "Smoothing: 0.5" in blender.draw()
+        given = declared(blender.module("properties").SDFSettings)["smoothing"].given
+        assert (given["description"], given["min"], given["max"]) == ("How smooth the mesh is", 0, 2)
+        blender.scene.sdf.smoothing = 1.5
+        operator = next(cls for cls in blender.classes if getattr(cls, "bl_idname", "") == "sdf.complete")()
+        type(operator).properties = SimpleNamespace(is_property_set=lambda name: False)
+        submit = blender.module("wire.messages").Submit(
+            "a" * 8, "complete", settings=operator.chosen_settings(blender.context)
+        )
+        header = json.loads(bytes(blender.module("wire.codec").encode(submit)[1]))
+        assert header["settings"]["smoothing"] == 1.5
+        assert header["settings"]["pose"] == "upright"
+        addon.unregister()
+
+
+def test_interpolation_shows_the_settings_of_its_arrangement(blender: Blender) -> None:
     blender.connect()
-    settings, ways = blender.scene.sdf, "<Path> Grid"
-    assert blender.draw("SDF_PT_interpolate") == ["<Row> Animation Blend", ways, "Steps: 7", "[Interpolate]"]
+    settings, through = blender.scene.sdf, "<Path> Grid"
+    assert blender.draw("SDF_PT_interpolate") == ["<Row> Animation Blend", through, "Steps: 7", "[Interpolate]"]
     settings.arrangement = "animation"
-    shown = ["Row <Animation> Blend", ways, "Steps: 7", "Frames a step: 4", "[Interpolate]"]
+    shown = ["Row <Animation> Blend", through, "Steps: 7", "Frames per Step: 4", "[Interpolate]"]
     assert blender.draw("SDF_PT_interpolate") == shown
     settings.arrangement, settings.through = "blend", "grid"
     assert blender.draw("SDF_PT_interpolate") == ["Row Animation <Blend>", "Path <Grid>", "[Interpolate]"]
 
 
-def test_new_shapes_and_variations(blender: Blender) -> None:
+def test_new_shapes_and_variations_have_their_settings(blender: Blender) -> None:
     blender.connect()
     assert blender.draw("SDF_PT_sample") == ["Count: 4", "[New Shapes]", "Spread: 0.3", "[Variations]"]
 
@@ -448,11 +512,11 @@ def test_new_shapes_and_variations(blender: Blender) -> None:
     [(1, False, []), (3, False, ["Blend: 0.0"]), (4, False, ["Blend: 0.0"]), (4, True, ["Blend: 0.0", "Across: 0.0"])],
     ids=["a completed shape", "a blend", "a blend of four", "a grid"],
 )
-def test_a_shape_has_its_sliders(blender: Blender, ends: int, grid: bool, sliders: list[str]) -> None:
+def test_the_active_shape_has_its_sliders(blender: Blender, ends: int, grid: bool, sliders: list[str]) -> None:
     blender.connect()
     item = blender.shape(ends, grid)
     blender.see(item)
-    buttons = ["[Seen and Filled In]", "Resolution: 256", "[sdf.redo]", "Main directions of chairs"]
+    buttons = ["[Observed and Completed]", "Resolution: 256", "[sdf.redo]", "Main Directions of chairs"]
     assert blender.draw("SDF_PT_shape") == [*sliders, *buttons, *DIRECTIONS]
     item.sdf.blend, item.sdf.directions = 0.25, (0.5, -1.5, *(0.0,) * 6)
     lines = blender.draw("SDF_PT_shape")
@@ -460,14 +524,14 @@ def test_a_shape_has_its_sliders(blender: Blender, ends: int, grid: bool, slider
     assert lines[-5:-3] == ["Direction 1: 0.5", "Direction 2: -1.5"]
 
 
-def test_a_short_code_has_no_more_directions_than_numbers(blender: Blender) -> None:
+def test_a_short_code_has_fewer_directions(blender: Blender) -> None:
     blender.connect()
     blender.see(blender.shape(code_length=3))
     lines = blender.draw("SDF_PT_shape")
-    assert lines[-4:] == ["Main directions of chairs", *DIRECTIONS[:3]]
+    assert lines[-4:] == ["Main Directions of chairs", *DIRECTIONS[:3]]
 
 
-def spoilt(blender: Blender) -> Any:
+def invalid(blender: Blender) -> Any:
     item = blender.shape()
     item["sdf_code"] = "broken"
     return item
@@ -475,25 +539,25 @@ def spoilt(blender: Blender) -> Any:
 
 @pytest.mark.parametrize(
     "active",
-    [lambda _: None, lambda blender: made(blender.bpy.types.Object, dict, name="Cube"), spoilt],
-    ids=["nothing", "no shape", "spoilt"],
+    [lambda _: None, lambda blender: made(blender.bpy.types.Object, dict, name="Cube"), invalid],
+    ids=["no object", "no shape", "invalid properties"],
 )
-def test_without_an_active_shape_its_panel_is_not_shown(blender: Blender, active: Callable[[Blender], Any]) -> None:
+def test_the_panel_of_the_active_shape_needs_one(blender: Blender, active: Callable[[Blender], Any]) -> None:
     blender.connect()
     blender.see(active(blender))
     assert not blender.shows("SDF_PT_shape")
     assert blender.shows("SDF_PT_interpolate")
 
 
-def test_without_a_connection_a_shape_cannot_be_changed(blender: Blender) -> None:
+def test_the_panel_of_the_active_shape_needs_a_connection(blender: Blender) -> None:
     blender.see(blender.shape())
     assert not blender.shows("SDF_PT_shape")
 
 
-# --- all of it ---
+# --- all combinations ---
 
 
-def test_whatever_is_the_matter_every_panel_that_is_shown_can_be_drawn(blender: Blender) -> None:
+def test_every_visible_panel_can_be_drawn_in_every_state(blender: Blender) -> None:
     client = blender.connect()
     blender.submit("a" * 8, "Cube")
     for state, stage, item, notice in product(
@@ -514,21 +578,21 @@ def test_whatever_is_the_matter_every_panel_that_is_shown_can_be_drawn(blender: 
 # --- the classes ---
 
 
-def test_every_operator_says_in_a_tooltip_what_it_does(blender: Blender) -> None:
+def test_every_operator_has_a_tooltip_in_blenders_style(blender: Blender) -> None:
     operators = [one for one in blender.addon.CLASSES if issubclass(one, blender.bpy.types.Operator)]
     assert len(operators) > 10
     labels = {one.bl_label for one in operators}
     assert len(labels) == len(operators)
     for one in operators:
         tooltip = vars(one).get("bl_description") or vars(one)["__doc__"]
-        # Blender shows it as it is, and ends it with a full stop of its own.
+        # Blender adds the full stop.
         assert tooltip and "\n" not in tooltip and tooltip[0].isupper() and not tooltip.endswith("."), one
         assert all(setting.given.get("name") for setting in declared(one).values()), one
         assert all(setting.given.get("description") for setting in declared(one).values()), one
 
 
-def test_classes_are_registered_in_an_order_that_blender_takes(blender: Blender) -> None:
-    assert blender.classes == list(blender.addon.CLASSES)  # the stand-in has checked that parents come first
+def test_parents_are_registered_before_their_panels(blender: Blender) -> None:
+    assert blender.classes == list(blender.addon.CLASSES)  # the stand-in checks the order
     panels = [one for one in blender.classes if issubclass(one, blender.bpy.types.Panel)]
     assert [one.bl_idname for one in panels] == list(PANELS)
     assert {one.bl_category for one in panels} == {"DeepSDF"}
@@ -547,7 +611,7 @@ def test_menus_and_preferences_can_be_drawn(blender: Blender) -> None:
         assert one.layout.lines
 
 
-def test_the_checks_of_the_stand_in_find_what_blender_does_not_know(blender: Blender) -> None:
+def test_the_stand_in_rejects_what_blender_would_reject(blender: Blender) -> None:
     layout = Layout(blender.bpy)
     wrong: list[Callable[[], Any]] = [
         lambda: layout.row(aligned=True),
@@ -577,7 +641,7 @@ def test_the_checks_of_the_stand_in_find_what_blender_does_not_know(blender: Ble
 # --- imports ---
 
 
-def test_the_stand_in_leaves_nothing_behind() -> None:
+def test_the_stand_in_is_removed_completely() -> None:
     before = list(sys.meta_path)
     with stand_in():
         importlib.import_module("blender_addon")
@@ -587,7 +651,7 @@ def test_the_stand_in_leaves_nothing_behind() -> None:
     assert importlib.util.find_spec("mathutils") is None
 
 
-def test_the_addon_loads_the_wire_and_nothing_else_of_the_backend() -> None:
+def test_the_addon_loads_only_the_wire_of_the_backend() -> None:
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})

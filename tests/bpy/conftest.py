@@ -1,4 +1,4 @@
-"""What the tests in a real Blender share: an empty scene, the add-on, and a scripted backend in a thread."""
+"""Shared by the tests in a real Blender: an empty scene, the add-on, and a scripted backend in a thread."""
 
 import threading
 import time
@@ -13,9 +13,10 @@ import pytest
 import zmq
 from fake_server import FakeServer
 
-from blender_addon.between import on_path
+from blender_addon import timer
+from blender_addon.blending import blend_along_path
 from blender_addon.geometry import read_objects
-from blender_addon.results import InPlace
+from blender_addon.result_handlers import InPlace
 from blender_addon.session import Job, session
 from sdf_backend.wire.messages import (
     Accepted,
@@ -34,14 +35,14 @@ Answer = Callable[[Submit], list[Any]]
 
 
 CODE = np.arange(1.0, 5.0)
-# What every code of the scripted model looks like, in its canonical frame; no two of its sides are alike.
+# The shape of every code of the scripted model, in its canonical frame; no two of its sides are equal.
 WEDGE = np.array([[-1, -1, -1], [1, -1, -1], [-1, 0.5, -1], [-1, -1, 2]], "<f4") / 3
 REFINEMENT = np.array([[17, 0.25], [1_000_001, -0.5]], "<f4")
 FACES = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], "<i4")
 
 
 def exact(submit: Submit) -> list[Any]:
-    """The answer of a model that is exact: a source itself comes back, and a code as a wedge at its pose."""
+    """The answer of an exact model: a source is returned unchanged, and a code as a wedge at its pose."""
     return [Accepted(submit.job), Progress(submit.job, "fitting", 0.5), Result(submit.job, tuple(_shapes(submit)))]
 
 
@@ -60,9 +61,9 @@ def _shapes(submit: Submit) -> Iterator[Shape]:
                 yield Shape(np.zeros((0, 3)), FACES[:0], (CODE + number)[None], pose[None])
         case "interpolate":
             assert submit.codes is not None and submit.poses is not None
-            for place in np.linspace(0, 1, submit.count):
-                shape = wedge(*on_path(submit.codes, submit.poses, place))
-                yield replace(shape, refinement=REFINEMENT) if place in (0, 1) else shape
+            for position in np.linspace(0, 1, submit.count):
+                shape = wedge(*blend_along_path(submit.codes, submit.poses, position))
+                yield replace(shape, refinement=REFINEMENT) if position in (0, 1) else shape
         case "decode":
             assert submit.codes is not None and submit.poses is not None
             moves = np.zeros((len(submit.codes), 1)) if submit.weights is None else submit.weights
@@ -76,7 +77,7 @@ def _shapes(submit: Submit) -> Iterator[Shape]:
 
 
 def wedge(code: np.ndarray, pose: np.ndarray) -> Shape:
-    """What the scripted model makes of a code that stands at a pose."""
+    """The shape that the scripted model makes of a code at a pose."""
     return Shape(WEDGE @ pose[:3, :3].T + pose[:3, 3], FACES, code[None], pose[None])
 
 
@@ -84,12 +85,12 @@ WELCOME = Welcome("fake 1.0", models=(ModelInfo("cubes"), ModelInfo("bad", probl
 
 
 class Backend:
-    """Answers each submission as it was told to. Its thread never touches bpy."""
+    """Answers each submission by `answer`. Its thread never touches bpy."""
 
     def __init__(self, welcome: Any = WELCOME) -> None:
         self.answer: Answer = exact
         self.requests: list[Any] = []
-        self._stopped, self._unasked = False, []
+        self._stopped, self._unsolicited = False, []
         self._server = FakeServer()
         self._server.welcome = welcome
         self.address = self._server.address
@@ -99,26 +100,28 @@ class Backend:
     def _run(self) -> None:
         while not self._stopped:
             self._server.step()
-            while self._unasked:
-                self._server.send(self._unasked.pop(0))
+            while self._unsolicited:
+                self._server.send(self._unsolicited.pop(0))
             while self._server.requests:
                 request = self._server.requests.pop(0)
                 self.requests.append(request)
                 if isinstance(request, Submit):
-                    with suppress(zmq.ZMQError):  # the add-on may have been switched off meanwhile, or this backend
+                    with suppress(
+                        zmq.ZMQError
+                    ):  # the add-on may have been disabled in the meantime, or this backend stopped
                         self._server.send(*self.answer(request))
             time.sleep(0.002)
 
     def say(self, *messages: Any) -> None:
-        """Send something that nobody has just asked for."""
-        self._unasked += messages
+        """Send messages now."""
+        self._unsolicited += messages
 
     @property
     def cancelled(self) -> list[str]:
         return [request.job for request in self.requests if isinstance(request, Cancel)]
 
     def stop(self) -> None:
-        """Be gone; may be called by an answer."""
+        """Close the socket; an answer may call it."""
         self._stopped = True
         self._server.socket.close(0)
 
@@ -142,7 +145,7 @@ def backend() -> Iterator[Backend]:
 
 @pytest.fixture
 def addon() -> Iterator[Any]:
-    """The add-on, switched on as a user does it."""
+    """The add-on, enabled as by a user."""
     bpy.ops.preferences.addon_enable(module=ADDON)
     yield bpy.context.preferences.addons[ADDON].preferences
     bpy.ops.preferences.addon_disable(module=ADDON)
@@ -170,12 +173,18 @@ def result() -> bpy.types.Object:
     return item
 
 
-def until(condition: Callable[[], bool], step: Callable[[], None]) -> None:
-    give_up = time.monotonic() + 20
+def until(condition: Callable[[], object], step: Callable[[], object] = timer.work, seconds: float = 60.0) -> None:
+    """Repeat a step until a condition holds. `seconds` is generous, since only a failing test waits for all of it."""
+    give_up = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < give_up
+        assert time.monotonic() < give_up, "the condition did not come to hold"
         step()
         time.sleep(0.005)
+
+
+def idle() -> bool:
+    """Whether all jobs have ended and are displayed, and no slider is being followed."""
+    return not session.jobs and not session.deliveries and not session.sliders.moved_at
 
 
 def submissions(backend: Backend) -> list[Submit]:
@@ -189,9 +198,9 @@ def two_cubes() -> tuple[bpy.types.Object, bpy.types.Object]:
     return left, right
 
 
-def started() -> str:
-    """A job as the operator submits it; in background mode that would wait for its end."""
-    seen = read_objects([bpy.context.object], bpy.context.evaluated_depsgraph_get())
-    submit = Submit("0123456789", "complete", "cubes", sources=(Source(seen.vertices, seen.faces),))
-    session.submit(submit, Job(submit.job, "Cube", InPlace(submit.job, "Cube", "complete", "cubes", seen, {})))
+def submit_completion() -> str:
+    """Submit a job as the operator does, which in background mode would wait for its end; returns its name."""
+    observation = read_objects([bpy.context.object], bpy.context.evaluated_depsgraph_get())
+    submit = Submit("0123456789", "complete", "cubes", sources=(Source(observation.vertices, observation.faces),))
+    session.submit(submit, Job(submit.job, "Cube", InPlace(submit.job, "Cube", "complete", "cubes", observation, {})))
     return submit.job

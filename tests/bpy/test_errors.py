@@ -1,4 +1,4 @@
-"""Whatever goes wrong is one sentence with its remedy, and Blender stays usable; with scripted backends."""
+"""Errors are one sentence with a remedy, and Blender stays usable after them; with scripted backends."""
 
 import os
 import signal
@@ -14,15 +14,15 @@ import bpy
 import numpy as np
 import pytest
 import zmq
-from conftest import Backend, cube, exact, started, until
+from conftest import Backend, cube, exact, submit_completion, until
 from fake_server import FakeServer
 
-from blender_addon import ticking
+from blender_addon import timer
 from blender_addon.launcher import Stage
 from blender_addon.preferences import is_offline
 from blender_addon.session import session
 from blender_addon.wire.client import State
-from sdf_backend.wire.messages import Accepted, Error, Limits, ModelInfo, Welcome
+from sdf_backend.wire.messages import Accepted, Error, Limits, ModelInfo, Progress, Welcome
 
 
 def nothing() -> None:
@@ -50,19 +50,21 @@ def lamp() -> None:
 @pytest.mark.parametrize(
     ("select", "sentence"),
     [
-        (nothing, "Nothing is selected; select the object that is to be completed"),
+        (nothing, "Nothing is selected; select the object to complete"),
         (empty_mesh, "Void has no vertices; select an object that has some"),
         (thin_curve, "zierCircle is a curve without a surface; give it a bevel or an extrusion, or select a mesh"),
-        (not_a_number, "Cube has vertices that are nowhere, NaN or infinite, 1 of 8; remove them"),
-        (lamp, "has no surface, being of the type Light; select meshes or point clouds"),
+        (not_a_number, "Cube has NaN or infinite coordinates in 1 of 8 vertices; remove these vertices"),
+        (lamp, "has no surface because its type is Light; select meshes or point clouds"),
     ],
 )
-def test_what_is_selected_cannot_be_used(connected: Backend, select: Callable[[], None], sentence: str) -> None:
+def test_a_selection_that_cannot_be_used_is_reported(
+    connected: Backend, select: Callable[[], None], sentence: str
+) -> None:
     select()
     with pytest.raises(RuntimeError, match=sentence):
         bpy.ops.sdf.complete()
     assert session.notice
-    usable(connected)
+    check_usable(connected)
 
 
 @pytest.mark.parametrize(
@@ -70,26 +72,26 @@ def test_what_is_selected_cannot_be_used(connected: Backend, select: Callable[[]
     [
         ("bad_input", "it is flat; give it a thickness", "Cube: it is flat; give it a thickness"),
         ("limit", "7 vertices in one input; this server takes at most 5", "at most 5; decimate the object, or lower"),
-        ("out_of_memory", "the device ran out of memory", "ran out of memory; lower the resolution, or give fewer"),
+        ("out_of_memory", "the device ran out of memory", "ran out of memory; lower the resolution, or use fewer"),
         (
             "unknown_model",
             "unknown model 'jugs'; known models: vases",
-            "vases; choose another under Model",
+            "vases; choose another one under Model",
         ),
         ("timed_out", "the job took longer than 600 s", "600 s; lower the quality or the resolution"),
         ("worker_lost", "the job was the end of two workers (signal 9)", "Cube: the job was the end of two workers"),
     ],
 )
-def test_what_the_backend_refuses(connected: Backend, code: str, message: str, sentence: str) -> None:
+def test_an_error_of_the_backend_is_reported(connected: Backend, code: str, message: str, sentence: str) -> None:
     connected.answer = lambda submit: [Accepted(submit.job), Error(code, message, submit.job)]
     cube()
     with pytest.raises(RuntimeError, match=sentence):
         bpy.ops.sdf.complete()
     assert sentence.removeprefix("Cube: ") in session.notice
-    usable(connected)
+    check_usable(connected)
 
 
-def test_more_than_the_backend_takes_is_not_even_sent(addon: Any) -> None:
+def test_a_message_beyond_the_limits_is_not_sent(addon: Any) -> None:
     backend = Backend(Welcome("fake 1.0", Limits(frame_bytes=64), (ModelInfo("cubes"),)))
     try:
         addon.address = backend.address
@@ -102,17 +104,18 @@ def test_more_than_the_backend_takes_is_not_even_sent(addon: Any) -> None:
         backend.close()
 
 
-def test_where_nobody_listens(addon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blender_addon.operators.CONNECT_SECONDS", 1.0)
+def test_an_address_where_no_server_listens_is_reported(addon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = timer.wait
+    monkeypatch.setattr(timer, "wait", lambda reached, _: wait(lambda: reached() or "Nobody" in session.reason, 60))
     addon.address = f"tcp://127.0.0.1:{free_port()}"
-    with pytest.raises(RuntimeError, match="nobody listens at .*; start the backend there, or correct the address"):
+    with pytest.raises(RuntimeError, match="Nobody listens at .*; start the backend there, or correct the address"):
         bpy.ops.sdf.connect()
     cube()
-    with pytest.raises(RuntimeError, match="nobody listens at"):
+    with pytest.raises(RuntimeError, match="Nobody listens at"):
         bpy.ops.sdf.complete()
 
 
-def test_a_key_that_does_not_fit(addon: Any, tmp_path: Path) -> None:
+def test_a_key_that_does_not_match_is_reported(addon: Any, tmp_path: Path) -> None:
     public, secret = zmq.curve_keypair()
     server = FakeServer(curve=zmq.curve_keypair())
     other, _ = zmq.curve_keypair()
@@ -134,48 +137,50 @@ def test_a_key_that_does_not_fit(addon: Any, tmp_path: Path) -> None:
         server.close()
 
 
-def test_another_version_of_the_protocol(addon: Any) -> None:
+def test_another_protocol_version_is_reported(addon: Any) -> None:
     sentence = "this is protocol 2, and the message is of protocol 1; update the add-on"
     backend = Backend(Error("version", sentence))
     try:
         addon.address = backend.address
-        with pytest.raises(RuntimeError, match=sentence):
+        with pytest.raises(RuntimeError, match=f"T{sentence[1:]}"):
             bpy.ops.sdf.connect()
         assert session.state is State.INCOMPATIBLE
     finally:
         backend.close()
 
 
-def test_online_access_is_off(addon: Any) -> None:
+def test_without_online_access_only_this_computer_can_be_reached(addon: Any) -> None:
     addon.address = "tcp://192.0.2.1:5577"
     assert not bpy.app.online_access
-    with pytest.raises(RuntimeError, match="allow online access in the preferences, under System"):
+    with pytest.raises(RuntimeError, match="enable Allow Online Access in the preferences under System"):
         bpy.ops.sdf.connect()
 
 
-def test_a_cancelled_job_leaves_nothing_and_complains_of_nothing(connected: Backend) -> None:
+def test_a_cancelled_job_leaves_no_object_and_no_notice(connected: Backend) -> None:
     connected.answer = lambda submit: [Accepted(submit.job)]
     cube()
-    name = started()
-    until(lambda: connected.requests, ticking.work)
+    name = submit_completion()
+    until(lambda: connected.requests)
     bpy.ops.sdf.cancel()
     connected.say(Error("cancelled", "the job was cancelled", name))
-    until(lambda: not session.jobs, ticking.work)
+    until(lambda: not session.jobs)
     assert session.notice == ""
     connected.answer = exact
-    usable(connected)
+    check_usable(connected)
 
 
-def test_a_result_that_cannot_be_shown_stops_nothing(connected: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_that_cannot_be_displayed_does_not_stop_the_timer(
+    connected: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("once")
 
-    monkeypatch.setattr("blender_addon.results.new_mesh", broken)
+    monkeypatch.setattr("blender_addon.result_handlers.new_mesh", broken)
     cube()
-    with pytest.raises(RuntimeError, match=r"Cube: its result cannot be shown \(once\); the console says more"):
+    with pytest.raises(RuntimeError, match=r"Cube: its result cannot be displayed \(once\); see the console"):
         bpy.ops.sdf.complete()
     monkeypatch.undo()
-    usable(connected)
+    check_usable(connected)
 
 
 # --- a backend that the add-on has started ----------------------------------------------------------------------------
@@ -183,12 +188,12 @@ def test_a_result_that_cannot_be_shown_stops_nothing(connected: Backend, monkeyp
 
 @pytest.fixture
 def local(addon: Any, backend: Backend, tmp_path: Path) -> Iterator[Backend]:
-    """The scripted backend in the place of one that was started: a Python that only says where it listens."""
+    """A local backend that is scripted: its Python only prints the address of the scripted backend."""
     python = tmp_path / "python"
     python.write_text(
         "#!/bin/sh\n"
         'if [ "$1" = -c ]; then echo "sdf-shapes 3.11 "; exit; fi\n'
-        f"echo 'address    {backend.address}'; exec sleep 60\n"
+        f"echo 'address    {backend.address}'; exec sleep 600\n"
     )
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
     addon.python = str(python)
@@ -199,43 +204,44 @@ def local(addon: Any, backend: Backend, tmp_path: Path) -> Iterator[Backend]:
 def test_a_backend_is_started_and_stopped(local: Backend) -> None:
     assert bpy.ops.sdf.start_backend() == {"FINISHED"}
     assert (session.launcher.stage, session.state) == (Stage.RUNNING, State.CONNECTED)
-    usable(local)
+    check_usable(local)
     process = session.launcher.process
     bpy.ops.sdf.stop_backend()
-    until(lambda: process.poll() is not None, ticking.work)
-    assert (session.launcher.stage, session.state) == (Stage.STOPPED, State.CLOSED)
+    until(lambda: session.launcher.stage is Stage.STOPPED)
+    assert process.poll() is not None
+    assert session.state is State.CLOSED
     assert session.notice == ""
 
 
-def test_a_backend_that_is_killed_in_mid_job(local: Backend) -> None:
+def test_a_backend_that_is_killed_during_a_job_is_reported(local: Backend) -> None:
     bpy.ops.sdf.start_backend()
     local.answer = lambda submit: [Accepted(submit.job)]
     cube()
-    started()
-    until(lambda: local.requests, ticking.work)
+    submit_completion()
+    until(lambda: local.requests)
     os.kill(session.launcher.process.pid, signal.SIGKILL)
-    until(lambda: not session.jobs, ticking.work)
-    assert "the backend has ended (signal 9" in session.notice
+    until(lambda: not session.jobs)
+    assert "The backend has exited (signal 9" in session.notice
     assert "start it again" in session.notice
     local.answer = exact
     bpy.ops.sdf.start_backend()
     assert session.notice == ""
-    usable(local)
+    check_usable(local)
 
 
-def test_a_python_without_the_backend(addon: Any, tmp_path: Path) -> None:
+def test_a_python_that_does_not_exist_is_reported(addon: Any, tmp_path: Path) -> None:
     addon.python = str(tmp_path / "nowhere")
-    with pytest.raises(RuntimeError, match="is no file; choose another Python in the add-on's preferences"):
+    with pytest.raises(RuntimeError, match="is not a file; choose another Python in the add-on's preferences"):
         bpy.ops.sdf.start_backend()
     assert session.launcher.stage is Stage.FAILED
 
 
-def test_one_backend_at_a_time(local: Backend, addon: Any) -> None:
+def test_only_one_backend_is_connected_at_a_time(local: Backend, addon: Any) -> None:
     other = Backend()
     try:
         addon.address = other.address
         bpy.ops.sdf.connect()
-        with pytest.raises(RuntimeError, match="There is a backend already; disconnect from it first"):
+        with pytest.raises(RuntimeError, match="A backend is already connected; disconnect from it first"):
             bpy.ops.sdf.start_backend()
         assert not session.is_local
         bpy.ops.sdf.disconnect()
@@ -243,29 +249,29 @@ def test_one_backend_at_a_time(local: Backend, addon: Any) -> None:
         process = session.launcher.process
         assert session.is_local
         bpy.ops.sdf.connect()
-        until(lambda: process.poll() is not None, ticking.work)
+        until(lambda: session.launcher.stage is Stage.STOPPED)
+        assert process.poll() is not None
         assert session.state is State.CONNECTED and not session.is_local
-        assert session.launcher.stage is Stage.STOPPED
     finally:
         other.close()
 
 
-def test_a_start_that_fails_leaves_the_connection_to_another_alone(connected: Backend, tmp_path: Path) -> None:
+def test_a_failed_start_does_not_affect_another_connection(connected: Backend, tmp_path: Path) -> None:
     session.launcher.start(str(tmp_path / "nowhere"), tmp_path)
-    until(lambda: session.launcher.stage is Stage.FAILED, ticking.work)
+    until(lambda: session.launcher.stage is Stage.FAILED)
     assert session.state is State.CONNECTED
-    assert "is no file" in session.notice
-    usable(connected)
+    assert "is not a file" in session.notice
+    check_usable(connected)
 
 
-def test_disconnecting_from_a_backend_of_ours_stops_it(local: Backend) -> None:
+def test_disconnecting_from_a_local_backend_stops_it(local: Backend) -> None:
     bpy.ops.sdf.start_backend()
     process = session.launcher.process
     bpy.ops.sdf.disconnect()
-    until(lambda: process.poll() is not None, ticking.work)
-    assert session.launcher.stage is Stage.STOPPED
+    until(lambda: session.launcher.stage is Stage.STOPPED)
+    assert process.poll() is not None
     bpy.ops.sdf.start_backend()
-    usable(local)
+    check_usable(local)
 
 
 # --- quitting ---------------------------------------------------------------------------------------------------------
@@ -279,10 +285,9 @@ from blender_addon.session import session
 chosen = bpy.context.preferences.addons["blender_addon"].preferences
 chosen.address, chosen.python = {address!r}, {python!r}
 {how}
-from conftest import cube, started
-cube(); started()
-from blender_addon import ticking
-for _ in range(20): ticking.work(); time.sleep(0.01)
+from conftest import cube, submit_completion, until
+cube(); job = submit_completion()
+until(lambda: session.jobs[job].phase == "fitting")
 {then}
 print("leaving", time.time(), flush=True)
 """
@@ -300,8 +305,8 @@ KILL = "import os, signal; os.kill(session.launcher.process.pid, signal.SIGKILL)
     ],
     ids=["connected", "started", "hung", "dead"],
 )
-def test_blender_quits_at_once_in_mid_job(local: Backend, addon: Any, how: str, then: str) -> None:
-    local.answer = lambda submit: [Accepted(submit.job)]
+def test_blender_quits_at_once_during_a_job(local: Backend, addon: Any, how: str, then: str) -> None:
+    local.answer = lambda submit: [Accepted(submit.job), Progress(submit.job, "fitting", 0.5)]
     here = Path(__file__).parent
     paths = [str(here), str(here.parents[1]), str(here.parent / "sdf_backend/wire")]
     script = QUIT.format(paths=paths, address=local.address, python=addon.python, how=how, then=then)
@@ -310,7 +315,7 @@ def test_blender_quits_at_once_in_mid_job(local: Backend, addon: Any, how: str, 
     assert "leaving" in done.stdout, done.stderr
     left = float(done.stdout.split("leaving ")[1].split()[0])
     print(f"quit in {ended - left:.2f} s")
-    # Less than one on a machine that is not busy; a socket that lingered, or a process waited for, would take for ever.
+    # Less than one on an idle machine; a lingering socket, or waiting for a process, would take forever.
     assert ended - left < 5
 
 
@@ -319,8 +324,8 @@ def free_port() -> int:
         return socket.bind_to_random_port("tcp://127.0.0.1")
 
 
-def usable(backend: Backend) -> None:
-    """The next job is done as if nothing had been."""
+def check_usable(backend: Backend) -> None:
+    """Check that the next job succeeds."""
     backend.answer = exact
     bpy.ops.object.select_all(action="DESELECT")
     cube()
@@ -342,23 +347,23 @@ def usable(backend: Backend) -> None:
         ("tcp://[2001:db8::1]:5577", True),
     ],
 )
-def test_only_this_computer_is_reached_where_blender_is_offline(address: str, offline: bool) -> None:
+def test_offline_access_is_limited_to_loopback_addresses(address: str, offline: bool) -> None:
     assert not bpy.app.online_access
     assert is_offline(address) is offline
 
 
-def test_an_address_that_cannot_be_leaves_the_connection_alone(connected: Backend, addon: Any) -> None:
+def test_an_invalid_address_does_not_affect_the_connection(connected: Backend, addon: Any) -> None:
     addon.address = "nonsense"
     with pytest.raises(RuntimeError, match="is no address"):
         bpy.ops.sdf.connect()
     assert session.state is State.CONNECTED
-    usable(connected)
+    check_usable(connected)
 
 
-def test_a_script_does_not_wait_for_a_backend_that_is_gone(connected: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blender_addon.ticking.LOST_SECONDS", 1.0)
+def test_a_script_stops_waiting_for_a_lost_backend(connected: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blender_addon.timer.LOST_SECONDS", 1.0)
     connected.answer = lambda submit: connected.stop() or []
     cube()
-    with pytest.raises(RuntimeError, match="Cube: |the connection to|nobody listens"):
+    with pytest.raises(RuntimeError, match="Cube: |The connection to|Nobody listens"):
         bpy.ops.sdf.complete()
     assert not session.jobs

@@ -1,4 +1,4 @@
-"""Shapes between objects, new ones and variations, and how they come into the scene; with a scripted backend."""
+"""Interpolation, new shapes and variations, and how the scene displays them; with a scripted backend."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -10,8 +10,8 @@ import pytest
 from conftest import CODE, REFINEMENT, Backend, cube, exact, submissions, two_cubes
 from mathutils import Matrix
 
-from blender_addon.between import on_grid, on_path, towards
-from blender_addon.shapes import remembered, upright, world_pose
+from blender_addon.blending import blend_along_path, blend_on_grid, interpolate_pose
+from blender_addon.shapes import stored_shape, upright_pose, world_pose
 from sdf_backend.wire.messages import Result, Submit
 
 
@@ -20,27 +20,27 @@ def shapes() -> list[bpy.types.Object]:
 
 
 def spans(items: list[bpy.types.Object]) -> list[tuple[float, float]]:
-    """What each takes up along x."""
+    """The interval of each along x."""
     bpy.context.view_layer.update()
     across = [[(item.matrix_world @ vertex.co)[0] for vertex in item.data.vertices] for item in items]
     return sorted((min(one), max(one)) for one in across)
 
 
-def test_steps_stand_in_a_row_and_do_not_touch(connected: Backend) -> None:
+def test_steps_are_in_a_row_and_do_not_touch(connected: Backend) -> None:
     two_cubes()
     assert bpy.ops.sdf.interpolate(steps=5) == {"FINISHED"}
     assert [submit.task for submit in submissions(connected)] == ["encode", "interpolate"]
     items = shapes()
     assert [item.name for item in items] == [f"Left to Right {number:02}" for number in range(1, 6)]
     assert all(before[1] < after[0] for before, after in pairwise(spans(items)))
-    codes = np.array([remembered(item).code for item in items])
+    codes = np.array([stored_shape(item).code for item in items])
     np.testing.assert_allclose(codes, np.linspace(CODE, CODE + 1, 5))
-    sizes = [np.cbrt(np.linalg.det(remembered(item).pose[:3, :3])) for item in items]
+    sizes = [np.cbrt(np.linalg.det(stored_shape(item).pose[:3, :3])) for item in items]
     np.testing.assert_allclose(sizes, np.geomspace(sizes[0], sizes[-1], 5), rtol=1e-5)
     assert set(bpy.context.selected_objects) == set(items)
 
 
-def test_what_is_a_shape_already_is_not_fitted_again(connected: Backend) -> None:
+def test_objects_that_store_a_shape_are_not_fitted_again(connected: Backend) -> None:
     cube(location=(-3, 0, 0))
     bpy.ops.sdf.complete()
     first = bpy.context.object
@@ -54,55 +54,55 @@ def test_what_is_a_shape_already_is_not_fitted_again(connected: Backend) -> None
     assert submit.task == "interpolate" and submit.count == 3 and len(submit.refinements) == 2
     for refinement in submit.refinements:
         np.testing.assert_array_equal(refinement, REFINEMENT)
-    # The ends can be made anew with all their detail, and what lies between from its code.
+    # The ends keep their residual fields; the shapes between them have none.
     between = [item for item in shapes() if item not in before]
-    assert [bool(remembered(item).refinement) for item in between] == [True, False, True]
+    assert [bool(stored_shape(item).refinement) for item in between] == [True, False, True]
 
 
-def test_what_is_fitted_first_is_followed_too(connected: Backend) -> None:
-    def some(submit: Submit) -> list[Any]:
+def test_residual_fields_of_fitted_objects_are_submitted(connected: Backend) -> None:
+    def with_refinement(submit: Submit) -> list[Any]:
         *before, result = exact(submit)
         if submit.task == "encode":
             first, second = result.shapes
             result = Result(submit.job, (replace(first, refinement=REFINEMENT), second))
         return [*before, result]
 
-    connected.answer = some
+    connected.answer = with_refinement
     two_cubes()
     bpy.ops.sdf.interpolate(steps=3)
     _, submit = submissions(connected)
     assert [len(refinement) for refinement in submit.refinements] == [len(REFINEMENT), 0]
 
 
-def test_a_shape_that_was_moved_turned_and_scaled_counts_as_it_stands(connected: Backend) -> None:
+def test_the_world_pose_includes_later_transforms_of_the_object(connected: Backend) -> None:
     cube(location=(-3, 0, 0))
     bpy.ops.sdf.complete()
     item = bpy.context.object
     moved = Matrix.Translation((5, 6, 7)) @ Matrix.Rotation(1.0, 4, "Z") @ Matrix.Scale(3, 4)
     item.matrix_world = moved @ item.matrix_world
     bpy.context.view_layer.update()
-    shape = remembered(item)
+    shape = stored_shape(item)
     np.testing.assert_allclose(world_pose(item, shape.pose), np.array(moved) @ np.diag([1, 1, 1, 1.0])
                                @ np.array(Matrix.Translation((-3, 0, 0))), atol=1e-5)  # fmt: skip
 
 
 @pytest.mark.parametrize("hold", [1, 4])
-def test_of_an_animation_one_step_is_seen_at_a_time(connected: Backend, hold: int) -> None:
+def test_one_step_of_an_animation_is_visible_at_a_time(connected: Backend, hold: int) -> None:
     two_cubes()
     scene = bpy.context.scene
     scene.frame_set(11)
     bpy.ops.sdf.interpolate(arrangement="animation", steps=3, hold=hold)
-    seen = []
+    visible = []
     for frame in range(1, 11 + 5 * hold):
         scene.frame_set(frame)
         [item] = [item for item in shapes() if not item.hide_viewport]
         assert item.hide_render is False
-        seen.append(shapes().index(item))
-    assert seen == [0] * 10 + [number for number in range(3) for _ in range(hold)] + [2] * (2 * hold)
+        visible.append(shapes().index(item))
+    assert visible == [0] * 10 + [number for number in range(3) for _ in range(hold)] + [2] * (2 * hold)
     assert scene.frame_end >= 10 + 3 * hold
 
 
-def test_a_grid_has_the_four_objects_in_its_corners(connected: Backend) -> None:
+def test_the_corners_of_a_grid_are_the_four_objects(connected: Backend) -> None:
     for name, place in {"d": (5, 5, 0), "a": (-5, -5, 0), "c": (-4, 5, 0), "b": (4, -5, 0)}.items():
         cube(location=place).name = name
     bpy.ops.object.select_all(action="SELECT")
@@ -117,7 +117,7 @@ def test_a_grid_has_the_four_objects_in_its_corners(connected: Backend) -> None:
     assert len({round(item.location.x, 3) for item in items}) == len({round(item.location.y, 3) for item in items}) == 3
 
 
-def test_the_corners_may_all_come_from_one_object(connected: Backend) -> None:
+def test_all_corners_may_have_the_same_source(connected: Backend) -> None:
     for place in ((-5, -5, 0), (5, -5, 0), (-5, 5, 0), (5, 5, 0)):
         cube(location=place).name = "Vase"
         bpy.context.object.name = "Vase"
@@ -134,13 +134,15 @@ def test_the_corners_may_all_come_from_one_object(connected: Backend) -> None:
     ("selected", "settings", "sentence"),
     [
         (1, {}, "two or more objects; select another one"),
-        (3, {"through": "grid"}, "four corners, and 3 objects are selected; select four"),
+        (3, {"through": "grid"}, "four corners, but 3 objects are selected; select four"),
         (4, {"through": "grid", "arrangement": "animation"}, "choose Path"),
-        (3, {"steps": 2}, "2 steps between 3 objects; use 3 to 64"),
-        (4, {"through": "grid", "steps": 9}, "81 steps between 4 objects; use 4 to 64"),
+        (3, {"steps": 2}, "2 steps were requested for 3 objects; use 3 to 64 steps"),
+        (4, {"through": "grid", "steps": 9}, "81 steps were requested for 4 objects; use 4 to 64 steps"),
     ],
 )
-def test_what_cannot_be_interpolated_says_why(connected: Backend, selected: int, settings: dict, sentence: str) -> None:
+def test_a_selection_that_cannot_be_interpolated_is_reported(
+    connected: Backend, selected: int, settings: dict, sentence: str
+) -> None:
     for number in range(selected):
         cube(location=(5 * number, 0, 0))
     bpy.ops.object.select_all(action="SELECT")
@@ -156,11 +158,11 @@ def test_shapes_of_two_models_are_not_mixed(connected: Backend) -> None:
     bpy.ops.object.select_all(action="DESELECT")
     for item in shapes():
         item.select_set(True)
-    with pytest.raises(RuntimeError, match="choose one for all"):
+    with pytest.raises(RuntimeError, match="select shapes of one model"):
         bpy.ops.sdf.interpolate()
 
 
-def test_new_shapes_stand_upright_at_the_cursor(connected: Backend) -> None:
+def test_new_shapes_are_upright_at_the_cursor(connected: Backend) -> None:
     bpy.context.scene.cursor.location = (1, 2, 3)
     assert bpy.ops.sdf.sample(count=5, seed=3) == {"FINISHED"}
     [submit] = submissions(connected)
@@ -168,10 +170,10 @@ def test_new_shapes_stand_upright_at_the_cursor(connected: Backend) -> None:
     items = shapes()
     assert tuple(items[0].location) == (1, 2, 3)
     assert len({tuple(item.location) for item in items}) == 5
-    np.testing.assert_allclose(submit.poses[0], upright("+z"))
+    np.testing.assert_allclose(submit.poses[0], upright_pose("+z"))
 
 
-def test_variations_stand_beside_their_shape(connected: Backend) -> None:
+def test_variations_are_in_front_of_their_shape(connected: Backend) -> None:
     cube(location=(2, 0, 0))
     bpy.ops.sdf.complete()
     source = bpy.context.object
@@ -183,43 +185,45 @@ def test_variations_stand_beside_their_shape(connected: Backend) -> None:
     assert all(item.location.y < -1 for item in shapes() if item is not source)
 
 
-def test_without_a_shape_there_is_nothing_to_vary_or_to_redo(connected: Backend) -> None:
+def test_operators_on_shapes_report_a_selection_without_one(connected: Backend) -> None:
     cube()
     for operator in (bpy.ops.sdf.vary, bpy.ops.sdf.redo, bpy.ops.sdf.show_observed):
-        with pytest.raises(RuntimeError, match="no shape.*; select a completed"):
+        with pytest.raises(RuntimeError, match="(not a|no) shape; select a completed"):
             operator()
 
 
 @pytest.mark.parametrize(
     ("front", "ahead"), [("+z", (0, 0, 1)), ("-z", (0, 0, -1)), ("+x", (1, 0, 0)), ("-x", (-1, 0, 0))]
 )
-def test_upright_shapes_look_towards_the_viewer(front: str, ahead: tuple[int, ...]) -> None:
-    turn = upright(front)[:3, :3]
+def test_upright_shapes_face_the_viewer(front: str, ahead: tuple[int, ...]) -> None:
+    turn = upright_pose(front)[:3, :3]
     np.testing.assert_allclose(turn @ (0, 1, 0), (0, 0, 1))
     np.testing.assert_allclose(turn @ ahead, (0, -1, 0))
     assert np.linalg.det(turn) == pytest.approx(1)
 
 
-def test_between_two_poses_turn_scale_and_place_go_evenly() -> None:
+def test_rotation_scale_and_translation_are_interpolated_evenly() -> None:
     first = Matrix.Translation((1, 2, 3)) @ Matrix.Scale(2, 4)
     second = Matrix.Translation((3, 2, 1)) @ Matrix.Rotation(3.0, 4, "X") @ Matrix.Scale(8, 4)
     half = Matrix.Translation((2, 2, 2)) @ Matrix.Rotation(1.5, 4, "X") @ Matrix.Scale(4, 4)
-    for share, expected in ((0.0, first), (0.5, half), (1.0, second)):
-        np.testing.assert_allclose(towards(np.array(first), np.array(second), share), np.array(expected), atol=1e-5)
+    for weight, expected in ((0.0, first), (0.5, half), (1.0, second)):
+        np.testing.assert_allclose(
+            interpolate_pose(np.array(first), np.array(second), weight), np.array(expected), atol=1e-5
+        )
 
 
-def test_a_path_and_a_grid_begin_and_end_at_their_ends() -> None:
+def test_a_path_and_a_grid_reach_their_keyframes() -> None:
     codes, poses = np.eye(4), np.stack([np.diag([size, size, size, 1.0]) for size in (1, 2, 3, 4)])
     for number in range(4):
-        code, pose = on_path(codes, poses, number / 3)
+        code, pose = blend_along_path(codes, poses, number / 3)
         np.testing.assert_allclose(code, codes[number], atol=1e-9)
         np.testing.assert_allclose(pose, poses[number], atol=1e-6)
-        code, pose = on_grid(codes, poses, number % 2, number // 2)
+        code, pose = blend_on_grid(codes, poses, number % 2, number // 2)
         np.testing.assert_allclose(code, codes[number], atol=1e-9)
         np.testing.assert_allclose(pose, poses[number], atol=1e-6)
 
 
-def test_names_say_what_a_shape_came_from(connected: Backend) -> None:
+def test_names_include_the_source_of_a_shape(connected: Backend) -> None:
     cube().name = "Vase"
     bpy.ops.sdf.complete()
     whole = bpy.context.object

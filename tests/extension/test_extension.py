@@ -1,4 +1,4 @@
-"""What is packed for Blender, without the registry: `make extension` fetches the wheels and has the zips validated."""
+"""Contents of the extension zips. `make extension` downloads the real wheels and lets Blender validate the zips."""
 
 import tomllib
 from pathlib import Path
@@ -17,7 +17,7 @@ def wheel(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
-def test_a_zip_holds_all_that_the_addon_needs(variant: Variant, wheel: Path) -> None:
+def test_a_zip_contains_all_files_of_the_addon(variant: Variant, wheel: Path) -> None:
     members = dict(_members(variant, [wheel]))
     needed = {"__init__.py", "session.py", "wire/client.py", "wire/__init__.py", "LICENSE", f"wheels/{WHEEL}"}
     assert needed <= set(members)
@@ -30,21 +30,21 @@ def test_a_zip_holds_all_that_the_addon_needs(variant: Variant, wheel: Path) -> 
     assert {"network", "files"} == set(manifest["permissions"])
 
 
-def test_the_variants_for_blenders_own_builds_meet_and_do_not_overlap() -> None:
+def test_the_variants_for_official_builds_cover_all_versions_without_overlap() -> None:
     old, new, _ = VARIANTS
     assert old.last == new.first
     assert new.last is None
     assert old.platforms == new.platforms == tuple(PLATFORMS)
 
 
-def test_a_distributions_old_blender_gets_the_wheel_for_a_newer_python() -> None:
+def test_the_variant_for_distributions_has_wheels_for_a_newer_python() -> None:
     old, new, distributions = VARIANTS
     assert (distributions.first, distributions.last) == (old.first, old.last)
     assert distributions.abi == new.abi
     assert distributions.platforms == ("linux-x64",)
 
 
-def test_nothing_that_is_packed_imports_what_blender_does_not_have(wheel: Path) -> None:
+def test_no_packed_module_imports_a_dependency_of_the_backend(wheel: Path) -> None:
     for name, content in _members(VARIANTS[0], [wheel]):
         if name.endswith(".py"):
             lines = [line.split()[1] for line in content.decode().splitlines() if line.startswith(("import ", "from "))]

@@ -1,10 +1,10 @@
-"""An artist's session in a real Blender with a window, from the built zip to shapes between shapes, with screenshots.
+"""An artist's session in a real Blender with a window, from installation to interpolation, with screenshots.
 
     blender --enable-event-simulate --python tests/gui/session.py -- --zip ZIP --backend PYTHON --pictures out/gui
 
-ZIP is the one for this Blender, from dist/, PYTHON one that has the backend. It works through the panel's operators, a
-step at a time from a timer, as Blender's own event loop goes on in between; whatever is not as it should be ends it.
-Blender quits by itself, with 0 where all is well. Begin with a profile without the add-on.
+ZIP is the extension for this Blender, from dist/; PYTHON is one that has the backend. A timer calls the panel's
+operators step by step, and Blender's event loop runs in between. The first failed check ends the session. Blender
+quits by itself, with exit code 0 on success. The profile must not have the add-on installed.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from mathutils import Matrix, Vector
 
 ROOT = Path(__file__).parents[2]
 PLACE = Matrix.LocRotScale((2, 1, 1), Matrix.Rotation(1.5708, 3, "X").to_quaternion(), (3, 3, 3))
-# Seconds between two looks, and until something that is waited for must have come.
+# Seconds between two checks of a condition, and until it must hold.
 PAUSE, PATIENCE = 0.05, 120.0
-# Blender compiles its shaders when a material is seen for the first time; without a graphics card, for long.
+# Blender compiles shaders when a material is first displayed, which is slow without a GPU.
 SHADERS = 60.0
-# What an earlier session has kept would be done before it can be seen.
+# Cached results of an earlier session would be displayed before a screenshot of the running job.
 NO_CACHE = "--cache-mib 0"
 
 
@@ -45,7 +45,7 @@ Wait = float | Callable[[], object]
 
 
 def story() -> Iterator[Wait]:
-    """What happens; each `yield` lets Blender go on, for so many seconds or until something is so."""
+    """The session; each `yield` lets Blender run, for some seconds or until a condition holds."""
     yield from begin()
     install()
     yield 0.5
@@ -56,7 +56,7 @@ def story() -> Iterator[Wait]:
     chosen.python = "/nowhere/python"
     bpy.ops.sdf.start_backend()
     yield lambda: session().notice
-    check("is no file" in session().notice, session().notice)
+    check("is not a file" in session().notice, session().notice)
     yield from picture("2-cannot-start")
 
     chosen.python = given.backend
@@ -70,22 +70,22 @@ def story() -> Iterator[Wait]:
     settings.pose, settings.model = "upright", "airplanes"
     bpy.ops.sdf.complete()
     yield lambda: f"{source.name} preview" in bpy.data.objects
-    check(session().jobs, "a preview is seen while the job runs")
+    check(session().jobs, "a preview is displayed while the job runs")
     yield from picture("5-running", PAUSE)
     yield lambda: f"{source.name} completed" in bpy.data.objects and not session().jobs
     whole = bpy.context.object
     check(is_closed(whole), "the completed aeroplane is closed")
-    check(overlap(source, whole) > 0.8, "it stands where the scan does")
+    check(overlap(source, whole) > 0.8, "it coincides with the scan")
     yield from picture("6-finished")
     with view3d():
         bpy.ops.sdf.show_observed()
-    yield from picture("7-seen-and-filled-in", SHADERS)
+    yield from picture("7-observed-and-completed", SHADERS)
 
     yield from undo_and_redo(whole.name)
     yield from interpolate(bpy.data.objects["scan completed"])
     yield from drag_a_slider()
     yield from lose_the_backend()
-    check(logged("the backend has ended (signal 9"), "the Info log has what went wrong")
+    check(logged("The backend has exited (signal 9"), "the error is in the Info log")
 
 
 def interpolate(whole: bpy.types.Object) -> Iterator[Wait]:
@@ -103,7 +103,7 @@ def interpolate(whole: bpy.types.Object) -> Iterator[Wait]:
 
 
 def drag_a_slider() -> Iterator[Wait]:
-    select(*shapes()[:2])  # two steps of a row may have one code, and differ by what recedes
+    select(*shapes()[:2])  # neighbouring steps of a row may have the same code
     bpy.ops.sdf.interpolate(arrangement="blend", resolution=128)
     yield lambda: len(shapes()) == 8 and not session().jobs
     item, counts = bpy.context.object, set()
@@ -121,7 +121,7 @@ def undo_and_redo(name: str) -> Iterator[Wait]:
     bpy.ops.ed.undo()
     check(not shapes() and "scan" in bpy.data.objects, "one undo removes one result")
     bpy.ops.ed.redo()
-    check(name in bpy.data.objects, "and redo brings it again")
+    check(name in bpy.data.objects, "redo restores it")
     with view3d():
         bpy.context.space_data.shading.type = "SOLID"
     yield 0.2
@@ -137,12 +137,12 @@ def lose_the_backend() -> Iterator[Wait]:
     bpy.ops.sdf.complete(seed=2)
     yield lambda: any(job.phase == "fitting" for job in session().jobs.values())
     session().launcher.process.kill()
-    yield lambda: "has ended (signal 9" in session().notice
+    yield lambda: "has exited (signal 9" in session().notice
     check(not session().jobs, "the job has ended with its backend")
     yield from picture("11-backend-killed")
     bpy.ops.sdf.start_backend(options=NO_CACHE)
     yield lambda: session().models
-    check(not session().notice, "nothing is left of it")
+    check(not session().notice, "the error is cleared")
 
 
 # --- Blender ---------------------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def lose_the_backend() -> Iterator[Wait]:
 
 def begin() -> Iterator[Wait]:
     window = bpy.context.window_manager.windows[0]
-    for value in ("PRESS", "RELEASE"):  # the splash goes
+    for value in ("PRESS", "RELEASE"):  # to close the splash screen
         window.event_simulate(type="ESC", value=value, x=window.width // 2, y=window.height // 2)
     for item in list(bpy.data.objects):
         bpy.data.objects.remove(item)
@@ -224,7 +224,7 @@ def is_closed(item: bpy.types.Object) -> bool:
 
 
 def overlap(source: bpy.types.Object, whole: bpy.types.Object) -> float:
-    """Share of the source's extent along its worst axis that the whole one's covers."""
+    """Share of the source's extent that the whole object covers, along the worst axis."""
     (low, high), (below, above) = extent(source), extent(whole)
     return min(
         (min(high[axis], above[axis]) - max(low[axis], below[axis])) / (high[axis] - low[axis]) for axis in range(3)
@@ -237,7 +237,7 @@ def extent(item: bpy.types.Object) -> tuple[list[float], list[float]]:
 
 
 def logged(text: str) -> bool:
-    """Whether the Info log has a line with it."""
+    """Whether a line of the Info log contains the text."""
     with view3d():
         area = bpy.context.area
         area.type = "INFO"
@@ -248,7 +248,7 @@ def logged(text: str) -> bool:
 
 
 def picture(name: str, pause: float = 0.8) -> Iterator[Wait]:
-    """A screenshot, after time to draw; by X's own tool where there is one, since Blender's may be black there."""
+    """Take a screenshot after a pause for drawing, with ImageMagick if installed, since Blender's may be black."""
     yield pause
     given.pictures.mkdir(parents=True, exist_ok=True)
     path = str(given.pictures / f"{bpy.app.version[0]}.{bpy.app.version[1]}-{name}.png")
@@ -270,7 +270,7 @@ def check(holds: object, what: str) -> None:
 
 
 class Player:
-    """Plays the story, a step at a time."""
+    """Runs the session step by step."""
 
     def __init__(self) -> None:
         self.story, self.wait, self.until = story(), None, 0.0
@@ -298,7 +298,7 @@ class Player:
             if self.wait():
                 return True
             if time.monotonic() > self.until:
-                raise AssertionError("what was waited for has not come")
+                raise AssertionError("the condition did not come to hold")
             return False
         return time.monotonic() >= self.until
 

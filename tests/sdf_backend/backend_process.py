@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from sdf_backend.settings import Pose, Quality, TaskSettings
 from sdf_backend.wire.client import Client, Event, new_job
-from sdf_backend.wire.messages import Busy, Error, JobSettings, Result, Source, Status, Submit, WorkerInfo
+from sdf_backend.wire.messages import Busy, Error, Result, Source, Status, Submit, WorkerInfo
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -160,7 +161,7 @@ def half_sphere(count: int = 3_000, radius: float = 0.5) -> np.ndarray:
     return points
 
 
-QUICK = JobSettings(resolution=32, pose="known", quality="preview")
+QUICK = TaskSettings(resolution=32, pose=Pose.KNOWN, quality=Quality.PREVIEW)
 
 
 def complete(**changes: Any) -> Submit:
@@ -179,7 +180,7 @@ def complete(**changes: Any) -> Submit:
 
 def long_job(**changes: Any) -> Submit:
     """A job of many seconds that hears of a cancellation many times a second."""
-    settings = JobSettings(resolution=96)
+    settings = TaskSettings(resolution=96)
     return Submit(
         **{"job": new_job(), "task": "sample", "model": "spheres", "settings": settings, "count": 64} | changes
     )

@@ -1,4 +1,4 @@
-"""The tasks, on spheres: where they stand, how large they are, that they are closed."""
+"""The tasks on spheres: position, size and watertightness of the results, caching, progress and refusals."""
 
 import os
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from sdf_backend import engine as engine_module
 from sdf_backend.content_cache import ContentCache
 from sdf_backend.engine import Engine, Phase, Shape, Source
 from sdf_backend.errors import Cancelled, InputError
@@ -18,8 +19,8 @@ from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model, ModelStore, save_model
 from sdf_backend.settings import Pose, Quality, TaskSettings
-from sdf_backend.shapes import mesher as module
-from sdf_backend.shapes.residual_field import refine
+from sdf_backend.shapes import mesher
+from sdf_backend.shapes.residual_field import fit_residual_field
 
 KNOWN = TaskSettings(resolution=48, pose=Pose.KNOWN, quality=Quality.PREVIEW)
 NO_FACES = np.zeros((0, 3), dtype=np.int64)
@@ -57,17 +58,17 @@ def test_half_a_sphere_is_completed(engine: Engine) -> None:
     assert shape.explained > 0.95 and set(shape.seconds) >= {Phase.FITTING, Phase.EXTRACTING}
 
 
-def test_what_was_seen_is_told_from_what_was_filled_in(engine: Engine) -> None:
+def test_observed_and_completed_vertices_are_distinguished(engine: Engine) -> None:
     [shape] = engine.complete("spheres", [cap(0.5)], KNOWN)
     assert shape.observed is not None
-    # The decoder is a sphere to about 0.02 only, which costs some of the share where it bulges.
+    # The decoded sphere bulges by about 0.02, which lowers `observed` there.
     seen, filled = shape.observed[shape.vertices[:, 2] > 0.1], shape.observed[shape.vertices[:, 2] < -0.1]
     assert seen.min() > 0.5 and seen.mean() > 0.95
     assert filled.max() < 0.1
 
 
 @pytest.mark.parametrize("pose", [Pose.ALIGNED, Pose.UPRIGHT, Pose.FREE])
-def test_a_sphere_far_away_and_large_comes_back_where_it_was(engine: Engine, pose: Pose) -> None:
+def test_a_large_distant_sphere_is_completed_in_its_own_frame(engine: Engine, pose: Pose) -> None:
     centre = (400.0, -30.0, 5.0)
     settings = TaskSettings(resolution=48, pose=pose, quality=Quality.PREVIEW)
     [shape] = engine.complete("spheres", [cap(60.0, centre, lowest=-1.0)], settings)
@@ -76,25 +77,25 @@ def test_a_sphere_far_away_and_large_comes_back_where_it_was(engine: Engine, pos
     assert radius(shape, centre) == pytest.approx(60, rel=0.03)
 
 
-def test_a_whole_mesh_is_reconstructed_whatever_its_normals(engine: Engine) -> None:
+def test_a_whole_mesh_is_reconstructed_with_any_orientation_of_its_faces(engine: Engine) -> None:
     source = ball(0.58)
     flipped = Source(Geometry(source.geometry.vertices, source.geometry.faces[:, ::-1]))
     for one in engine.reconstruct("spheres", [source, flipped], KNOWN):
         assert closed(one) and radius(one) == pytest.approx(0.575, abs=0.015)
 
 
-def test_a_flake_away_from_all_that_was_seen_is_left_out_of_a_whole_mesh(
+def test_floaters_are_removed_from_reconstructions_and_kept_in_completions(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extract = module.extract_surface
+    extract = mesher.extract_surface
 
-    def flaked(*arguments: Any) -> Extraction:
+    def with_floater(*arguments: Any) -> Extraction:
         mesh = extract(*arguments)
-        flake = trimesh.creation.icosphere(subdivisions=1, radius=0.02)
-        vertices = np.concatenate([mesh.vertices, np.array(flake.vertices) + [0, 0, 0.8]])
-        return Extraction(vertices, np.concatenate([mesh.faces, np.array(flake.faces) + len(mesh.vertices)]), 1)
+        floater = trimesh.creation.icosphere(subdivisions=1, radius=0.02)
+        vertices = np.concatenate([mesh.vertices, np.array(floater.vertices) + [0, 0, 0.8]])
+        return Extraction(vertices, np.concatenate([mesh.faces, np.array(floater.faces) + len(mesh.vertices)]), 1)
 
-    monkeypatch.setattr(module, "extract_surface", flaked)
+    monkeypatch.setattr(mesher, "extract_surface", with_floater)
     for task, there in ((engine.reconstruct, False), (engine.complete, True)):
         [shape] = task("spheres", [ball(0.5)], KNOWN)
         assert closed(shape) and bool(shape.vertices[:, 2].max() > 0.6) is there
@@ -102,7 +103,7 @@ def test_a_flake_away_from_all_that_was_seen_is_left_out_of_a_whole_mesh(
 
 
 def bumpy(lowest: float = -1.0) -> Source:
-    """A ball with a dent, which no decoder of balls knows."""
+    """A ball with a dent, which no code of the balls reproduces."""
     mesh = trimesh.creation.icosphere(subdivisions=5, radius=0.5)
     dent = np.exp(-np.square(np.linalg.norm(mesh.vertices - [0, 0, 0.5], axis=1)) / (2 * 0.12**2))
     vertices = np.array(mesh.vertices) * (1 - 0.1 * dent)[:, None]
@@ -112,13 +113,13 @@ def bumpy(lowest: float = -1.0) -> Source:
 
 
 def height(shape: Shape) -> float:
-    """Of the surface over the origin, where the dent is."""
+    """Height of the surface above the origin, where the dent is."""
     axis = np.linalg.norm(shape.vertices[:, :2], axis=1) < 0.05
     return float(shape.vertices[axis & (shape.vertices[:, 2] > 0), 2].mean())
 
 
 @pytest.mark.parametrize("solid", [True, False])
-def test_refinement_follows_what_no_code_explains_as_far_as_asked(engine: Engine, solid: bool) -> None:
+def test_refinement_follows_detail_that_no_code_reproduces_as_far_as_asked(engine: Engine, solid: bool) -> None:
     heights = []
     for strength in (0.0, 0.5, 1.0):
         settings = replace(KNOWN, refine=strength)
@@ -126,7 +127,7 @@ def test_refinement_follows_what_no_code_explains_as_far_as_asked(engine: Engine
         [shape] = task("spheres", [source], settings)
         assert closed(shape)
         heights.append(height(shape))
-        # Nothing was seen of the lower half of the cloud, so it stays as the category has it.
+        # The lower half of the cloud is unobserved, so refinement leaves it alone.
         bottom = shape.vertices[shape.vertices[:, 2] < -0.2]
         assert np.linalg.norm(bottom, axis=1).mean() == pytest.approx(0.5, abs=0.025)
     truth = 0.45
@@ -135,12 +136,10 @@ def test_refinement_follows_what_no_code_explains_as_far_as_asked(engine: Engine
 
 
 @pytest.mark.parametrize(("gap", "there"), [(0.0, True), (0.2, False)])
-def test_a_part_that_the_category_lacks_appears_where_it_hangs_on_the_rest(
-    engine: Engine, gap: float, there: bool
-) -> None:
+def test_a_part_that_the_category_lacks_appears_if_it_is_connected(engine: Engine, gap: float, there: bool) -> None:
     rng = np.random.default_rng(0)
     fin = np.stack([np.zeros(2_000), rng.uniform(-0.05, 0.05, 2_000), rng.uniform(0.45 + gap, 0.85, 2_000)], axis=1)
-    # So dense that the fin, which apart from it is a stray, is a small share of all.
+    # So dense that the fin, an outlier where it is separate, is a small share of all points.
     dense = np.concatenate([cap().geometry.vertices * share for share in np.linspace(0.999, 1.001, 16)])
     both = Source(Geometry(np.concatenate([dense, fin]), NO_FACES))
     settings = replace(KNOWN, resolution=96)
@@ -152,7 +151,7 @@ def test_a_part_that_the_category_lacks_appears_where_it_hangs_on_the_rest(
 
 
 @pytest.mark.parametrize("pose", [Pose.KNOWN, Pose.UPRIGHT])
-def test_a_floor_under_the_object_is_no_part_of_it(engine: Engine, pose: Pose) -> None:
+def test_a_ground_plane_under_the_object_is_not_completed(engine: Engine, pose: Pose) -> None:
     settings = replace(KNOWN, pose=pose, up="+y", front="-z", resolution=64)
     rng = np.random.default_rng(0)
     ball_points = cap(0.5, lowest=-1.0).geometry.vertices
@@ -174,7 +173,7 @@ def test_deviations_are_in_the_units_of_the_input(engine: Engine) -> None:
     assert large.deviation.mean() == pytest.approx(1e3 * small.deviation.mean(), rel=0.2)
 
 
-def test_a_refinement_of_another_kind_is_refused(engine: Engine) -> None:
+def test_a_malformed_refinement_is_refused(engine: Engine) -> None:
     [shape] = engine.encode("spheres", [cap()], KNOWN)
     for wrong in (np.zeros((3, 3)), np.array([[-1.0, 0.1]]), np.array([[9e6, 0.1]]), np.array([[0, np.nan]])):
         with pytest.raises(InputError, match="refinement"):
@@ -184,12 +183,12 @@ def test_a_refinement_of_another_kind_is_refused(engine: Engine) -> None:
         engine.decode("spheres", codes, poses, KNOWN, refinements=[np.zeros((0, 2), dtype=np.float32)])
 
 
-def test_points_cannot_be_reconstructed(engine: Engine) -> None:
+def test_a_point_cloud_cannot_be_reconstructed(engine: Engine) -> None:
     with pytest.raises(InputError, match="use complete"):
         engine.reconstruct("spheres", [cap()], KNOWN)
 
 
-def test_interpolation_walks_from_one_to_the_other(engine: Engine) -> None:
+def test_interpolation_runs_through_all_inputs_in_order(engine: Engine) -> None:
     shapes = engine.interpolate("spheres", [ball(0.45), cap(0.6, lowest=-1.0), ball(0.5)], 7, KNOWN)
     radii = [radius(shape) for shape in shapes]
     assert len(shapes) == 7 and all(closed(shape) for shape in shapes)
@@ -197,7 +196,7 @@ def test_interpolation_walks_from_one_to_the_other(engine: Engine) -> None:
     assert radii[0] == pytest.approx(0.45, abs=0.015) and radii[3] == pytest.approx(0.6, abs=0.02)
 
 
-def test_a_source_is_encoded_as_it_is_completed_or_reconstructed(engine: Engine) -> None:
+def test_an_encoded_source_decodes_to_its_completion_or_reconstruction(engine: Engine) -> None:
     [cloud, solid] = engine.encode("spheres", [cap(0.55), ball(0.45)], KNOWN)
     [completed], [rebuilt] = (
         engine.complete("spheres", [cap(0.55)], KNOWN),
@@ -214,7 +213,7 @@ def test_a_source_is_encoded_as_it_is_completed_or_reconstructed(engine: Engine)
     assert engine.encode("spheres", [], KNOWN) == []
 
 
-def test_an_encoded_source_stands_where_it_stood(engine: Engine) -> None:
+def test_an_encoded_source_decodes_in_its_own_frame(engine: Engine) -> None:
     centre = (40.0, -3.0, 5.0)
     settings = replace(KNOWN, pose=Pose.UPRIGHT)
     [shape] = engine.encode("spheres", [cap(6.0, centre, lowest=-1.0)], settings)
@@ -223,7 +222,7 @@ def test_an_encoded_source_stands_where_it_stood(engine: Engine) -> None:
     assert radius(decoded, centre) == pytest.approx(6, rel=0.03)
 
 
-def test_samples_are_closed_differ_and_repeat_under_their_seed(engine: Engine) -> None:
+def test_samples_are_closed_and_different_and_repeat_with_their_seed(engine: Engine) -> None:
     first, second = (engine.sample("spheres", 3, KNOWN) for _ in range(2))
     assert all(closed(shape) for shape in first)
     assert len({len(shape.vertices) for shape in first}) > 1
@@ -232,7 +231,7 @@ def test_samples_are_closed_differ_and_repeat_under_their_seed(engine: Engine) -
 
 
 @pytest.mark.parametrize("pose", [Pose.KNOWN, Pose.UPRIGHT])
-def test_a_fit_leaves_nothing_to_chance(engine: Engine, pose: Pose) -> None:
+def test_a_fit_does_not_depend_on_the_seed(engine: Engine, pose: Pose) -> None:
     [first], [second] = (engine.complete("spheres", [cap()], replace(KNOWN, pose=pose, seed=seed)) for seed in (0, 1))
     np.testing.assert_array_equal(first.vertices, second.vertices)
 
@@ -259,7 +258,7 @@ def test_a_code_can_be_meshed_again_at_another_resolution(engine: Engine) -> Non
 
 
 @pytest.mark.parametrize("code", [np.zeros(4), np.full(3, np.nan), np.zeros((3, 1))])
-def test_a_code_that_is_none_is_refused(engine: Engine, code: np.ndarray) -> None:
+def test_a_malformed_code_is_refused(engine: Engine, code: np.ndarray) -> None:
     with pytest.raises(InputError, match="a code of spheres"):
         engine.shape_of("spheres", code, Similarity.identity(), KNOWN)
 
@@ -294,7 +293,7 @@ def test_counts_out_of_range_and_unknown_models_are_refused(engine: Engine) -> N
         engine.complete("boats", [cap()], KNOWN)
 
 
-def test_models_say_what_they_are(engine: Engine) -> None:
+def test_known_models_are_listed_with_their_cards(engine: Engine) -> None:
     assert "spheres" in [card.name for card in engine.models()]
 
 
@@ -304,13 +303,13 @@ def cached(models_folder: Path, tmp_path: Path) -> Engine:
 
 
 def phases(task: Callable[..., list[Shape]], *arguments: object) -> tuple[list[Shape], set[Phase]]:
-    """What a task gives, and the phases that it went through."""
+    """The result of a task, and the phases that it reported."""
     heard: set[Phase] = set()
     shapes = task(*arguments, progress=lambda phase, fraction: heard.add(phase))
     return shapes, heard
 
 
-def test_the_same_again_is_neither_fitted_nor_extracted(cached: Engine, engine: Engine) -> None:
+def test_the_same_source_is_neither_fitted_nor_extracted_twice(cached: Engine, engine: Engine) -> None:
     [first], _ = phases(cached.complete, "spheres", [cap()], KNOWN)
     [again], heard = phases(cached.complete, "spheres", [cap()], KNOWN)
     [plain] = engine.complete("spheres", [cap()], KNOWN)
@@ -321,7 +320,7 @@ def test_the_same_again_is_neither_fitted_nor_extracted(cached: Engine, engine: 
         assert (other.residual, other.explained, other.steps) == (first.residual, first.explained, first.steps)
 
 
-def test_another_resolution_or_seed_needs_no_second_fit_but_another_input_does(cached: Engine) -> None:
+def test_another_resolution_or_seed_reuses_the_fit_and_another_input_does_not(cached: Engine) -> None:
     cached.complete("spheres", [cap()], KNOWN)
     [finer], heard = phases(cached.complete, "spheres", [cap()], replace(KNOWN, resolution=64))
     assert Phase.FITTING not in heard and Phase.EXTRACTING in heard and closed(finer)
@@ -329,7 +328,7 @@ def test_another_resolution_or_seed_needs_no_second_fit_but_another_input_does(c
     assert Phase.FITTING in phases(cached.complete, "spheres", [cap(0.52)], KNOWN)[1]
 
 
-def test_only_what_is_new_of_a_batch_is_fitted(cached: Engine, engine: Engine) -> None:
+def test_only_the_new_sources_of_a_batch_are_fitted(cached: Engine, engine: Engine) -> None:
     cached.complete("spheres", [cap(0.45)], KNOWN)
     mixed = cached.complete("spheres", [cap(0.55), cap(0.45)], KNOWN)
     alone = [engine.complete("spheres", [cap(radius)], KNOWN)[0] for radius in (0.55, 0.45)]
@@ -337,7 +336,7 @@ def test_only_what_is_new_of_a_batch_is_fitted(cached: Engine, engine: Engine) -
         np.testing.assert_allclose(one.vertices, other.vertices, atol=1e-6)
 
 
-def test_what_was_encoded_is_neither_encoded_nor_interpolated_anew(cached: Engine) -> None:
+def test_an_encoded_source_is_not_fitted_again_to_be_encoded_or_interpolated(cached: Engine) -> None:
     sources = [cap(0.45), ball(0.55)]
     first, heard = phases(cached.encode, "spheres", sources, KNOWN)
     assert Phase.FITTING in heard and Phase.EXTRACTING not in heard
@@ -350,7 +349,7 @@ def test_what_was_encoded_is_neither_encoded_nor_interpolated_anew(cached: Engin
     assert Phase.FITTING not in heard and Phase.EXTRACTING in heard
 
 
-def test_a_model_that_was_replaced_is_read_anew(spheres: Model, tmp_path: Path) -> None:
+def test_a_replaced_model_file_is_read_again(spheres: Model, tmp_path: Path) -> None:
     path = tmp_path / "spheres.safetensors"
     save_model(path, spheres)
     engine = Engine(ModelStore(tmp_path), "cpu")
@@ -360,7 +359,7 @@ def test_a_model_that_was_replaced_is_read_anew(spheres: Model, tmp_path: Path) 
     assert len(engine.model("spheres").codes) == 6
 
 
-def test_models_beyond_the_bound_are_let_go_the_longest_unused_first(spheres: Model, tmp_path: Path) -> None:
+def test_beyond_the_memory_limit_the_least_recently_used_model_is_released(spheres: Model, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         save_model(tmp_path / f"{name}.safetensors", replace(spheres, card=replace(spheres.card, name=name)))
     engine = Engine(ModelStore(tmp_path), "cpu", model_bytes=2 * spheres.nbytes)
@@ -369,7 +368,7 @@ def test_models_beyond_the_bound_are_let_go_the_longest_unused_first(spheres: Mo
     assert engine.loaded_models() == ["a", "c"]
 
 
-def test_a_coarse_mesh_is_shown_while_the_fit_runs(engine: Engine) -> None:
+def test_a_coarse_preview_is_shown_during_the_fit(engine: Engine) -> None:
     shown: list[tuple[int, float]] = []
     heard: list[Phase] = []
 
@@ -383,7 +382,7 @@ def test_a_coarse_mesh_is_shown_while_the_fit_runs(engine: Engine) -> None:
     assert [size for _, size in shown] == pytest.approx([0.45, 0.55], abs=0.03)
 
 
-def test_codes_that_were_found_can_be_decoded_and_walked_between(engine: Engine) -> None:
+def test_fitted_codes_can_be_decoded_and_interpolated(engine: Engine) -> None:
     shapes = engine.complete("spheres", [cap(0.45), cap(0.55)], replace(KNOWN, refine=0.0))
     codes, poses = np.stack([shape.code for shape in shapes]), [shape.pose for shape in shapes]
     for decoded, shape in zip(engine.decode("spheres", codes, poses, KNOWN), shapes, strict=True):
@@ -397,25 +396,25 @@ def test_codes_that_were_found_can_be_decoded_and_walked_between(engine: Engine)
 CODES = np.array([[0.3, 0.1, -0.2], [-0.4, 0.2, 0.1]], dtype=np.float32)
 
 
-def test_weights_of_zero_leave_codes_where_they_are(engine: Engine) -> None:
+def test_zero_weights_do_not_move_codes(engine: Engine) -> None:
     for columns in range(4):
-        moved = engine.moved_codes("spheres", np.zeros((2, columns)), CODES)
+        moved = engine.move_codes("spheres", np.zeros((2, columns)), CODES)
         np.testing.assert_array_equal(moved, CODES)
         assert moved.dtype == np.float32
-    [mean] = engine.moved_codes("spheres", np.zeros((1, 1)))
+    [mean] = engine.move_codes("spheres", np.zeros((1, 1)))
     np.testing.assert_array_equal(mean, engine.model("spheres").mean)
 
 
 def test_weights_move_by_standard_deviations_along_the_directions(engine: Engine) -> None:
-    directions = engine.model("spheres").directions.numpy()
+    directions = engine.model("spheres").principal_components.numpy()
     weights = np.array([[2.0, -1.0], [0.0, 0.5]])
-    moved = engine.moved_codes("spheres", weights, CODES)
+    moved = engine.move_codes("spheres", weights, CODES)
     np.testing.assert_allclose(moved, CODES + weights @ directions[:2], atol=1e-6)
 
 
-def test_opposite_weights_lie_opposite_about_the_mean(engine: Engine) -> None:
+def test_opposite_weights_move_symmetrically_about_the_mean(engine: Engine) -> None:
     weights = np.array([[1.5, -0.5, 2.0]])
-    ahead, back = (engine.moved_codes("spheres", sign * weights)[0] for sign in (1, -1))
+    ahead, back = (engine.move_codes("spheres", sign * weights)[0] for sign in (1, -1))
     np.testing.assert_allclose((ahead + back) / 2, engine.model("spheres").mean, atol=1e-6)
     assert np.linalg.norm(ahead - back) > 0.1
 
@@ -433,14 +432,14 @@ def test_opposite_weights_lie_opposite_about_the_mean(engine: Engine) -> None:
         (np.zeros((2, 2)), CODES[0], "a code of spheres is 3"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(
+def test_weights_that_do_not_fit_the_model_or_the_codes_are_refused(
     engine: Engine, weights: np.ndarray, codes: np.ndarray | None, words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        engine.moved_codes("spheres", weights, codes)
+        engine.move_codes("spheres", weights, codes)
 
 
-def test_variations_repeat_under_their_seed_and_stand_at_the_pose(engine: Engine) -> None:
+def test_variations_repeat_with_their_seed_and_stand_at_the_pose(engine: Engine) -> None:
     pose = Similarity(20.0, np.eye(3), np.array([100.0, 0, 0]))
     first, second = (engine.vary("spheres", CODES[0], pose, 3, 0.5, KNOWN) for _ in range(2))
     other = engine.vary("spheres", CODES[0], pose, 3, 0.5, replace(KNOWN, seed=1))
@@ -452,7 +451,7 @@ def test_variations_repeat_under_their_seed_and_stand_at_the_pose(engine: Engine
         np.testing.assert_allclose(one.vertices.mean(axis=0), (100, 0, 0), atol=1.5)
 
 
-def test_variations_lie_as_far_from_the_code_as_their_spread_says(engine: Engine) -> None:
+def test_the_deviation_of_variations_is_proportional_to_the_spread(engine: Engine) -> None:
     origin, model = Similarity.identity(), engine.model("spheres")
     deviations = {
         spread: np.stack([one.code for one in engine.vary("spheres", CODES[0], origin, 4, spread, KNOWN)]) - CODES[0]
@@ -460,7 +459,7 @@ def test_variations_lie_as_far_from_the_code_as_their_spread_says(engine: Engine
     }
     for spread, deviation in deviations.items():
         np.testing.assert_allclose(deviation, spread * deviations[1.0], atol=1e-6)
-    # About the mean, and with the whole spread, they are the samples of that seed.
+    # About the mean and with a spread of 1 they are the samples of that seed.
     around_mean = engine.vary("spheres", model.mean.numpy(), origin, 4, 1.0, KNOWN)
     for one, sample in zip(around_mean, engine.sample("spheres", 4, KNOWN), strict=True):
         np.testing.assert_array_equal(one.code, sample.code)
@@ -480,14 +479,14 @@ def test_variations_lie_as_far_from_the_code_as_their_spread_says(engine: Engine
         (CODES, 2, 0.5, "a code of spheres is 3"),
     ],
 )
-def test_variations_that_cannot_be_are_refused(
+def test_variations_out_of_range_are_refused(
     engine: Engine, code: np.ndarray, count: int, spread: float, words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
         engine.vary("spheres", code, Similarity.identity(), count, spread, KNOWN)
 
 
-def test_candidates_are_the_best_and_then_others_that_explain_the_input_as_well(engine: Engine) -> None:
+def test_candidates_are_the_best_and_then_draws_that_explain_the_input_as_well(engine: Engine) -> None:
     settings = replace(KNOWN, candidates=3)
     sources = [cap(0.5), cap(0.56)]
     shapes = engine.complete("spheres", sources, settings)
@@ -502,7 +501,7 @@ def test_candidates_are_the_best_and_then_others_that_explain_the_input_as_well(
         np.testing.assert_array_equal(one.code, other.code)
 
 
-def test_more_candidates_of_the_same_need_no_second_fit(cached: Engine) -> None:
+def test_more_candidates_of_a_source_need_no_second_fit(cached: Engine) -> None:
     [first] = cached.complete("spheres", [cap()], KNOWN)
     shapes, seen = phases(cached.complete, "spheres", [cap()], replace(KNOWN, candidates=2))
     assert Phase.FITTING not in seen
@@ -510,41 +509,41 @@ def test_more_candidates_of_the_same_need_no_second_fit(cached: Engine) -> None:
 
 
 @pytest.mark.parametrize(("strength", "expected"), [(1.0, 3), (0.0, 0)])
-def test_each_candidate_is_refined_when_its_turn_comes_and_only_where_that_is_asked(
+def test_candidates_are_refined_one_at_a_time_and_only_if_asked(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, strength: float, expected: int
 ) -> None:
-    """So a task of many candidates can be cancelled between them, and says what it does."""
+    """A task of many candidates can so be cancelled between two, and reports its progress."""
     refined: list[int] = []
     done: list[int] = []
 
     def counted(*arguments: Any) -> np.ndarray:
         refined.append(len(refined))
-        return refine(*arguments)
+        return fit_residual_field(*arguments)
 
     def heard(phase: Phase, fraction: float) -> None:
         if phase is Phase.EXTRACTING:
             done.append(len(refined))
 
-    monkeypatch.setattr("sdf_backend.engine.refine", counted)
+    monkeypatch.setattr("sdf_backend.fitting.candidates.fit_residual_field", counted)
     shapes = engine.complete("spheres", [cap()], replace(KNOWN, candidates=4, refine=strength), heard)
     assert len(refined) == expected and (expected == 0 or set(done) == {0, 1, 2, 3})
     assert all((shape.refinement is None) == (strength == 0) for shape in shapes)
     assert all(shape.seconds[Phase.REFINING] > 0 for shape in shapes)
 
 
-def test_a_candidate_without_a_surface_gives_way_to_one_nearer_to_the_best(
+def test_a_candidate_without_a_surface_backtracks_towards_the_best(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [best] = engine.complete("spheres", [cap()], KNOWN)
-    made, far = engine._shape, []
+    extract, far = engine_module.extract_shape, []
 
-    def only_near(loaded: Any, code: np.ndarray, *rest: Any) -> Shape:
+    def only_near(meshes: Any, code: np.ndarray, *rest: Any) -> Shape:
         if np.abs(code - best.code).max() > 0 and len(far) < 2:
             far.append(np.abs(code - best.code).max())
-            raise EmptySurfaceError("nothing there")
-        return made(loaded, code, *rest)
+            raise EmptySurfaceError("no surface")
+        return extract(meshes, code, *rest)
 
-    monkeypatch.setattr(engine, "_shape", only_near)
+    monkeypatch.setattr(engine_module, "extract_shape", only_near)
     first, second = engine.complete("spheres", [cap()], replace(KNOWN, candidates=2))
     np.testing.assert_array_equal(first.code, best.code)
     assert np.abs(second.code - best.code).max() == pytest.approx(far[0] / 4, rel=1e-3)

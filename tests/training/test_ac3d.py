@@ -1,4 +1,4 @@
-"""AC3D files written by hand, with the answers that the format's description gives."""
+"""Hand-written AC3D files, with the results that the format description implies."""
 
 from pathlib import Path
 
@@ -44,29 +44,29 @@ def test_several_objects_keep_their_own_indices(tmp_path: Path) -> None:
     assert faces.tolist() == FAN + [[corner + 4 for corner in face] for face in FAN]
 
 
-def test_a_nested_object_stands_in_its_parents_turned_and_moved_frame(tmp_path: Path) -> None:
+def test_a_nested_object_is_transformed_by_its_parent(tmp_path: Path) -> None:
     child = poly("child", before="loc 1 0 0\n")
     parent = f'OBJECT group\nname "parent"\nrot {QUARTER_TURN}\nloc 0 0 10\nkids 1\n{child}'
     vertices, _ = read(tmp_path, world(parent))
-    # The child's own shift first, (x + 1, y, z), then the parent's turn, (-y, x + 1, z), then the parent's shift.
+    # First the shift of the child, (x + 1, y, z), then the rotation, (-y, x + 1, z), and shift of the parent.
     expected = np.stack([-CORNERS[:, 1], CORNERS[:, 0] + 1, CORNERS[:, 2] + 10], axis=1)
     assert np.allclose(vertices, expected)
 
 
-def test_turns_of_two_generations_add_up_to_a_half_turn(tmp_path: Path) -> None:
+def test_nested_rotations_are_composed(tmp_path: Path) -> None:
     child = poly("child", before=f"rot {QUARTER_TURN}\nloc 1 0 0\n")
     parent = f"OBJECT group\nrot {QUARTER_TURN}\nkids 1\n{child}"
     vertices, _ = read(tmp_path, world(parent))
     assert np.allclose(vertices, CORNERS * [-1, -1, 1] + [0, 1, 0])
 
 
-def test_a_sibling_does_not_inherit_its_siblings_place(tmp_path: Path) -> None:
+def test_a_transform_does_not_affect_siblings(tmp_path: Path) -> None:
     vertices, _ = read(tmp_path, world(poly("moved", before="loc 7 7 7\n"), poly("still")))
     assert np.array_equal(vertices[4:], CORNERS)
 
 
 @pytest.mark.parametrize("text", ["kids 0", "two words\nOBJECT poly\nnumvert 9", "", "\n\n"])
-def test_a_data_block_is_passed_over_whatever_it_says(tmp_path: Path, text: str) -> None:
+def test_a_data_block_is_skipped_whatever_its_content(tmp_path: Path, text: str) -> None:
     vertices, faces = read(tmp_path, world(poly("square", before=f"data {len(text)}\n{text}\n")))
     assert np.array_equal(vertices, CORNERS)
     assert faces.tolist() == FAN
@@ -88,39 +88,39 @@ def test_empty_lines_between_rows_do_not_matter(tmp_path: Path) -> None:
     assert faces.tolist() == FAN
 
 
-def test_more_kids_than_there_are_lose_nothing_that_is_there(tmp_path: Path) -> None:
+def test_a_wrong_number_of_kids_loses_no_object(tmp_path: Path) -> None:
     text = world(poly("one", kids=poly("two", promised=2), promised=5), promised=9)
     vertices, faces = read(tmp_path, text)
     assert len(vertices) == 8
     assert len(faces) == 4
 
 
-def test_a_dropped_part_takes_its_children_along_and_nothing_else(tmp_path: Path) -> None:
+def test_a_part_is_dropped_with_its_children_alone(tmp_path: Path) -> None:
     beacon = poly("Red-BEACON.001", kids=poly("bulb"), promised=1)
     vertices, faces = read(tmp_path, world(beacon, poly("wing", before="loc 0 0 3\n")), drop=("beacon", "strobe"))
     assert len(faces) == 2
     assert np.array_equal(vertices[faces].reshape(-1, 3), (CORNERS + [0, 0, 3])[FAN].reshape(-1, 3))
 
 
-def test_a_part_is_dropped_although_its_parent_is_kept(tmp_path: Path) -> None:
+def test_a_child_can_be_dropped_without_its_parent(tmp_path: Path) -> None:
     _, faces = read(tmp_path, world(poly("wing", kids=poly("light"), promised=1)), drop=("light",))
     assert faces.tolist() == FAN
 
 
 @pytest.mark.parametrize(("flags", "triangles"), [("0x0", 2), ("0x30", 2), ("0x1", 0), ("0x21", 0), ("0x2", 0)])
-def test_only_polygons_are_surfaces_not_lines(tmp_path: Path, flags: str, triangles: int) -> None:
+def test_lines_are_not_surfaces(tmp_path: Path, flags: str, triangles: int) -> None:
     _, faces = read(tmp_path, world(poly("square", body=SQUARE + ONE_FACE.replace("0x10", flags))))
     assert len(faces) == triangles
 
 
-def test_a_line_after_a_polygon_is_left_out_alone(tmp_path: Path) -> None:
+def test_a_line_after_a_polygon_is_ignored(tmp_path: Path) -> None:
     line = "SURF 0x2\nmat 0\nrefs 2\n0 0 0\n1 0 0\n"
     surfaces = ONE_FACE.replace("numsurf 1", "numsurf 2") + line
     assert len(read(tmp_path, world(poly("square", body=SQUARE + surfaces)))[1]) == 2
 
 
 @pytest.mark.parametrize("keep", ["numvert 4\n0 0 0\n1 0", "numvert 4\n0 0 0\n", "refs 4\n0 0 0\n1 1", "SURF 0x10\n"])
-def test_a_file_cut_short_is_refused_with_its_name_and_the_reason(tmp_path: Path, keep: str) -> None:
+def test_a_truncated_file_is_rejected_with_its_name_and_the_reason(tmp_path: Path, keep: str) -> None:
     text = world(poly("square"))
     cut = text[: text.index(keep) + len(keep)]
     with pytest.raises(InputError, match=r"mesh\.ac is damaged or cut short: \S"):
@@ -135,7 +135,7 @@ def test_a_file_cut_short_is_refused_with_its_name_and_the_reason(tmp_path: Path
     ],
     ids=["count", "coordinate"],
 )
-def test_a_damaged_row_is_refused(tmp_path: Path, good: str, bad: str) -> None:
+def test_a_damaged_row_is_rejected(tmp_path: Path, good: str, bad: str) -> None:
     text = world(poly("square"))
     assert good in text
     with pytest.raises(InputError, match=r"mesh\.ac is damaged"):
@@ -143,7 +143,7 @@ def test_a_damaged_row_is_refused(tmp_path: Path, good: str, bad: str) -> None:
 
 
 @pytest.mark.parametrize("corner", [4, -1])
-def test_a_surface_with_a_corner_that_is_not_there_is_left_out(tmp_path: Path, corner: int) -> None:
+def test_a_surface_with_an_index_out_of_range_is_ignored(tmp_path: Path, corner: int) -> None:
     broken = ONE_FACE.replace("refs 4\n0 0 0", f"refs 4\n{corner} 0 0")
     vertices, faces = read(tmp_path, world(poly("broken", body=SQUARE + broken), poly("sound")))
     assert len(vertices) == 8
@@ -151,14 +151,14 @@ def test_a_surface_with_a_corner_that_is_not_there_is_left_out(tmp_path: Path, c
 
 
 @pytest.mark.parametrize("content", [b"", b"v 0 0 0\n", b"\xff\xfe\x00", b"\n" + HEADER.encode()])
-def test_another_format_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_another_format_is_rejected(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.ac"
     path.write_bytes(content)
     with pytest.raises(InputError, match="is not an AC3D file"):
         read_ac3d(path)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.ac"):
         read_ac3d(tmp_path / "nothing.ac")
 
@@ -170,7 +170,7 @@ def test_an_empty_world_has_no_faces(tmp_path: Path) -> None:
 
 
 @given(cut=st.integers(0, 400), junk=st.binary(max_size=20))
-def test_whatever_the_damage_there_is_a_mesh_with_sound_indices_or_one_clear_error(
+def test_a_damaged_file_gives_valid_indices_or_an_input_error(
     tmp_path_factory: pytest.TempPathFactory, cut: int, junk: bytes
 ) -> None:
     whole = world(poly("one", kids=poly("two", before="data 2\nhi\n"), promised=1)).encode()

@@ -1,4 +1,4 @@
-"""Deformed copies: symmetric where the original is, of unit size, different from each other."""
+"""Deformed copies: symmetric where the original is, of unit size, and different from each other."""
 
 from dataclasses import fields
 
@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from scipy.spatial import KDTree
 
 from sdf_backend.geometry.similarity import axis_vector
-from training.augment import AugmentSettings, Kind, deform
+from training.augment import AugmentSettings, DeformationPreset, deform
 
 SEEDS = st.integers(0, 2**32 - 1)
-STILL = AugmentSettings(*[0.0] * len(fields(AugmentSettings)))
+UNDEFORMED = AugmentSettings(*[0.0] * len(fields(AugmentSettings)))
 
 
 def aeroplane(side: int) -> np.ndarray:
     """Vertices, (n, 3), of two crossed boxes off the origin, symmetric across the plane `side` = 5."""
     size = np.array([0.4, 0.3, 0.4])
-    size[2 - side] = 3.0  # the fuselage lies along the axis ahead
+    size[2 - side] = 3.0  # the fuselage lies along the front axis
     wing = np.array([0.5, 0.1, 0.5])
     wing[side] = 4.0
     boxes = [trimesh.creation.box(extents).subdivide().subdivide() for extents in (size, wing)]
@@ -38,7 +38,7 @@ def test_a_symmetric_mesh_stays_symmetric(seed: int, front: str) -> None:
 
 
 @given(seed=SEEDS)
-def test_points_as_far_left_as_right_move_alike_whatever_the_shape(seed: int) -> None:
+def test_mirrored_points_are_deformed_alike_whatever_the_shape(seed: int) -> None:
     points = np.random.default_rng(seed).normal(size=(50, 3))
     vertices = np.concatenate([points, points * [-1, 1, 1]])
     deformed = deform(vertices, "-z", AugmentSettings(), np.random.default_rng(seed))
@@ -46,26 +46,26 @@ def test_points_as_far_left_as_right_move_alike_whatever_the_shape(seed: int) ->
 
 
 @given(seed=st.integers(0, 10_000), scale=st.floats(1e-3, 1e4), shift=st.floats(-1e3, 1e3))
-def test_a_copy_is_of_about_unit_size_whatever_the_units(seed: int, scale: float, shift: float) -> None:
+def test_a_copy_has_about_unit_size_whatever_the_units(seed: int, scale: float, shift: float) -> None:
     deformed = deform(aeroplane(0) * scale + shift, "-z", AugmentSettings(), np.random.default_rng(seed))
     radius = np.linalg.norm(deformed, axis=1).max()
-    # Four standard deviations of stretch, and then the largest shifts.
+    # Four standard deviations of the stretch, and the largest shifts.
     assert np.exp(-4 * 0.12) - 0.3 < radius < np.exp(4 * 0.12) + 0.3
 
 
 def test_without_deformation_the_copy_is_the_normalised_original() -> None:
     vertices = aeroplane(0)
-    copy = deform(vertices, "-z", STILL, np.random.default_rng(0))
+    copy = deform(vertices, "-z", UNDEFORMED, np.random.default_rng(0))
     centred = vertices - (vertices.min(axis=0) + vertices.max(axis=0)) / 2
     assert np.allclose(copy, centred / np.linalg.norm(centred, axis=1).max() / 1.03)
 
 
 @pytest.mark.parametrize(("front", "ahead"), [("+x", 0), ("-x", 0), ("+z", 2), ("-z", 2)])
-def test_sweep_moves_along_the_front_axis_alone(front: str, ahead: int) -> None:
+def test_sweep_shifts_along_the_front_axis_alone(front: str, ahead: int) -> None:
     settings = AugmentSettings(stretch=0, sweep=0.15, shift=0, dihedral=0, bend=0)
     vertices = aeroplane(2 - ahead)
     moved = deform(vertices, front, settings, np.random.default_rng(1))
-    before = deform(vertices, front, STILL, np.random.default_rng(1))
+    before = deform(vertices, front, UNDEFORMED, np.random.default_rng(1))
     assert np.allclose(np.delete(moved, ahead, axis=1), np.delete(before, ahead, axis=1))
     side = np.abs(before[:, 2 - ahead])
     share = (moved - before) @ axis_vector(front) / np.where(side > 0, side, 1)
@@ -73,7 +73,7 @@ def test_sweep_moves_along_the_front_axis_alone(front: str, ahead: int) -> None:
     assert 0 < np.abs(share).max() <= 0.15
 
 
-def test_the_seed_decides_and_nothing_else() -> None:
+def test_the_copy_depends_on_the_seed_alone() -> None:
     first, again, other = (
         deform(aeroplane(0), "-z", AugmentSettings(), np.random.default_rng(seed)) for seed in (3, 3, 4)
     )
@@ -81,11 +81,11 @@ def test_the_seed_decides_and_nothing_else() -> None:
     assert np.abs(first - other).max() > 0.01
 
 
-FURNITURE = Kind.FURNITURE.settings
+FURNITURE = DeformationPreset.FURNITURE.settings
 
 
 @given(seed=SEEDS, front=st.sampled_from(["+x", "-x", "+z", "-z"]))
-def test_furniture_stays_symmetric_too(seed: int, front: str) -> None:
+def test_symmetric_furniture_stays_symmetric(seed: int, front: str) -> None:
     side = 2 if front.endswith("x") else 0
     deformed = deform(aeroplane(side), front, FURNITURE, np.random.default_rng(seed))
     distance, _ = KDTree(deformed).query(deformed * np.where(np.arange(3) == side, -1, 1))
@@ -93,14 +93,14 @@ def test_furniture_stays_symmetric_too(seed: int, front: str) -> None:
 
 
 @given(seed=SEEDS)
-def test_flat_tops_stay_flat_and_legs_change_their_share(seed: int) -> None:
+def test_flat_tops_stay_flat_and_the_proportions_of_legs_change(seed: int) -> None:
     rng = np.random.default_rng(0)
     top = np.stack([rng.uniform(-1, 1, 200), np.full(200, 0.5), rng.uniform(-0.6, 0.6, 200)], axis=1)
     legs = np.stack([np.full(50, 0.8), np.linspace(-1, 0.5, 50), np.full(50, 0.4)], axis=1)
     deformed = deform(np.concatenate([top, legs]), "+z", FURNITURE, np.random.default_rng(seed))
     assert np.ptp(deformed[:200, 1]) < 1e-9
     heights = np.diff(deformed[200:, 1])
-    assert (heights > 0).all()  # no part is turned inside out
+    assert (heights > 0).all()  # no part is inverted
     assert heights.max() / heights.min() > 1.05
 
 

@@ -1,4 +1,4 @@
-"""Bodies, with a stand-in for the parametric model, which is large: a stick figure that says what it was asked for."""
+"""Bodies, with a stub for the parametric body model, which is large."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ LABELS = ["gender", "age", "muscle", "weight"]
 
 
 class Figure:
-    """A tetrahedron whose corners are the phenotype, so that what was drawn can be read from the mesh."""
+    """A stub that returns a tetrahedron whose corners encode the phenotype."""
 
     phenotype_labels = LABELS
     faces = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
@@ -61,7 +61,7 @@ def test_a_body_depends_on_the_seed_and_its_number_alone(figure: Figure, tmp_pat
     assert (tmp_path / "a" / "body-0001.obj").read_text() != text["a"]
 
 
-def test_of_a_run_that_is_killed_it_is_known_which_are_test_bodies(figure: Figure, tmp_path: Path) -> None:
+def test_the_bodies_of_a_killed_run_have_their_splits(figure: Figure, tmp_path: Path) -> None:
     def killed(done: int) -> None:
         if done == 30:
             raise KeyboardInterrupt
@@ -73,14 +73,14 @@ def test_of_a_run_that_is_killed_it_is_known_which_are_test_bodies(figure: Figur
     assert {entry.name for entry in entries if entry.split == "test"} == {"body-0000", f"body-{TEST_EVERY:04d}"}
 
 
-def test_bodies_of_another_run_are_not_left_among_these(figure: Figure, tmp_path: Path) -> None:
+def test_a_folder_with_other_bodies_is_rejected(figure: Figure, tmp_path: Path) -> None:
     write_bodies(tmp_path, 5)
     with pytest.raises(InputError, match="holds 2 other bodies, body-0003 first; name another folder"):
         write_bodies(tmp_path, 3)
     assert len(json.loads((tmp_path / "sources.json").read_text())) == 5
 
 
-def test_poses_turn_every_joint_within_its_bounds_and_nothing_else(figure: Figure, tmp_path: Path) -> None:
+def test_poses_rotate_every_joint_within_its_bounds_and_no_other(figure: Figure, tmp_path: Path) -> None:
     write_bodies(tmp_path, 16)
     [pose] = figure.poses
     pairs = {f"{joint.bone}.{side}" for joint in PAIRS for side in "LR"}
@@ -103,7 +103,7 @@ def test_right_limbs_mirror_left_ones() -> None:
         np.testing.assert_allclose(mirror @ left @ mirror, right, atol=1e-12)
 
 
-def test_without_the_package_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_package_is_an_error_with_advice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "anny", None)
     with pytest.raises(InputError, match="pip install"):
         write_bodies(tmp_path, 1)

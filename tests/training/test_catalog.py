@@ -1,4 +1,4 @@
-"""Meshes in real folders: ShapeNet's two layouts, plain folders, split files, and the starter data's packages."""
+"""Meshes in real folders: both layouts of ShapeNet, plain folders, split files, and packages of the starter data."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ import pytest
 import trimesh
 
 from sdf_backend.errors import InputError
-from training.catalog import MESH_SUFFIXES, CatalogEntry, Layout, list_meshes, only, read_mesh, read_split
+from training.catalog import MESH_SUFFIXES, CatalogEntry, Layout, list_meshes, read_mesh, read_split, select_split
 from training.collect import COLUMNS, collect
 
 # One triangle in a part that is kept and one, far away, in a part named beacon.
@@ -48,13 +48,13 @@ def test_a_shapenet_v2_tree_is_listed_by_its_model_names(tmp_path: Path) -> None
     assert all(entry.path.name == "model_normalized.obj" for entry in entries)
 
 
-def test_one_layout_is_not_taken_for_the_other(tmp_path: Path) -> None:
+def test_layouts_are_not_confused(tmp_path: Path) -> None:
     write_box(tmp_path / "02691156" / "a1" / "model.obj")
     with pytest.raises(InputError, match="holds no mesh in the layout shapenet2.*known layouts: shapenet1"):
         list_meshes(tmp_path, Layout.SHAPENET2, "02691156")
 
 
-def test_a_plain_folder_yields_every_format_and_each_can_be_read(tmp_path: Path) -> None:
+def test_all_formats_in_a_plain_folder_are_listed_and_read(tmp_path: Path) -> None:
     for suffix in (suffix for suffix in MESH_SUFFIXES if suffix != ".ac"):
         write_box(tmp_path / f"box-{suffix[1:]}{suffix}")
     (tmp_path / "plane.AC").write_text(AC_FILE)
@@ -81,7 +81,7 @@ def test_a_category_is_a_sub_folder(tmp_path: Path) -> None:
     assert names(list_meshes(tmp_path, Layout.FOLDER, "lamps")) == ["two"]
 
 
-def test_hidden_files_and_folders_named_like_meshes_are_no_meshes(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_named_like_meshes_are_ignored(tmp_path: Path) -> None:
     write_box(tmp_path / "one.obj")
     write_box(tmp_path / ".one.4711.tmp.obj")  # what a killed writer leaves
     (tmp_path / "._two.obj").write_bytes(b"\0\5\26\7")  # what macOS leaves
@@ -89,7 +89,7 @@ def test_hidden_files_and_folders_named_like_meshes_are_no_meshes(tmp_path: Path
     assert names(list_meshes(tmp_path, Layout.FOLDER)) == ["one"]
 
 
-def test_sources_json_gives_splits_and_credits_to_those_that_it_names(tmp_path: Path) -> None:
+def test_splits_and_credits_come_from_sources_json(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         write_box(tmp_path / f"{name}.obj")
     credit = {"split": "test", "licence": "CC-BY-4.0", "creator": "Ada", "family": "boxes", "package": "ignored"}
@@ -102,14 +102,14 @@ def test_sources_json_gives_splits_and_credits_to_those_that_it_names(tmp_path: 
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"one": 1}', '[{"licence": "x"}]', "[1]", "5"])
-def test_an_unreadable_sources_json_is_refused(tmp_path: Path, content: str) -> None:
+def test_an_unreadable_sources_json_is_rejected(tmp_path: Path, content: str) -> None:
     write_box(tmp_path / "one.obj")
     (tmp_path / "sources.json").write_text(content)
     with pytest.raises(InputError, match=r"cannot read .*sources\.json"):
         list_meshes(tmp_path, Layout.FOLDER)
 
 
-def test_two_meshes_of_one_name_are_refused_with_that_name(tmp_path: Path) -> None:
+def test_two_meshes_of_one_name_are_rejected_with_that_name(tmp_path: Path) -> None:
     write_box(tmp_path / "chair.obj")
     write_box(tmp_path / "chair.ply")
     write_box(tmp_path / "table.ply")
@@ -118,61 +118,61 @@ def test_two_meshes_of_one_name_are_refused_with_that_name(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("layout", list(Layout))
-def test_a_folder_without_meshes_is_refused(tmp_path: Path, layout: Layout) -> None:
+def test_a_folder_without_meshes_is_rejected(tmp_path: Path, layout: Layout) -> None:
     (tmp_path / "notes.txt").write_text("nothing here")
     with pytest.raises(InputError, match=f"holds no mesh in the layout {layout}"):
         list_meshes(tmp_path, layout)
 
 
-def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="elsewhere is not a folder"):
         list_meshes(tmp_path, Layout.FOLDER, "elsewhere")
 
 
-def test_a_mesh_without_faces_is_refused(tmp_path: Path) -> None:
+def test_a_mesh_without_faces_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "cloud.ply"
     trimesh.PointCloud(np.eye(3)).export(path)
     with pytest.raises(InputError, match="holds no faces"):
         read_mesh(path)
 
 
-def test_an_official_split_file_chooses_its_names(tmp_path: Path) -> None:
+def test_an_official_split_file_selects_its_shapes(tmp_path: Path) -> None:
     path = tmp_path / "sv2_planes_test.json"
     path.write_text(json.dumps({"ShapeNetV2": {"02691156": ["b2", "not-downloaded"]}}))
     entries = [CatalogEntry(name, tmp_path) for name in ("a1", "b2", "c3")]
-    assert only(entries, read_split(path), "test") == [CatalogEntry("b2", tmp_path, "test")]
+    assert select_split(entries, read_split(path), "test") == [CatalogEntry("b2", tmp_path, "test")]
 
 
-def test_a_plain_list_is_a_split_file_too(tmp_path: Path) -> None:
+def test_a_split_file_may_be_a_plain_list(tmp_path: Path) -> None:
     path = tmp_path / "split.json"
     path.write_text('["b2", "a1"]')
     assert read_split(path) == ["b2", "a1"]
 
 
 @pytest.mark.parametrize("content", [b"", b"[", b"\xff\xfe", b"no json"])
-def test_an_unreadable_split_file_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_an_unreadable_split_file_is_rejected(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "split.json"
     path.write_bytes(content)
     with pytest.raises(InputError, match="cannot read the split file"):
         read_split(path)
 
 
-def test_a_missing_split_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_split_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read the split file"):
         read_split(tmp_path / "missing.json")
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "[1, 2]", '{"ShapeNetV2": {"02691156": []}}'])
-def test_a_split_file_without_names_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_split_file_without_names_is_rejected(tmp_path: Path, content: str) -> None:
     path = tmp_path / "split.json"
     path.write_text(content)
     with pytest.raises(InputError, match="names no shape"):
         read_split(path)
 
 
-def test_a_split_file_of_another_category_is_refused(tmp_path: Path) -> None:
+def test_a_split_file_of_another_category_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="names none of the meshes"):
-        only([CatalogEntry("a1", tmp_path)], {"z9"}, "train")
+        select_split([CatalogEntry("a1", tmp_path)], {"z9"}, "train")
 
 
 # The starter data: members of packages.
@@ -215,7 +215,7 @@ def write_catalog(folder: Path, *rows: dict[str, str]) -> Path:
     return path
 
 
-def test_members_are_collected_as_obj_files_without_effects_and_turned(tmp_path: Path, packages: Path) -> None:
+def test_members_are_collected_as_rotated_obj_files_without_effects(tmp_path: Path, packages: Path) -> None:
     output, told = tmp_path / "meshes", []
     assert collect(write_catalog(tmp_path, PLANE, SHIP), packages, output, report=told.append) == 2
     assert told == []
@@ -230,7 +230,7 @@ def test_members_are_collected_as_obj_files_without_effects_and_turned(tmp_path:
     assert mesh.volume == pytest.approx(6)
 
 
-def test_a_rotation_turns_column_vectors(tmp_path: Path, packages: Path) -> None:
+def test_rotations_apply_to_column_vectors(tmp_path: Path, packages: Path) -> None:
     row = {**PLANE, "rotation": "0 -1 0; 1 0 0; 0 0 1"}  # x -> y, y -> -x
     collect(write_catalog(tmp_path, row), packages, tmp_path / "meshes")
     vertices, faces = read_mesh(tmp_path / "meshes" / "airplanes" / "Aircraft_Cub_cub.obj")
@@ -238,7 +238,7 @@ def test_a_rotation_turns_column_vectors(tmp_path: Path, packages: Path) -> None
     assert sorted(corners.tolist()) == [[-2, 0, 0], [0, 0, 0], [0, 1, 0]]
 
 
-def test_sources_json_says_from_where_each_mesh_is(tmp_path: Path, packages: Path) -> None:
+def test_sources_json_holds_the_source_of_each_mesh(tmp_path: Path, packages: Path) -> None:
     collect(write_catalog(tmp_path, PLANE), packages, tmp_path / "meshes")
     [credit] = json.loads((tmp_path / "meshes" / "airplanes" / "sources.json").read_text())
     assert credit == {
@@ -247,7 +247,7 @@ def test_sources_json_says_from_where_each_mesh_is(tmp_path: Path, packages: Pat
     }
 
 
-def test_members_that_cannot_be_read_are_told_and_left_out(tmp_path: Path, packages: Path) -> None:
+def test_members_that_cannot_be_read_are_reported_and_left_out(tmp_path: Path, packages: Path) -> None:
     (packages / "broken.sh3f").write_bytes(b"PK\3\4 no zip")
     (packages / "broken.ac").write_text("AC3Db\nOBJECT world\nkids 1\nOBJECT poly\nnumvert 3\n0 0")
     (packages / "broken.obj").write_bytes(b"\xff\x00\xff")
@@ -273,19 +273,19 @@ def test_members_that_cannot_be_read_are_told_and_left_out(tmp_path: Path, packa
     assert not (tmp_path / "meshes" / "ships").exists()
 
 
-def test_only_the_category_that_was_asked_for_is_collected(tmp_path: Path, packages: Path) -> None:
+def test_only_the_requested_category_is_collected(tmp_path: Path, packages: Path) -> None:
     assert collect(write_catalog(tmp_path, PLANE, SHIP), packages, tmp_path / "meshes", "ships") == 1
     assert [path.name for path in (tmp_path / "meshes").iterdir()] == ["ships"]
 
 
-def test_a_catalogue_of_which_nothing_is_there_is_refused(tmp_path: Path, packages: Path) -> None:
+def test_a_catalogue_without_any_member_in_the_packages_is_rejected(tmp_path: Path, packages: Path) -> None:
     catalog = write_catalog(tmp_path, {**ROW, "member": "nowhere.ac"})
     with pytest.raises(InputError, match="none of the 1 members"):
         collect(catalog, packages, tmp_path / "meshes", report=lambda line: None)
     assert not (tmp_path / "meshes").exists()
 
 
-def test_a_missing_packages_folder_is_refused(tmp_path: Path) -> None:
+def test_a_missing_packages_folder_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unpack the packages there"):
         collect(write_catalog(tmp_path, PLANE), tmp_path / "nowhere", tmp_path / "meshes")
 
@@ -298,20 +298,20 @@ def test_a_missing_packages_folder_is_refused(tmp_path: Path) -> None:
         (b"\xff\xfe\x00\x01", "cannot read the catalogue"),
     ],
 )
-def test_an_unusable_catalogue_is_refused(tmp_path: Path, packages: Path, content: bytes, message: str) -> None:
+def test_an_unusable_catalogue_is_rejected(tmp_path: Path, packages: Path, content: bytes, message: str) -> None:
     path = tmp_path / "catalog.csv"
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         collect(path, packages, tmp_path / "meshes")
 
 
-def test_a_row_cut_short_is_refused_with_its_number(tmp_path: Path, packages: Path) -> None:
+def test_a_truncated_row_is_rejected_with_its_number(tmp_path: Path, packages: Path) -> None:
     path = write_catalog(tmp_path, PLANE)
     path.write_text(path.read_text() + "airplanes,train\n")
     with pytest.raises(InputError, match=r"row 2 of .*catalog\.csv names no category or no member"):
         collect(path, packages, tmp_path / "meshes")
 
 
-def test_a_missing_catalogue_is_refused(tmp_path: Path, packages: Path) -> None:
+def test_a_missing_catalogue_is_rejected(tmp_path: Path, packages: Path) -> None:
     with pytest.raises(InputError, match="cannot read the catalogue"):
         collect(tmp_path / "missing.csv", packages, tmp_path / "meshes")

@@ -1,4 +1,4 @@
-"""Datasets on disk: exact on the 16-bit grid, whole or refused, never unpickled."""
+"""Datasets on disk: exact on the 16-bit grid, complete or rejected, never unpickled."""
 
 import json
 import zipfile
@@ -20,7 +20,7 @@ FIELDS = ("points", "distances", "surface", "normals", "scale", "offset", "uncer
 
 
 def samples_of(points: np.ndarray, distances: np.ndarray) -> ShapeSamples:
-    """Samples as `sample_mesh` makes them, with a made-up surface."""
+    """Samples as `sample_mesh` makes them, with a random surface."""
     rng = np.random.default_rng(0)
     normals = rng.normal(size=(20, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
@@ -41,12 +41,12 @@ def some_samples(count: int = 500) -> ShapeSamples:
 
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 200))
-def test_points_on_the_grid_and_distances_come_back_bit_for_bit(
+def test_points_on_the_grid_and_distances_survive_a_round_trip_bit_for_bit(
     tmp_path_factory: pytest.TempPathFactory, seed: int, count: int
 ) -> None:
     rng = np.random.default_rng(seed)
     points = rng.uniform(-BOUND, BOUND, (count, 3))
-    points.flat[: 3 * (count > 1)] = BOUND, -BOUND, 0  # the ends of the grid and its middle
+    points.flat[: 3 * (count > 1)] = BOUND, -BOUND, 0  # the ends and the middle of the grid
     before = samples_of(points, rng.normal(size=count) * 10.0 ** rng.integers(-8, 1, size=count))
     path = tmp_path_factory.getbasetemp() / "round-trip.npz"
     save_samples(path, before)
@@ -58,7 +58,7 @@ def test_points_on_the_grid_and_distances_come_back_bit_for_bit(
     assert np.abs(after.normals - before.normals).max() < 1 / 32767
 
 
-def test_a_sampled_meshs_distances_are_exact_at_the_points_that_are_stored(tmp_path: Path) -> None:
+def test_distances_are_exact_at_the_stored_points(tmp_path: Path) -> None:
     sphere = trimesh.creation.icosphere(subdivisions=4)
     settings = SampleSettings(count=2_000, surface_count=200)
     rng = np.random.default_rng(0)
@@ -71,7 +71,7 @@ def test_a_sampled_meshs_distances_are_exact_at_the_points_that_are_stored(tmp_p
     assert np.abs(after.distances - analytic).max() < 0.003  # an icosphere is not quite round
 
 
-def test_a_missing_shape_is_refused(tmp_path: Path) -> None:
+def test_a_missing_shape_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.npz does not exist; run prepare"):
         load_samples(tmp_path / "gone.npz")
 
@@ -120,7 +120,7 @@ DAMAGES = [empty, cut_short, overwritten, garbage, one_array_alone, without_dist
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_shape_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_shape_is_rejected(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "shape.npz"
     save_samples(path, some_samples())
     path.write_bytes(damage(path.read_bytes()))
@@ -129,7 +129,7 @@ def test_a_damaged_shape_is_refused(tmp_path: Path, damage: Callable[[bytes], by
 
 
 @given(place=st.floats(0, 1), junk=st.binary(min_size=1, max_size=40))
-def test_bytes_overwritten_anywhere_are_refused_or_change_nothing(
+def test_overwritten_bytes_are_detected_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, place: float, junk: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "junk.npz"
@@ -147,7 +147,7 @@ def test_bytes_overwritten_anywhere_are_refused_or_change_nothing(
 
 
 class Trap:
-    """Unpickling it leaves a mark."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -157,7 +157,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_an_object_array_is_refused_and_not_unpickled(tmp_path: Path, name: str) -> None:
+def test_an_object_array_is_rejected_without_unpickling(tmp_path: Path, name: str) -> None:
     path, mark = tmp_path / "shape.npz", tmp_path / "mark"
     save_samples(path, some_samples())
     with np.load(path) as arrays:
@@ -181,24 +181,24 @@ def dataset(tmp_path: Path) -> Dataset:
     return made
 
 
-def test_a_description_comes_back_as_it_was(dataset: Dataset) -> None:
+def test_the_description_survives_a_round_trip(dataset: Dataset) -> None:
     assert Dataset.open(dataset.folder) == dataset
 
 
-def test_a_split_holds_its_own_shapes_that_are_there(dataset: Dataset) -> None:
+def test_a_split_holds_its_prepared_shapes(dataset: Dataset) -> None:
     dataset.path("one").unlink()
     assert [record.name for record in dataset.split("train")] == ["two"]
     assert [record.name for record in dataset.split("test")] == ["three"]
 
 
-def test_a_split_without_shapes_is_refused(dataset: Dataset) -> None:
+def test_a_split_without_shapes_is_rejected(dataset: Dataset) -> None:
     dataset.path("three").unlink()
     with pytest.raises(InputError, match="no prepared shape in the split 'test'"):
         dataset.split("test")
 
 
-def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no dataset.*run prepare first"):
+def test_a_folder_that_is_not_a_dataset_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a dataset.*run prepare first"):
         Dataset.open(tmp_path)
 
 
@@ -215,13 +215,13 @@ DESCRIPTION = {"category": "boxes", "front": "-z", "settings": {}, "shapes": [{"
         json.dumps({**DESCRIPTION, "colour": "blue"}),
     ],
 )
-def test_a_damaged_description_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_damaged_description_is_rejected(tmp_path: Path, content: str) -> None:
     (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(InputError, match=r"dataset\.json is damaged"):
         Dataset.open(tmp_path)
 
 
-def test_the_source_mesh_comes_back_in_the_canonical_frame(tmp_path: Path) -> None:
+def test_the_source_mesh_is_read_in_the_canonical_frame(tmp_path: Path) -> None:
     box = trimesh.creation.box((2, 4, 6), transform=trimesh.transformations.translation_matrix([10, 0, 0]))
     box.export(tmp_path / "box.obj")
     settings = SampleSettings(count=2_000, surface_count=100)
@@ -231,10 +231,10 @@ def test_the_source_mesh_comes_back_in_the_canonical_frame(tmp_path: Path) -> No
     vertices, faces = made.read_mesh(record, samples)
     mesh = trimesh.Trimesh(vertices, faces)
     assert np.allclose(mesh.bounds, np.array([[-1, -2, -3], [1, 2, 3]]) / np.sqrt(14) / 1.03)
-    assert mesh.volume == pytest.approx(48 / (np.sqrt(14) * 1.03) ** 3)  # positive: the faces look outwards
+    assert mesh.volume == pytest.approx(48 / (np.sqrt(14) * 1.03) ** 3)  # positive: the faces are oriented outwards
 
 
-def test_a_source_mesh_that_is_gone_or_never_was_is_refused(tmp_path: Path) -> None:
+def test_a_missing_source_mesh_is_an_error(tmp_path: Path) -> None:
     made = Dataset(tmp_path, "boxes", "-z", {"up": "+y", "front": "-z"})
     with pytest.raises(InputError, match="does not exist"):
         made.read_mesh(ShapeRecord("gone", "train", mesh=str(tmp_path / "gone.obj")), some_samples())

@@ -1,4 +1,4 @@
-"""Families that are held out are tested on, and neither they nor the real test shapes are trained with."""
+"""Held-out families form the test split; neither they nor the real test shapes are in the training split."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def dataset(tmp_path: Path) -> Dataset:
     return dataset
 
 
-def test_held_out_families_become_the_test_shapes(dataset: Dataset, tmp_path: Path) -> None:
+def test_held_out_families_become_the_test_split(dataset: Dataset, tmp_path: Path) -> None:
     hold_out(dataset, {"fa"}, tmp_path / "held")
     held = Dataset.open(tmp_path / "held")
     assert [record.name for record in held.split("test")] == ["a"]
@@ -40,7 +40,7 @@ def test_held_out_families_become_the_test_shapes(dataset: Dataset, tmp_path: Pa
     assert (held.category, held.front, held.settings) == ("things", "-z", {"up": "+y"})
 
 
-def test_what_cannot_be_is_refused_and_leaves_nothing(dataset: Dataset, tmp_path: Path) -> None:
+def test_unknown_families_and_used_folders_are_rejected_and_leave_no_files(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no training family ft, fx"):
         hold_out(dataset, {"fa", "fx", "ft"}, tmp_path / "held")
     assert not (tmp_path / "held").exists()
@@ -48,13 +48,13 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(dataset: Dataset, tmp_path
         hold_out(dataset, {"fa"}, dataset.folder)
 
 
-def test_the_command_says_what_there_is(dataset: Dataset, tmp_path: Path) -> None:
+def test_the_command_prints_the_numbers_of_shapes(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "families.txt").write_text("fb\n")
     result = CliRunner().invoke(
         app, ["hold-out", str(dataset.folder), str(tmp_path / "families.txt"), "-o", str(tmp_path / "held")]
     )
     assert result.exit_code == 0, result.stderr
-    assert "2 shapes to train with, 2 held out" in result.stdout
+    assert "2 training shapes, 2 held out" in result.stdout
     missing = CliRunner().invoke(app, ["hold-out", str(dataset.folder), "nowhere", "-o", str(tmp_path / "other")])
     assert missing.exit_code == 1
     assert "nowhere does not exist" in missing.stderr

@@ -1,4 +1,4 @@
-"""An experiment of the released DeepSDF code becomes a model that computes the same distances."""
+"""Imported experiments of the released DeepSDF code compute the same distances."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Weights = dict[str, Tensor]
 
 
 def _weights(normalised: bool) -> Weights:
-    """The released decoder's, under its names, as its data-parallel trainer writes them."""
+    """Random weights under the names of the released decoder, as its data-parallel trainer writes them."""
     generator = torch.Generator().manual_seed(0)
     sizes = [CODE + 3, *[WIDTH] * LAYERS, 1]
     weights = {}
@@ -37,7 +37,7 @@ def _weights(normalised: bool) -> Weights:
 
 
 def _released(weights: Weights, code: Tensor, points: Tensor) -> Tensor:
-    """What the released decoder computes (Park et al., section 4.1): [code, point], again before the skip; tanh."""
+    """The released decoder (Park et al., section 4.1): [code, point], the same again at the skip connection, tanh."""
     given = torch.cat([code.expand(len(points), -1), points], 1).double()
     x = given
     for number in range(LAYERS + 1):
@@ -58,7 +58,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Write:
-    """Writes an experiment's folder; what is given replaces parts of it."""
+    """Writes the folder of an experiment; arguments replace parts of it."""
 
     def write(
         network: dict | None = None, weights: Weights | None = None, codes: object = None, normalised: bool = True
@@ -97,7 +97,7 @@ def _codes() -> Tensor:
 
 
 @pytest.mark.parametrize("normalised", [True, False])
-def test_the_distances_are_the_same(experiment: Write, normalised: bool) -> None:
+def test_distances_are_those_of_the_released_decoder(experiment: Write, normalised: bool) -> None:
     model = import_deepsdf(experiment(normalised=normalised), "chairs")
     points = torch.rand(50, 3, generator=torch.Generator().manual_seed(2)) * 2 - 1
     found = model.decoder(model.codes, points.expand(SHAPES, -1, -1))
@@ -108,7 +108,7 @@ def test_the_distances_are_the_same(experiment: Write, normalised: bool) -> None
         assert torch.allclose(folded[number], expected, atol=1e-6)
 
 
-def test_a_unit_that_is_switched_off_stays_so(experiment: Write) -> None:
+def test_a_unit_with_zero_weights_is_imported(experiment: Write) -> None:
     weights = _weights(normalised=False)
     weights["module.lin1.weight"][3] = 0
     model = import_deepsdf(experiment(weights=weights, normalised=False), "chairs")
@@ -117,11 +117,11 @@ def test_a_unit_that_is_switched_off_stays_so(experiment: Write) -> None:
     assert torch.allclose(model.decoder(model.codes[:1], points[None])[0], expected, atol=1e-6)
 
 
-def test_codes_of_its_first_version_are_read_too(experiment: Write) -> None:
+def test_codes_of_the_first_release_are_read(experiment: Write) -> None:
     assert torch.equal(import_deepsdf(experiment(codes=_codes()[:, None]), "chairs").codes, _codes())
 
 
-def test_the_command_writes_a_model_that_the_backend_uses(experiment: Write, tmp_path: Path) -> None:
+def test_the_command_writes_a_model_for_the_backend(experiment: Write, tmp_path: Path) -> None:
     split = tmp_path / "train.json"
     split.write_text(json.dumps({"ShapeNetV2": {"03001627": ["c", "a", "b"]}}))
     file = tmp_path / "models" / "chairs.safetensors"
@@ -149,12 +149,12 @@ def test_the_command_writes_a_model_that_the_backend_uses(experiment: Write, tmp
         ({"dims": [WIDTH] * 5}, "not of the network"),
     ],
 )
-def test_other_networks_are_refused(experiment: Write, network: dict, said: str) -> None:
+def test_other_architectures_are_rejected(experiment: Write, network: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
         import_deepsdf(experiment(network), "chairs")
 
 
-def test_what_is_missing_or_damaged_is_named(experiment: Write, tmp_path: Path) -> None:
+def test_missing_and_damaged_parts_are_named_in_the_error(experiment: Write, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="name the folder of a DeepSDF experiment"):
         import_deepsdf(tmp_path, "chairs")
     folder = experiment()
@@ -162,9 +162,9 @@ def test_what_is_missing_or_damaged_is_named(experiment: Write, tmp_path: Path) 
         import_deepsdf(folder, "chairs", checkpoint="500")
     with pytest.raises(InputError, match="names 2 shapes.*has 3 codes"):
         import_deepsdf(folder, "chairs", ["a", "b"])
-    with pytest.raises(InputError, match=r"\(3, 5\).*8 numbers a code"):
+    with pytest.raises(InputError, match=r"\(3, 5\).*8 numbers per code"):
         import_deepsdf(experiment(codes={"weight": torch.zeros(3, 5)}), "chairs")
-    with pytest.raises(InputError, match="no numbers"):
+    with pytest.raises(InputError, match="not finite"):
         import_deepsdf(experiment(codes={"weight": _codes() * torch.nan}), "chairs")
     latest = experiment() / "ModelParameters" / "latest.pth"
     latest.write_bytes(latest.read_bytes()[:200])
@@ -173,7 +173,7 @@ def test_what_is_missing_or_damaged_is_named(experiment: Write, tmp_path: Path) 
 
 
 class _Code:
-    """Pickled, this would run a command where it is read."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -182,7 +182,7 @@ class _Code:
         return Path.touch, (self.file,)
 
 
-def test_nothing_in_a_checkpoint_is_run(experiment: Write, tmp_path: Path) -> None:
+def test_no_code_in_a_checkpoint_is_executed(experiment: Write, tmp_path: Path) -> None:
     folder = experiment()
     torch.save({"latent_codes": _Code(tmp_path / "ran")}, folder / "LatentCodes" / "latest.pth")
     with pytest.raises(InputError, match="cannot read"):
@@ -190,7 +190,7 @@ def test_nothing_in_a_checkpoint_is_run(experiment: Write, tmp_path: Path) -> No
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_output_that_is_no_model_file_is_refused(experiment: Write, tmp_path: Path) -> None:
+def test_an_output_without_the_suffix_of_models_is_rejected(experiment: Write, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["import-deepsdf", str(experiment()), "-o", str(tmp_path / "chairs")])
     assert result.exit_code == 1
     assert "does not end in .safetensors" in result.stderr

@@ -1,4 +1,4 @@
-"""Folders of good and rotten meshes, prepared by real processes that are killed on the way."""
+"""Datasets from folders of good and broken meshes, prepared by real processes, some of which are killed."""
 
 import json
 import os
@@ -20,19 +20,19 @@ from sdf_backend.errors import InputError
 from training.catalog import CatalogEntry, Layout, list_meshes
 from training.cli import app
 from training.dataset import Dataset
-from training.prepare import Outcome, PrepareSettings, prepare
+from training.prepare import MeshOutcome, PrepareSettings, prepare_dataset
 from training.sampling import SampleSettings
 
 ROOT = Path(__file__).parents[2]
 GOOD = ("ball", "block", "cube", "egg", "rod", "slab")
-ROTTEN = ("empty", "garbage", "nan", "sheet")
+BROKEN = ("empty", "garbage", "nan", "sheet")
 BOXES = {"block": (1, 2, 3), "cube": (1, 1, 1), "rod": (0.3, 0.3, 4), "slab": (2, 0.4, 2)}
 QUICK = PrepareSettings("boxes", sampling=SampleSettings(count=1_000, surface_count=200), timeout=60)
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six analytic meshes and four that cannot be used."""
+    """Six analytic meshes, and four that cannot be used."""
     folder = tmp_path_factory.mktemp("meshes")
     for name, size in BOXES.items():
         trimesh.creation.box(size).export(folder / f"{name}.obj")
@@ -55,36 +55,36 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
-def outcomes_of(finished: subprocess.CompletedProcess[str]) -> dict[str, Outcome]:
+def outcomes_of(finished: subprocess.CompletedProcess[str]) -> dict[str, MeshOutcome]:
     assert finished.returncode == 0, finished.stderr
-    return {row["name"]: Outcome(**row) for row in json.loads(finished.stdout)}
+    return {row["name"]: MeshOutcome(**row) for row in json.loads(finished.stdout)}
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Outcome]]:
-    """The folder and the outcomes of a run that nothing disturbed."""
+def uninterrupted(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, MeshOutcome]]:
+    """The folder and the outcomes of an undisturbed run."""
     output = tmp_path_factory.mktemp("datasets") / "whole"
     return output, outcomes_of(run(*command(source, output)))
 
 
-def test_rotten_meshes_are_rejected_with_reasons_and_the_others_are_used(
-    uninterrupted: tuple[Path, dict[str, Outcome]],
+def test_broken_meshes_are_rejected_with_reasons_and_all_others_are_used(
+    uninterrupted: tuple[Path, dict[str, MeshOutcome]],
 ) -> None:
     output, outcomes = uninterrupted
-    assert sorted(outcomes) == sorted(GOOD + ROTTEN)
-    assert {name for name, outcome in outcomes.items() if outcome.reason} == set(ROTTEN)
+    assert sorted(outcomes) == sorted(GOOD + BROKEN)
+    assert {name for name, outcome in outcomes.items() if outcome.rejected} == set(BROKEN)
     assert "holds no vertices" in outcomes["empty"].reason
     assert "garbage.obj" in outcomes["garbage"].reason
     assert "cannot be read" in outcomes["garbage"].reason or "holds no vertices" in outcomes["garbage"].reason
     assert "NaN" in outcomes["nan"].reason
     assert "encloses nothing" in outcomes["sheet"].reason
     assert not any(outcome.resumed for outcome in outcomes.values())
-    report = [Outcome(**row) for row in json.loads((output / "report.json").read_text())]
+    report = [MeshOutcome(**row) for row in json.loads((output / "report.json").read_text())]
     assert {outcome.name: outcome for outcome in report} == outcomes
 
 
-def test_the_dataset_is_usable_and_its_distances_are_the_analytic_ones(
-    uninterrupted: tuple[Path, dict[str, Outcome]],
+def test_the_distances_of_the_dataset_are_the_analytic_ones(
+    uninterrupted: tuple[Path, dict[str, MeshOutcome]],
 ) -> None:
     dataset = Dataset.open(uninterrupted[0])
     assert sorted(record.name for record in dataset.split("train")) == sorted(GOOD)
@@ -97,15 +97,15 @@ def test_the_dataset_is_usable_and_its_distances_are_the_analytic_ones(
         assert np.abs(samples.distances - analytic).max() < 1e-5, name
 
 
-def test_a_contact_sheet_pictures_every_mesh_that_was_used(uninterrupted: tuple[Path, dict[str, Outcome]]) -> None:
+def test_a_contact_sheet_is_drawn(uninterrupted: tuple[Path, dict[str, MeshOutcome]]) -> None:
     with Image.open(uninterrupted[0] / "contact_sheet.png") as image:
         image.load()
         assert min(image.size) > 200
         assert len(image.getcolors(1 << 20) or []) > 50  # shaded, not blank
 
 
-def test_a_run_killed_on_the_way_goes_on_and_ends_with_the_same_bits(
-    source: Path, uninterrupted: tuple[Path, dict[str, Outcome]], tmp_path: Path
+def test_a_killed_run_continues_and_ends_with_the_same_bits(
+    source: Path, uninterrupted: tuple[Path, dict[str, MeshOutcome]], tmp_path: Path
 ) -> None:
     output = tmp_path / "killed"
     shapes = output / "shapes"
@@ -120,14 +120,14 @@ def test_a_run_killed_on_the_way_goes_on_and_ends_with_the_same_bits(
     done = {path.stem for path in shapes.glob("[!.]*.npz")}
     assert 1 <= len(done) < len(GOOD)
     assert not (output / "report.json").exists()
-    # What a writer leaves that is killed in the middle of a file.
+    # What a writer leaves that is killed while it writes.
     (shapes / ".egg.4711.tmp.npz").write_bytes(b"PK\3\4 half a fi")
     before = {name: (shapes / f"{name}.npz").stat().st_mtime_ns for name in done}
 
     outcomes = outcomes_of(run(*command(source, output)))
-    taken_over = {name for name, outcome in outcomes.items() if outcome.resumed}
-    assert taken_over >= done
-    assert taken_over - done <= set(ROTTEN)
+    resumed = {name for name, outcome in outcomes.items() if outcome.resumed}
+    assert resumed >= done
+    assert resumed - done <= set(BROKEN)
     assert {name: (shapes / f"{name}.npz").stat().st_mtime_ns for name in done} == before
     assert {name: outcome.reason for name, outcome in outcomes.items()} == {
         name: outcome.reason for name, outcome in uninterrupted[1].items()
@@ -139,59 +139,59 @@ def test_a_run_killed_on_the_way_goes_on_and_ends_with_the_same_bits(
 
 def test_a_damaged_shape_is_prepared_again(source: Path, tmp_path: Path) -> None:
     entries = [entry for entry in list_meshes(source, Layout.FOLDER) if entry.name in ("cube", "rod")]
-    prepare(entries, tmp_path, QUICK, jobs=2)
+    prepare_dataset(entries, tmp_path, QUICK, jobs=2)
     path = tmp_path / "shapes" / "cube.npz"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    outcomes = prepare(entries, tmp_path, QUICK, jobs=2)
+    outcomes = prepare_dataset(entries, tmp_path, QUICK, jobs=2)
     assert {outcome.name: outcome.resumed for outcome in outcomes} == {"cube": False, "rod": True}
     assert path.read_bytes() == whole
 
 
-def test_a_mesh_that_has_changed_is_prepared_again_whatever_became_of_it(tmp_path: Path) -> None:
-    """A broken one that was mended, a good one that was replaced, one that was spoilt; and one that stayed."""
+def test_a_mesh_that_has_changed_is_prepared_again(tmp_path: Path) -> None:
+    """A broken mesh that was repaired, a good one that was replaced, one that was broken, and one that is the same."""
     box = trimesh.creation.box([1, 0.5, 0.5]).export(file_type="obj")
     sheet = "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
     meshes, target = tmp_path / "meshes", tmp_path / "dataset"
     meshes.mkdir()
-    for name, text in {"mended": sheet, "replaced": box, "spoilt": box, "same": box}.items():
+    for name, text in {"repaired": sheet, "replaced": box, "broken": box, "same": box}.items():
         (meshes / f"{name}.obj").write_text(str(text))
     entries = list_meshes(meshes, Layout.FOLDER)
-    first = {outcome.name: outcome for outcome in prepare(entries, target, QUICK, jobs=1)}
-    assert [name for name, outcome in first.items() if outcome.reason] == ["mended"]
+    first = {outcome.name: outcome for outcome in prepare_dataset(entries, target, QUICK, jobs=1)}
+    assert [name for name, outcome in first.items() if outcome.reason] == ["repaired"]
     wide = str(trimesh.creation.box([1, 0.5, 2]).export(file_type="obj"))
-    for name, text in {"mended": wide, "replaced": wide, "spoilt": sheet}.items():
+    for name, text in {"repaired": wide, "replaced": wide, "broken": sheet}.items():
         (meshes / f"{name}.obj").write_text(text)
     for _ in range(2):
-        again = {outcome.name: outcome for outcome in prepare(entries, target, QUICK, jobs=1)}
-        assert [name for name, outcome in again.items() if outcome.reason] == ["spoilt"]
+        again = {outcome.name: outcome for outcome in prepare_dataset(entries, target, QUICK, jobs=1)}
+        assert [name for name, outcome in again.items() if outcome.reason] == ["broken"]
         made = Dataset.open(target)
-        assert sorted(record.name for record in made.split("train")) == ["mended", "replaced", "same"]
-        for name in ("mended", "replaced"):
+        assert sorted(record.name for record in made.split("train")) == ["repaired", "replaced", "same"]
+        for name in ("repaired", "replaced"):
             assert np.ptp(made.load(name).surface, axis=0).argmax() == 2
         assert again["same"].resumed
     assert all(outcome.resumed for outcome in again.values())
 
 
-def test_the_number_of_workers_and_the_company_change_nothing(source: Path, tmp_path: Path) -> None:
+def test_samples_do_not_depend_on_the_number_of_workers_or_other_meshes(source: Path, tmp_path: Path) -> None:
     entries = [entry for entry in list_meshes(source, Layout.FOLDER) if entry.name in ("cube", "rod", "slab")]
-    prepare(entries, tmp_path / "three", QUICK, jobs=2)
-    prepare(entries[1:2], tmp_path / "one", QUICK, jobs=1)
+    prepare_dataset(entries, tmp_path / "three", QUICK, jobs=2)
+    prepare_dataset(entries[1:2], tmp_path / "one", QUICK, jobs=1)
     one, among_three = (tmp_path / folder / "shapes" / "rod.npz" for folder in ("one", "three"))
     assert one.read_bytes() == among_three.read_bytes()
 
 
-def test_a_mesh_that_hangs_is_given_up_and_tried_again_next_time(source: Path, tmp_path: Path) -> None:
+def test_a_mesh_that_hangs_is_rejected_and_tried_again_in_the_next_run(source: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "hangs.ac"
-    os.mkfifo(pipe)  # reading it waits for a writer that never comes
+    os.mkfifo(pipe)  # reading it blocks for ever
     entries = [CatalogEntry("hangs", pipe), CatalogEntry("cube", source / "cube.obj")]
     start = time.monotonic()
-    outcomes = prepare(entries, tmp_path / "dataset", replace(QUICK, timeout=3), jobs=2)
+    outcomes = prepare_dataset(entries, tmp_path / "dataset", replace(QUICK, timeout=3), jobs=2)
     assert time.monotonic() - start < 30
     assert [(outcome.name, outcome.reason) for outcome in outcomes] == [("hangs", "took longer than 3 s"), ("cube", "")]
     pipe.unlink()
     pipe.write_text("AC3Db\n")
-    again = prepare(entries, tmp_path / "dataset", replace(QUICK, timeout=30), jobs=1)
+    again = prepare_dataset(entries, tmp_path / "dataset", replace(QUICK, timeout=30), jobs=1)
     assert {outcome.name: outcome.resumed for outcome in again} == {"hangs": False, "cube": True}
     assert any("holds no faces" in outcome.reason for outcome in again)
 
@@ -201,27 +201,27 @@ def die(path: Path) -> None:
 
 
 def fail(path: Path) -> None:
-    raise RuntimeError(f"no reader is safe from {path.stem}")
+    raise RuntimeError(f"the reader failed on {path.stem}")
 
 
 @pytest.mark.parametrize(
-    ("accident", "reason"), [(die, "its worker process died"), (fail, "RuntimeError: no reader is safe from cube")]
+    ("failure", "reason"), [(die, "its worker process died"), (fail, "RuntimeError: the reader failed on cube")]
 )
-def test_one_mesh_that_kills_its_worker_costs_no_other(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accident: Callable[[Path], None], reason: str
+def test_a_mesh_that_kills_its_worker_affects_no_other(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Callable[[Path], None], reason: str
 ) -> None:
     from training import prepare as module
 
     read = module.read_mesh
-    monkeypatch.setattr(module, "read_mesh", lambda path: (accident if path.stem == "cube" else read)(path))
+    monkeypatch.setattr(module, "read_mesh", lambda path: (failure if path.stem == "cube" else read)(path))
     entries = [entry for entry in list_meshes(source, Layout.FOLDER) if entry.name in ("block", "cube", "rod")]
-    outcomes = {outcome.name: outcome for outcome in prepare(entries, tmp_path, QUICK, jobs=1)}
+    outcomes = {outcome.name: outcome for outcome in prepare_dataset(entries, tmp_path, QUICK, jobs=1)}
     assert reason in outcomes["cube"].reason
-    assert [name for name, outcome in outcomes.items() if not outcome.reason] == ["block", "rod"]
+    assert [name for name, outcome in outcomes.items() if not outcome.rejected] == ["block", "rod"]
 
 
-def test_other_settings_on_the_same_folder_are_one_clear_line(
-    source: Path, uninterrupted: tuple[Path, dict[str, Outcome]]
+def test_other_settings_for_the_same_folder_are_an_error_of_one_line(
+    source: Path, uninterrupted: tuple[Path, dict[str, MeshOutcome]]
 ) -> None:
     finished = CliRunner().invoke(app, command(source, uninterrupted[0], "--noise", "paper")[3:])
     assert finished.exit_code == 1
@@ -231,26 +231,26 @@ def test_other_settings_on_the_same_folder_are_one_clear_line(
     ]
 
 
-def test_another_timeout_is_no_other_setting(source: Path, tmp_path: Path) -> None:
+def test_the_timeout_may_change_between_runs(source: Path, tmp_path: Path) -> None:
     entries = [CatalogEntry("cube", source / "cube.obj")]
-    prepare(entries, tmp_path, QUICK, jobs=1)
-    [outcome] = prepare(entries, tmp_path, replace(QUICK, timeout=61), jobs=1)
+    prepare_dataset(entries, tmp_path, QUICK, jobs=1)
+    [outcome] = prepare_dataset(entries, tmp_path, replace(QUICK, timeout=61), jobs=1)
     assert outcome.resumed
 
 
 @pytest.mark.parametrize(
     ("up", "front", "expected"), [("+y", "-z", (2, 0.4, 1)), ("+z", "-y", (2, 1, 0.4)), ("+x", "+y", (1, 2, 0.4))]
 )
-def test_up_and_front_turn_the_meshes(
+def test_up_and_front_rotate_the_meshes(
     tmp_path: Path, up: str, front: str, expected: tuple[float, float, float]
 ) -> None:
     size = np.array([2, 0.4, 1])
     box = trimesh.creation.box(size)
-    # A ridge on the +x side tells a turn from a mirror image.
+    # A ridge on the +x side distinguishes a rotation from a reflection.
     ridge = trimesh.creation.box([0.1, 0.1, 0.1], transform=trimesh.transformations.translation_matrix([1, 0, 0]))
     trimesh.util.concatenate([box, ridge]).export(tmp_path / "plank.obj")
     settings = replace(QUICK, up=up, front=front)
-    prepare([CatalogEntry("plank", tmp_path / "plank.obj")], tmp_path / "dataset", settings, jobs=1)
+    prepare_dataset([CatalogEntry("plank", tmp_path / "plank.obj")], tmp_path / "dataset", settings, jobs=1)
     dataset = Dataset.open(tmp_path / "dataset")
     samples = dataset.load("plank")
     vertices, _ = dataset.read_mesh(dataset.records[0], samples)
@@ -258,13 +258,13 @@ def test_up_and_front_turn_the_meshes(
     expected_extent[int(np.argmax(expected))] += 0.05
     assert np.allclose(np.ptp(vertices, axis=0) / samples.scale, expected_extent)
     assert np.allclose(np.ptp(samples.surface, axis=0) / samples.scale, expected_extent, atol=0.1)
-    # In every case the canonical front is where the source's front was.
+    # The front axis of the dataset is the rotated front axis of the source.
     ahead = "xyz".index(dataset.front[-1])
     assert ahead != 1
     assert np.ptp(vertices, axis=0)[ahead] / samples.scale == pytest.approx(expected_extent[ahead])
 
 
-def test_the_command_line_turns_z_up_meshes(tmp_path: Path) -> None:
+def test_the_command_rotates_z_up_meshes(tmp_path: Path) -> None:
     folder = tmp_path / "towers"
     folder.mkdir()
     trimesh.creation.box([1, 1, 3]).export(folder / "tower.obj")
@@ -279,30 +279,30 @@ def test_the_command_line_turns_z_up_meshes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [replace(QUICK, up="w"), replace(QUICK, front="+y"), replace(QUICK, up="-z")])
-def test_axes_that_make_no_frame_are_refused_before_anything_is_written(
+def test_axes_that_are_parallel_or_unknown_are_rejected_before_anything_is_written(
     source: Path, tmp_path: Path, settings: PrepareSettings
 ) -> None:
     with pytest.raises(InputError, match=r"is not an axis|lie along one line"):
-        prepare([CatalogEntry("cube", source / "cube.obj")], tmp_path / "dataset", settings, jobs=1)
+        prepare_dataset([CatalogEntry("cube", source / "cube.obj")], tmp_path / "dataset", settings, jobs=1)
     assert not (tmp_path / "dataset").exists()
 
 
-def test_a_mesh_in_both_splits_is_refused(source: Path, tmp_path: Path) -> None:
+def test_a_mesh_in_both_splits_is_rejected(source: Path, tmp_path: Path) -> None:
     entry = CatalogEntry("cube", source / "cube.obj")
     with pytest.raises(InputError, match="2 meshes are named cube"):
-        prepare([entry, replace(entry, split="test")], tmp_path / "dataset", QUICK, jobs=1)
+        prepare_dataset([entry, replace(entry, split="test")], tmp_path / "dataset", QUICK, jobs=1)
 
 
-def test_nothing_usable_at_all_is_refused_with_the_first_reason(source: Path, tmp_path: Path) -> None:
+def test_a_folder_without_usable_meshes_is_rejected_with_the_first_reason(source: Path, tmp_path: Path) -> None:
     entries = [CatalogEntry(name, source / f"{name}.obj") for name in ("empty", "sheet")]
     with pytest.raises(InputError, match="none of the 2 meshes could be used; the first reason: .*no vertices"):
-        prepare(entries, tmp_path, QUICK, jobs=1)
+        prepare_dataset(entries, tmp_path, QUICK, jobs=1)
     assert len(json.loads((tmp_path / "report.json").read_text())) == 2
 
 
-def test_training_meshes_get_deformed_copies_and_test_meshes_none(source: Path, tmp_path: Path) -> None:
+def test_training_meshes_get_deformed_copies_but_test_meshes_do_not(source: Path, tmp_path: Path) -> None:
     entries = [CatalogEntry("cube", source / "cube.obj"), CatalogEntry("rod", source / "rod.obj", "test")]
-    prepare(entries, tmp_path, replace(QUICK, copies=2), jobs=2)
+    prepare_dataset(entries, tmp_path, replace(QUICK, copies=2), jobs=2)
     dataset = Dataset.open(tmp_path)
     assert [(record.name, record.copy_of) for record in dataset.split("train")] == [
         ("cube", ""),
@@ -315,7 +315,7 @@ def test_training_meshes_get_deformed_copies_and_test_meshes_none(source: Path, 
     assert max(np.linalg.norm(dataset.load("cube~1").surface, axis=1)) < 1
 
 
-def test_an_output_that_is_a_file_is_refused(source: Path, tmp_path: Path) -> None:
+def test_an_output_that_is_a_file_is_rejected(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write"):
-        prepare([CatalogEntry("cube", source / "cube.obj")], tmp_path / "file", QUICK, jobs=1)
+        prepare_dataset([CatalogEntry("cube", source / "cube.obj")], tmp_path / "file", QUICK, jobs=1)

@@ -1,4 +1,4 @@
-"""Signs and distances on analytic shapes, spoiled in the ways in which real meshes are spoiled."""
+"""Signs and distances of analytic shapes with the defects of real meshes."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sdf_backend.errors import InputError
-from sdf_backend.geometry.signed_distance import clean_mesh, normalisation, unsigned_distance
+from sdf_backend.geometry.signed_distance import unsigned_distance
 from training.sampling import Noise, SampleSettings, quantise, sample_mesh
 
 Mesh = tuple[np.ndarray, np.ndarray]
@@ -34,7 +34,7 @@ def joined(*meshes: Mesh) -> Mesh:
 
 
 def disc(normal: int, size: float, centre: tuple[float, float, float] = (0, 0, 0)) -> Mesh:
-    """A square sheet of no thickness."""
+    """A square surface without thickness."""
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * size
     return np.insert(corners, normal, 0.0, axis=1) + centre, np.array([[0, 1, 2], [0, 2, 3]])
 
@@ -66,26 +66,26 @@ def inconsistent(mesh: Mesh) -> Mesh:
 
 
 def holed(mesh: Mesh) -> Mesh:
-    """A few scattered faces are missing."""
+    """Without a few scattered faces."""
     gone = np.random.default_rng(2).choice(len(mesh[1]), size=6, replace=False)
     return mesh[0], np.delete(mesh[1], gone, axis=0)
 
 
 def walled(mesh: Mesh) -> Mesh:
-    """Two walls cross inside."""
+    """With two crossing walls inside."""
     return joined(mesh, disc(0, 0.25), disc(2, 0.2, (0.05, 0.02, 0.1)))
 
 
 def shelled(mesh: Mesh) -> Mesh:
-    """A second shell inside the first."""
+    """With a second shell inside the first."""
     return joined(mesh, (mesh[0] * 0.5, mesh[1]))
 
 
-def spoiled_at_once(mesh: Mesh) -> Mesh:
+def all_defects_at_once(mesh: Mesh) -> Mesh:
     return doubled(inconsistent(walled(shelled(mesh))))
 
 
-SPOILS = [clean, doubled, doubled_unmerged, flipped, inconsistent, holed, walled, shelled, spoiled_at_once]
+DEFECTS = [clean, doubled, doubled_unmerged, flipped, inconsistent, holed, walled, shelled, all_defects_at_once]
 
 
 def sphere_distance(points: np.ndarray) -> np.ndarray:
@@ -97,12 +97,12 @@ def box_distance(points: np.ndarray) -> np.ndarray:
     return np.linalg.norm(np.maximum(beyond, 0), axis=1) + np.minimum(beyond.max(axis=1), 0)
 
 
-@pytest.mark.parametrize("spoil", SPOILS)
+@pytest.mark.parametrize("defect", DEFECTS)
 @pytest.mark.parametrize(("shape", "truth"), [(sphere, sphere_distance), (box, box_distance)])
-def test_spoiled_shapes_have_right_signs_and_exact_distances(
-    shape: Callable[[], Mesh], truth: Callable[[np.ndarray], np.ndarray], spoil: Callable[[Mesh], Mesh]
+def test_defective_meshes_have_right_signs_and_exact_distances(
+    shape: Callable[[], Mesh], truth: Callable[[np.ndarray], np.ndarray], defect: Callable[[Mesh], Mesh]
 ) -> None:
-    samples = sample_mesh(*spoil(shape()), SETTINGS, np.random.default_rng(0))
+    samples = sample_mesh(*defect(shape()), SETTINGS, np.random.default_rng(0))
     original = samples.points / samples.scale - samples.offset
     expected = truth(original) * samples.scale
     far = np.abs(expected) > 0.01
@@ -110,18 +110,18 @@ def test_spoiled_shapes_have_right_signs_and_exact_distances(
     assert wrong[far].mean() <= 0.001
     assert samples.uncertain <= 0.01 * SETTINGS.count
     # An icosphere lies inside the sphere it stands for, so distances are held to the clean triangles.
-    vertices, faces = shape() if spoil is not holed else holed(shape())
+    vertices, faces = shape() if defect is not holed else holed(shape())
     triangles = ((vertices + samples.offset) * samples.scale)[faces]
     assert np.abs(np.abs(samples.distances) - unsigned_distance(samples.points, triangles)).max() < 1e-5
 
 
-def test_the_box_needs_no_reference_but_its_formula() -> None:
+def test_distances_of_a_box_equal_its_formula() -> None:
     samples = sample_mesh(*box(), SETTINGS, np.random.default_rng(0))
     expected = box_distance(samples.points / samples.scale - samples.offset) * samples.scale
     assert np.abs(samples.distances - expected).max() < 1e-5
 
 
-def test_a_sheet_beside_a_body_has_no_inside() -> None:
+def test_an_open_surface_beside_a_body_has_no_inside() -> None:
     mesh = joined(box(), disc(1, 0.3, (0.0, 1.0, 0.0)))
     samples = sample_mesh(*mesh, SETTINGS, np.random.default_rng(0))
     original = samples.points / samples.scale - samples.offset
@@ -130,7 +130,7 @@ def test_a_sheet_beside_a_body_has_no_inside() -> None:
     assert (np.sign(samples.distances) != np.sign(expected))[far].mean() <= 0.001
 
 
-def test_several_separate_shells_are_all_bodies() -> None:
+def test_several_separate_bodies_are_all_solid() -> None:
     vertices, faces = sphere()
     mesh = joined((vertices, faces), (vertices + np.array([3, 0, 0]), faces))
     samples = sample_mesh(*mesh, SETTINGS, np.random.default_rng(0))
@@ -179,24 +179,8 @@ def test_unusable_meshes_are_rejected_with_the_reason(mesh: Mesh, reason: str) -
         sample_mesh(*mesh, SETTINGS, np.random.default_rng(0))
 
 
-def test_cleaning_merges_and_drops_but_loses_no_face_that_counts() -> None:
-    vertices, faces = doubled_unmerged(sphere())
-    merged, kept = clean_mesh(vertices, np.concatenate([faces, faces[:5], [[0, 0, 1]]]))
-    assert len(merged) == len(sphere()[0])
-    assert len(kept) == len(sphere()[1])
-
-
-@given(arrays(float, (12, 3), elements=st.floats(-1e4, 1e4, width=32)))
-def test_normalised_vertices_fill_the_unit_sphere(vertices: np.ndarray) -> None:
-    if np.ptp(vertices, axis=0).max() < 1e-3:
-        return
-    scale, offset = normalisation(vertices)
-    radius = np.linalg.norm((vertices + offset) * scale, axis=1)
-    assert radius.max() == pytest.approx(1 / 1.03)
-
-
 @given(arrays(float, (5, 3), elements=st.floats(-1.25, 1.25)))
-def test_quantised_points_are_near_and_stay_put(points: np.ndarray) -> None:
+def test_quantised_points_are_near_and_quantising_again_changes_nothing(points: np.ndarray) -> None:
     once = quantise(points)
     assert np.abs(once - points).max() <= 2e-5
     np.testing.assert_allclose(quantise(once), once, atol=1e-12)

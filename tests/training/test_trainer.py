@@ -1,4 +1,4 @@
-"""Tiny runs on boxes: what is learnt, and that a killed run ends where it would have ended."""
+"""Tiny training runs on boxes: convergence, and that a resumed run ends like an uninterrupted one."""
 
 import json
 import math
@@ -22,19 +22,15 @@ from typer.testing import CliRunner
 from sdf_backend.errors import InputError
 from sdf_backend.model.decoder import DecoderSettings
 from sdf_backend.model.store import Model, load_model
-from training import progress_pictures
+from training import trainer as module
 from training.cli import app
 from training.dataset import Dataset, ShapeRecord, save_samples
+from training.history import EpochReport
+from training.resident_samples import ResidentSamples
 from training.sampling import BOUND, SampleSettings, sample_mesh
-from training.trainer import (
-    CHECKPOINT_FILE,
-    PRESETS,
-    EpochReport,
-    ResidentSamples,
-    Trainer,
-    TrainSettings,
-    chosen_preset,
-)
+from training.train_options import Preset, TrainOptions
+from training.train_settings import PRESETS, TrainSettings, build_train_settings
+from training.trainer import CHECKPOINT_FILE, Trainer
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"cube": (1, 1, 1), "plank": (2, 0.4, 1), "rod": (0.4, 0.4, 2), "tower": (0.6, 2, 0.6)}
@@ -51,12 +47,12 @@ TINY = TrainSettings(
     picture_every=1000,
     penalty_ramp=10,
 )
-DROPPING = replace(TINY, decoder=replace(TINY.decoder, dropout=0.2))
+WITH_DROPOUT = replace(TINY, decoder=replace(TINY.decoder, dropout=0.2))
 
 
 @pytest.fixture(scope="module")
 def boxes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Four boxes with credits, a few thousand samples each."""
+    """Four boxes with credits, and a few thousand samples each."""
     folder = tmp_path_factory.mktemp("boxes")
     licences = {"cube": "CC0-1.0", "plank": "CC0-1.0"}
     records = [ShapeRecord(name, "train", licences.get(name, "GPL-2"), "Ada") for name in SIZES]
@@ -70,13 +66,13 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return dataset
 
 
-DRAW = Trainer._draw
+WRITE_PICTURES = Trainer._write_pictures
 
 
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take a second each; two tests draw them."""
-    monkeypatch.setattr(Trainer, "_draw", lambda trainer: None)
+    """Pictures take a second each; one test draws them."""
+    monkeypatch.setattr(Trainer, "_write_pictures", lambda trainer: None)
 
 
 def same_weights(one: Model, other: Model) -> bool:
@@ -85,7 +81,7 @@ def same_weights(one: Model, other: Model) -> bool:
 
 
 class Stop(Exception):
-    """Ends a run from outside."""
+    """Interrupts a run from its callback."""
 
 
 def stop_after(epoch: int) -> Callable[[EpochReport], None]:
@@ -101,14 +97,14 @@ def interrupted(boxes: Dataset, settings: TrainSettings, output: Path, epoch: in
         Trainer(boxes, settings, output).run(stop_after(epoch))
 
 
-def test_the_loss_falls_to_a_third_and_the_boxes_are_learnt(boxes: Dataset, tmp_path: Path) -> None:
+def test_the_loss_falls_to_a_third_and_signs_are_learnt(boxes: Dataset, tmp_path: Path) -> None:
     reports: list[EpochReport] = []
     settings = replace(TINY, epochs=200, halve_every=80, points_a_shape=512)
     model = Trainer(boxes, settings, tmp_path).run(reports.append)
     assert [report.epoch for report in reports] == list(range(1, 201))
     first, last = (np.mean([report.loss for report in part]) for part in (reports[:2], reports[-5:]))
     assert last < first / 3
-    # Box by box: the decoder's sign is that of the analytic distance nearly everywhere.
+    # For each box the sign of the decoder is that of the analytic distance nearly everywhere.
     for index, name in enumerate(model.card.shapes):
         samples = boxes.load(name)
         with torch.inference_mode():
@@ -117,8 +113,10 @@ def test_the_loss_falls_to_a_third_and_the_boxes_are_learnt(boxes: Dataset, tmp_
         assert np.mean((made < 0)[clear] == (samples.distances < 0)[clear]) > 0.97, name
 
 
-@pytest.mark.parametrize("settings", [TINY, DROPPING, replace(TINY, bfloat16=True)], ids=["plain", "dropout", "bf16"])
-def test_a_stopped_run_that_is_resumed_ends_with_the_same_bits(
+@pytest.mark.parametrize(
+    "settings", [TINY, WITH_DROPOUT, replace(TINY, bfloat16=True)], ids=["plain", "dropout", "bf16"]
+)
+def test_a_stopped_and_resumed_run_ends_with_the_same_bits(
     boxes: Dataset, tmp_path: Path, settings: TrainSettings
 ) -> None:
     settings = replace(settings, epochs=14)
@@ -133,7 +131,7 @@ def test_a_stopped_run_that_is_resumed_ends_with_the_same_bits(
     histories = [json.loads((tmp_path / folder / "history.json").read_text()) for folder in ("whole", "stopped")]
     losses = [[row["loss"] for row in history] for history in histories]
     assert losses[0] == losses[1]
-    assert losses[0][-1] < losses[0][0]  # something was learnt, or equal bits mean nothing
+    assert losses[0][-1] < losses[0][0]  # without progress, equal bits mean nothing
 
 
 RUN = """
@@ -142,15 +140,15 @@ from pathlib import Path
 from training.dataset import Dataset
 from training.trainer import Trainer
 sys.path.insert(0, sys.argv[3])
-from test_trainer import DROPPING
+from test_trainer import WITH_DROPOUT
 torch.set_num_threads(1)
-Trainer._draw = lambda trainer: None
-trainer = Trainer(Dataset.open(Path(sys.argv[1])), DROPPING, Path(sys.argv[2]))
+Trainer._write_pictures = lambda trainer: None
+trainer = Trainer(Dataset.open(Path(sys.argv[1])), WITH_DROPOUT, Path(sys.argv[2]))
 trainer.run(lambda report: print(report.epoch, flush=True))
 """
 
 
-def test_a_run_killed_by_sigkill_is_resumed_and_ends_with_the_same_bits(boxes: Dataset, tmp_path: Path) -> None:
+def test_a_run_killed_by_sigkill_and_resumed_ends_with_the_same_bits(boxes: Dataset, tmp_path: Path) -> None:
     killed = subprocess.Popen(
         [sys.executable, "-c", RUN, str(boxes.folder), str(tmp_path / "killed"), str(Path(__file__).parent)],
         cwd=ROOT,
@@ -165,15 +163,15 @@ def test_a_run_killed_by_sigkill_is_resumed_and_ends_with_the_same_bits(boxes: D
             break
     assert killed.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "boxes.safetensors").exists()
-    trainer = Trainer(boxes, DROPPING, tmp_path / "killed")
+    trainer = Trainer(boxes, WITH_DROPOUT, tmp_path / "killed")
     trainer.resume()
-    assert 10 <= trainer.epoch < DROPPING.epochs
-    assert trainer.epoch % DROPPING.checkpoint_every == 0
-    assert same_weights(trainer.run(), Trainer(boxes, DROPPING, tmp_path / "whole").run())
+    assert 10 <= trainer.epoch < WITH_DROPOUT.epochs
+    assert trainer.epoch % WITH_DROPOUT.checkpoint_every == 0
+    assert same_weights(trainer.run(), Trainer(boxes, WITH_DROPOUT, tmp_path / "whole").run())
 
 
-def test_the_seed_decides_and_nothing_else(boxes: Dataset, tmp_path: Path) -> None:
-    settings = replace(DROPPING, epochs=2)
+def test_the_model_depends_on_the_seed_alone(boxes: Dataset, tmp_path: Path) -> None:
+    settings = replace(WITH_DROPOUT, epochs=2)
     first = Trainer(boxes, settings, tmp_path / "a").run()
     again = Trainer(boxes, settings, tmp_path / "b").run()
     other = Trainer(boxes, replace(settings, seed=1), tmp_path / "c").run()
@@ -181,7 +179,7 @@ def test_the_seed_decides_and_nothing_else(boxes: Dataset, tmp_path: Path) -> No
     assert not same_weights(first, other)
 
 
-def test_a_finished_run_can_go_on_for_longer(boxes: Dataset, tmp_path: Path) -> None:
+def test_a_finished_run_can_be_resumed_with_more_epochs(boxes: Dataset, tmp_path: Path) -> None:
     Trainer(boxes, replace(TINY, epochs=4), tmp_path / "run").run()
     trainer = Trainer(boxes, replace(TINY, epochs=9), tmp_path / "run")
     trainer.resume()
@@ -197,7 +195,7 @@ def test_a_finished_run_can_go_on_for_longer(boxes: Dataset, tmp_path: Path) -> 
         (replace(TINY, seed=1), "seed"),
     ],
 )
-def test_a_checkpoint_with_other_settings_is_refused(
+def test_a_checkpoint_with_other_settings_is_rejected(
     boxes: Dataset, tmp_path: Path, changed: TrainSettings, named: str
 ) -> None:
     Trainer(boxes, TINY, tmp_path).save_checkpoint()
@@ -205,14 +203,14 @@ def test_a_checkpoint_with_other_settings_is_refused(
         Trainer(boxes, changed, tmp_path).resume()
 
 
-def test_a_checkpoint_of_other_shapes_is_refused(boxes: Dataset, tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_shapes_is_rejected(boxes: Dataset, tmp_path: Path) -> None:
     Trainer(boxes, TINY, tmp_path).save_checkpoint()
     fewer = replace(boxes, records=boxes.records[1:])
     with pytest.raises(InputError, match="trained on other shapes"):
         Trainer(fewer, TINY, tmp_path).resume()
 
 
-def test_nothing_to_resume_is_said(boxes: Dataset, tmp_path: Path) -> None:
+def test_resuming_without_a_checkpoint_is_an_error(boxes: Dataset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to resume"):
         Trainer(boxes, TINY, tmp_path).resume()
 
@@ -239,30 +237,30 @@ def without_codes(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut_short, emptied, overwritten, foreign, without_codes])
-def test_a_damaged_checkpoint_is_refused(boxes: Dataset, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_checkpoint_is_rejected(boxes: Dataset, tmp_path: Path, damage: Callable[[Path], None]) -> None:
     interrupted(boxes, TINY, tmp_path, 5)
     damage(tmp_path / "checkpoint.safetensors")
-    with pytest.raises(InputError, match=r"checkpoint\.safetensors is (damaged|no checkpoint)"):
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors is (damaged|not a checkpoint)"):
         Trainer(boxes, TINY, tmp_path).resume()
 
 
-def test_a_checkpoint_is_no_loose_end_of_a_killed_writer(boxes: Dataset, tmp_path: Path) -> None:
+def test_no_temporary_file_is_left_beside_a_checkpoint(boxes: Dataset, tmp_path: Path) -> None:
     interrupted(boxes, TINY, tmp_path, 5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.safetensors", "history.json"]
 
 
 @pytest.mark.parametrize("bound", [0.05, 0.3])
-def test_no_code_is_ever_longer_than_the_bound(boxes: Dataset, tmp_path: Path, bound: float) -> None:
+def test_no_code_norm_exceeds_the_bound(boxes: Dataset, tmp_path: Path, bound: float) -> None:
     settings = replace(TINY, epochs=5, code_bound=bound, code_rate=0.5)
     trainer = Trainer(boxes, settings, tmp_path)
     norms: list[float] = []
     trainer.run(lambda report: norms.append(float(trainer.codes.detach().norm(dim=1).max())))
     assert max(norms) <= bound * (1 + 1e-6)
-    assert max(norms) > 0.9 * bound  # the bound was reached, or nothing was tested
+    assert max(norms) > 0.9 * bound  # the bound was reached
 
 
 def test_the_code_penalty_grows_over_its_ramp(boxes: Dataset, tmp_path: Path) -> None:
-    # With the decoder and all distances held still, the codes' gradient is the penalty's alone: 2 w r(epoch) z / n.
+    # With an output that does not depend on the codes, their gradient is that of the penalty: 2 w r(epoch) z / n.
     settings = replace(TINY, decoder_rate=0.0, code_rate=0.0, code_penalty=3.0, penalty_ramp=8, code_bound=10.0)
     trainer = Trainer(boxes, settings, tmp_path)
     torch.nn.init.zeros_(trainer.decoder.last.weight)  # the output no longer depends on the code
@@ -278,22 +276,22 @@ def test_the_code_penalty_grows_over_its_ramp(boxes: Dataset, tmp_path: Path) ->
         assert torch.allclose(trainer.codes.grad, expected, atol=1e-7), epoch
 
 
-def test_a_penalty_makes_codes_shorter(boxes: Dataset, tmp_path: Path) -> None:
-    free, held = (
+def test_the_penalty_shortens_codes(boxes: Dataset, tmp_path: Path) -> None:
+    free, penalised = (
         Trainer(boxes, replace(TINY, epochs=20, code_penalty=weight, penalty_ramp=1), tmp_path / str(weight)).run()
         for weight in (0.0, 10.0)
     )
-    assert held.codes.norm(dim=1).mean() < 0.8 * free.codes.norm(dim=1).mean()
+    assert penalised.codes.norm(dim=1).mean() < 0.8 * free.codes.norm(dim=1).mean()
 
 
-def test_the_rates_halve_on_time(boxes: Dataset, tmp_path: Path) -> None:
+def test_the_learning_rates_halve_on_schedule(boxes: Dataset, tmp_path: Path) -> None:
     reports: list[EpochReport] = []
     Trainer(boxes, replace(TINY, epochs=7, halve_every=3), tmp_path).run(reports.append)
     assert [report.rate / TINY.decoder_rate for report in reports] == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
 
 
-def test_the_finished_model_loads_and_gives_the_same_distances(boxes: Dataset, tmp_path: Path) -> None:
-    model = Trainer(boxes, replace(DROPPING, epochs=3), tmp_path).run()
+def test_the_finished_model_file_gives_the_same_distances(boxes: Dataset, tmp_path: Path) -> None:
+    model = Trainer(boxes, replace(WITH_DROPOUT, epochs=3), tmp_path).run()
     loaded = load_model(tmp_path / "boxes.safetensors")
     assert loaded.card == replace(model.card, training=json.loads(json.dumps(model.card.training)))
     assert (loaded.card.name, loaded.card.front, loaded.card.shapes) == ("boxes", "-z", list(SIZES))
@@ -304,7 +302,7 @@ def test_the_finished_model_loads_and_gives_the_same_distances(boxes: Dataset, t
     points = torch.rand(4, 200, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
         assert torch.equal(model.decoder(model.codes, points), loaded.decoder(model.codes, points))
-    assert torch.allclose(model.codes, loaded.codes, atol=1e-3)  # codes are kept in half precision
+    assert torch.allclose(model.codes, loaded.codes, atol=1e-3)  # codes are stored in half precision
 
 
 def test_half_of_the_drawn_samples_are_inside_and_all_belong_to_their_shape(boxes: Dataset) -> None:
@@ -317,12 +315,12 @@ def test_half_of_the_drawn_samples_are_inside_and_all_belong_to_their_shape(boxe
         samples = boxes.load(boxes.records[index].name)
         cells = np.round(samples.points / BOUND * 32767).astype(int).tolist()
         known = {tuple(cell): distance for cell, distance in zip(cells, samples.distances, strict=True)}
-        places = np.round(points[row].numpy() / BOUND * 32767).astype(int).tolist()
-        drawn = [known[tuple(place)] for place in places]  # a KeyError: a point of another shape
-        assert np.allclose(drawn, distances[row].numpy(), atol=1e-3)  # distances are held in half precision
+        drawn_cells = np.round(points[row].numpy() / BOUND * 32767).astype(int).tolist()
+        drawn = [known[tuple(cell)] for cell in drawn_cells]  # a KeyError: a point of another shape
+        assert np.allclose(drawn, distances[row].numpy(), atol=1e-3)  # distances are stored in half precision
 
 
-def test_all_samples_are_drawn_in_the_long_run(boxes: Dataset) -> None:
+def test_all_samples_are_drawn_eventually(boxes: Dataset) -> None:
     resident = ResidentSamples(boxes, boxes.records[:1], torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     points, _ = resident.draw(torch.tensor([0]), 80_000, generator)
@@ -331,7 +329,7 @@ def test_all_samples_are_drawn_in_the_long_run(boxes: Dataset) -> None:
     assert distinct > 0.99 * stored
 
 
-def test_a_shape_whose_file_is_missing_is_left_out(boxes: Dataset, tmp_path: Path) -> None:
+def test_a_shape_without_samples_is_left_out(boxes: Dataset, tmp_path: Path) -> None:
     folder = tmp_path / "boxes"
     (folder / "shapes").mkdir(parents=True)
     copied = replace(boxes, folder=folder)
@@ -344,7 +342,7 @@ def test_a_shape_whose_file_is_missing_is_left_out(boxes: Dataset, tmp_path: Pat
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_ends_the_run_and_spares_the_last_checkpoint(
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(
     boxes: Dataset, tmp_path: Path, value: float
 ) -> None:
     trainer = Trainer(boxes, TINY, tmp_path)
@@ -364,8 +362,8 @@ def test_a_loss_that_is_no_number_ends_the_run_and_spares_the_last_checkpoint(
 
 
 @pytest.mark.parametrize("epochs", [10, 12])
-def test_weights_that_are_no_numbers_are_never_written(boxes: Dataset, tmp_path: Path, epochs: int) -> None:
-    """Not by a step of the tenth epoch, which ends in a checkpoint: the loss is that from before it."""
+def test_weights_that_are_not_finite_are_never_written(boxes: Dataset, tmp_path: Path, epochs: int) -> None:
+    """Not even after the tenth epoch, which ends with a checkpoint: the loss is from before the last step."""
     trainer = Trainer(boxes, replace(TINY, epochs=epochs), tmp_path)
     step = trainer._step
 
@@ -376,7 +374,7 @@ def test_weights_that_are_no_numbers_are_never_written(boxes: Dataset, tmp_path:
         return loss if trainer.epoch < 9 else 0.01
 
     trainer._step = spoiling  # type: ignore[method-assign]
-    with pytest.raises(InputError, match="the weights are no longer numbers after epoch 9"):
+    with pytest.raises(InputError, match="the weights are no longer finite after epoch 9"):
         trainer.run()
     assert not (tmp_path / "boxes.safetensors").exists()
     fresh = Trainer(boxes, replace(TINY, epochs=epochs), tmp_path)
@@ -384,15 +382,13 @@ def test_weights_that_are_no_numbers_are_never_written(boxes: Dataset, tmp_path:
     assert fresh.epoch == 5
 
 
-def test_a_run_that_is_beyond_the_epochs_that_are_asked_for_is_not_said_to_have_had_fewer(
-    boxes: Dataset, tmp_path: Path
-) -> None:
+def test_a_checkpoint_past_the_requested_epochs_is_rejected(boxes: Dataset, tmp_path: Path) -> None:
     Trainer(boxes, replace(TINY, epochs=4), tmp_path).run()
-    with pytest.raises(InputError, match="has done 4 epochs already"):
+    with pytest.raises(InputError, match="is at epoch 4 already"):
         Trainer(boxes, replace(TINY, epochs=3), tmp_path).resume()
 
 
-def test_an_output_that_is_a_file_is_refused_before_the_first_epoch(boxes: Dataset, tmp_path: Path) -> None:
+def test_an_output_that_is_a_file_is_rejected_before_the_first_epoch(boxes: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     reports: list[EpochReport] = []
     with pytest.raises(InputError, match="file"):
@@ -400,38 +396,41 @@ def test_an_output_that_is_a_file_is_refused_before_the_first_epoch(boxes: Datas
     assert reports == []
 
 
-def test_a_symmetric_category_is_symmetric_across_its_own_plane(boxes: Dataset, tmp_path: Path) -> None:
-    assert TINY.mirrored("-z").decoder.mirror_axis == TINY.mirrored("+z").decoder.mirror_axis == 0
-    assert TINY.mirrored("+x").decoder.mirror_axis == 2
-    model = Trainer(boxes, replace(TINY.mirrored("-z"), epochs=2), tmp_path).run()
+def test_a_symmetric_category_is_symmetric_across_the_plane_of_up_and_front(boxes: Dataset, tmp_path: Path) -> None:
+    assert (
+        TINY.with_mirror_symmetry("-z").decoder.mirror_axis == TINY.with_mirror_symmetry("+z").decoder.mirror_axis == 0
+    )
+    assert TINY.with_mirror_symmetry("+x").decoder.mirror_axis == 2
+    model = Trainer(boxes, replace(TINY.with_mirror_symmetry("-z"), epochs=2), tmp_path).run()
     points = torch.rand(4, 100, 3) * 2 - 1
     with torch.inference_mode():
         mirrored = model.decoder(model.codes, points * torch.tensor([-1.0, 1, 1]))
         assert torch.equal(model.decoder(model.codes, points), mirrored)
 
 
-def test_presets_are_changed_by_name_and_unknown_ones_are_refused() -> None:
-    assert chosen_preset("small", epochs=None, seed=None) == PRESETS["small"]
-    assert chosen_preset("paper", epochs=3, seed=4) == replace(TrainSettings(), epochs=3, seed=4)
-    with pytest.raises(InputError, match="unknown preset 'huge'; known presets: paper, small"):
-        chosen_preset("huge")
+def test_options_override_the_settings_of_their_preset() -> None:
+    assert build_train_settings(TrainOptions(), "-z") == PRESETS[Preset.SMALL]
+    paper = build_train_settings(TrainOptions(Preset.PAPER, epochs=3, halve_every=2, seed=4), "-z")
+    assert paper == replace(TrainSettings(), epochs=3, halve_every=2, seed=4)
+    symmetric = build_train_settings(TrainOptions(symmetric=True), "-z")
+    assert symmetric == PRESETS[Preset.SMALL].with_mirror_symmetry("-z")
+    with pytest.raises(InputError, match="unknown preset 'huge'; use one of small, paper"):
+        build_train_settings(TrainOptions("huge"), "-z")  # type: ignore[arg-type]
 
 
-def test_an_empty_training_split_is_refused(boxes: Dataset, tmp_path: Path) -> None:
+def test_an_empty_training_split_is_rejected(boxes: Dataset, tmp_path: Path) -> None:
     records = [replace(record, split="test") for record in boxes.records]
     with pytest.raises(InputError, match="no prepared shape in the split 'train'"):
         Trainer(replace(boxes, records=records), TINY, tmp_path)
 
 
-def test_pictures_are_drawn_and_drawing_them_changes_no_weight(
-    boxes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = Trainer(boxes, replace(DROPPING, epochs=2), tmp_path / "plain").run()
-    monkeypatch.setattr(Trainer, "_draw", DRAW)
-    # What a decoder says after two epochs fills all of space; finely, that takes a minute.
-    quick = partial(progress_pictures.draw_reconstructions, count=2, resolution=32)
-    monkeypatch.setattr(progress_pictures, "draw_reconstructions", quick)
-    drawn = Trainer(boxes, replace(DROPPING, epochs=2, picture_every=1), tmp_path / "drawn").run()
+def test_drawing_pictures_changes_no_weights(boxes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Trainer(boxes, replace(WITH_DROPOUT, epochs=2), tmp_path / "plain").run()
+    monkeypatch.setattr(Trainer, "_write_pictures", WRITE_PICTURES)
+    # After two epochs the level set fills all of space; a fine one would take a minute.
+    quick = partial(module.draw_reconstructions, count=2, resolution=32)
+    monkeypatch.setattr(module, "draw_reconstructions", quick)
+    drawn = Trainer(boxes, replace(WITH_DROPOUT, epochs=2, picture_every=1), tmp_path / "drawn").run()
     assert same_weights(plain, drawn)
     for name in ("loss.png", "reconstructions.png"):
         with Image.open(tmp_path / "drawn" / name) as image:
@@ -439,7 +438,7 @@ def test_pictures_are_drawn_and_drawing_them_changes_no_weight(
             assert len(image.convert("RGB").getcolors(1 << 20) or []) > 20
 
 
-def test_starting_anew_over_an_old_run_is_refused(boxes: Dataset, tmp_path: Path) -> None:
+def test_a_new_run_over_an_old_one_is_rejected(boxes: Dataset, tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT_FILE).write_bytes(b"an old run")
     result = CliRunner().invoke(app, ["train", str(boxes.folder), "-o", str(tmp_path), "--device", "cpu"])
     assert result.exit_code == 1

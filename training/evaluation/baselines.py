@@ -1,10 +1,10 @@
-"""What results are compared with: the released DeepSDF reconstruction, and the nearest training shape.
+"""Baselines of an evaluation: the released DeepSDF reconstruction, and the nearest training shape.
 
-The reference is faithful where it counts: the same decoder, the paper's 800 Adam steps of 8,000 samples, and for
-completion its observations: normals estimated on the points, distances beside them, and free space along the lines of
-sight from the sensor, which our own completion is not told. Its surface is extracted from coarse to fine, which gives
-the mesh of the dense grid (`benchmarks.extract`). The training shape nearest to the truth says whether a model
-completes or copies.
+The reference uses the same decoder, the paper's 800 Adam steps of 8,000 samples, and for completion the observations of
+the paper: estimated normals, samples at a distance on both sides of the points, and free space along the lines of sight
+from the true sensor position, which our own completion is not given. Its surface is extracted coarse to fine, with the
+mesh of a dense grid as the result (`benchmarks.extract`). The nearest training shape shows whether a model completes or
+copies.
 """
 
 import time
@@ -19,20 +19,33 @@ from sdf_backend.fitting.adam_reference import AdamSettings, fit_codes_with_adam
 from sdf_backend.observation.observations import Observations, observe_points
 from sdf_backend.settings import TaskSettings
 from training.dataset import Dataset
-from training.evaluation.metrics import CHAMFER_POINTS, Mesh, chamfer, exact_chamfer, sample_surface
+from training.evaluation.metrics import METRICS, chamfer_distance, point_to_surface_chamfer, sample_surface
+from training.triangle_mesh import Mesh
 
-# Points of a scan's neighbourhood that say which way its normal points.
-NEIGHBOURS = 12
-# Points of each training shape that are searched through, and of how many all points are compared.
-COMPARED_POINTS, NEAREST = 1_500, 5
+
+@dataclass(frozen=True)
+class BaselineSettings:
+    """How the baselines are computed. The search settings trade time for exactness; none was tuned."""
+
+    normal_neighbours: int = 12
+    """nearest neighbours from which the normal of a scan point is estimated"""
+    coarse_points: int = 1_500
+    """samples of each training shape in the coarse search for the nearest"""
+    candidates: int = 5
+    """shapes that the coarse search passes on to the comparison of all samples"""
+
+
+BASELINES = BaselineSettings()
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """How near something else comes to the truth.
+    """Scores of a baseline. Field names are keys of the JSON report.
 
-    chamfer : squared canonical units; seconds : all it took; name : of the shape that was taken
-    exact : the same to surfaces instead of to samples of them, see `metrics.exact_chamfer`; None for bare points
+    chamfer : Chamfer distance to the ground truth, squared canonical units
+    seconds : of its computation
+    name : of the training shape
+    exact : point-to-surface Chamfer distance; None for a training shape, of which only points are stored
     """
 
     chamfer: float
@@ -41,66 +54,86 @@ class Baseline:
     exact: float | None = None
 
 
-def reference(
+def run_reference(
     engine: Engine,
     model: str,
-    observed: Observations,
+    observations: Observations,
     truth: Mesh,
     true_points: np.ndarray,
     settings: TaskSettings,
     rng: np.random.Generator,
 ) -> Baseline:
-    """The released reconstruction's result against the truth and points, (n, 3), on its surface; canonical."""
+    """Run the released DeepSDF reconstruction on canonical observations and score its mesh.
+
+    Parameters
+    ----------
+    true_points : (n, 3), samples of the surface of `truth`
+    rng : for the surface samples of the result
+
+    Raises
+    ------
+    InputError : the fitted code has no surface
+    """
     start = time.perf_counter()
-    [fit] = fit_codes_with_adam(engine.model(model), [observed], AdamSettings(seed=settings.seed))
+    [fit] = fit_codes_with_adam(engine.model(model), [observations], AdamSettings(seed=settings.seed))
     shape = engine.shape_of(model, fit.code.float().cpu().numpy(), fit.pose, settings)
     seconds = time.perf_counter() - start
-    points, _ = sample_surface(shape.vertices, shape.faces, CHAMFER_POINTS, rng)
-    exact = exact_chamfer(points, shape, true_points, truth)
-    return Baseline(chamfer(points, true_points), seconds, exact=exact)
+    points, _ = sample_surface(shape.vertices, shape.faces, METRICS.chamfer_points, rng)
+    exact = point_to_surface_chamfer(points, shape, true_points, truth)
+    return Baseline(chamfer_distance(points, true_points), seconds, exact=exact)
 
 
 def reference_observations(points: np.ndarray, sensor: np.ndarray, seed: int) -> Observations:
-    """What the paper's completion makes of a scan, (n, 3), seen from `sensor`, (3,); Park et al., section 6.3."""
-    _, nearest = KDTree(points).query(points, k=min(NEIGHBOURS, len(points)))
-    around = points[nearest] - points[nearest].mean(axis=1, keepdims=True)
-    # The normal is the direction in which the neighbourhood extends least.
-    normals = np.linalg.eigh(np.einsum("nki,nkj->nij", around, around))[1][:, :, 0]
+    """Observations of a depth scan as in the paper (Park et al., section 6.3).
+
+    Normals are estimated by principal component analysis of each neighbourhood and oriented towards the sensor.
+
+    points : (n, 3); sensor : (3,), its position; seed : of the free-space samples.
+    """
+    _, neighbours = KDTree(points).query(points, k=min(BASELINES.normal_neighbours, len(points)))  # (n, k)
+    centred = points[neighbours] - points[neighbours].mean(axis=1, keepdims=True)  # (n, k, 3)
+    covariance = np.einsum("nki,nkj->nij", centred, centred)  # (n, 3, 3)
+    # The normal is the eigenvector of the smallest eigenvalue.
+    normals = np.linalg.eigh(covariance)[1][:, :, 0]  # (n, 3)
     normals *= np.sign(np.einsum("ij,ij->i", normals, sensor - points))[:, None]
     return observe_points(points, normals, sensor, seed=seed)
 
 
 @dataclass
-class NearestShapes:
-    """The training shapes of a dataset, deformed copies too where it has them, to be searched through.
+class NearestTrainingShapes:
+    """Search for the training shape, deformed copies included, that is nearest to a ground truth.
 
-    surfaces : points on each, (n, 3); none of a dataset that was made for tests alone
+    surfaces : surface samples of each training shape, (n, 3); empty for a dataset without training shapes
+    found : results so far, by name of the test shape
     """
 
     surfaces: dict[str, np.ndarray]
     found: dict[str, Baseline | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, dataset: Dataset) -> "NearestShapes":
-        """Those of a dataset; raises `InputError` where one of its files cannot be read."""
+    def from_dataset(cls, dataset: Dataset) -> "NearestTrainingShapes":
+        """Load the training shapes of a dataset. Raises `InputError` where one of its files cannot be read."""
         try:
             records = dataset.split("train")
         except InputError:
             records = []
-        return cls({record.name: dataset.load(record.name).surface[:CHAMFER_POINTS] for record in records})
+        return cls({record.name: dataset.load(record.name).surface[: METRICS.chamfer_points] for record in records})
 
     def find(self, name: str, truth: np.ndarray) -> Baseline | None:
-        """The training shape nearest to the truth called `name`, points (m, 3) on it; None where there are no shapes.
+        """Find the training shape nearest to the ground truth of the test shape `name`; None without training shapes.
 
-        Nobody who has but a scan could choose as well, so copying never does better than this. The few nearest by some
-        points are compared by all.
+        The search uses the complete ground truth, so it is a bound on what copying a training shape can achieve.
+        Candidates from few samples are compared again with all samples.
+
+        truth : (m, 3), surface samples.
         """
         if name not in self.found and self.surfaces:
-            few = sorted(self.surfaces, key=lambda one: self._away(one, truth, COMPARED_POINTS))[:NEAREST]
-            best = min((self._away(one, truth, CHAMFER_POINTS), one) for one in few)
+            coarse = sorted(self.surfaces, key=lambda shape: self._distance(shape, truth, BASELINES.coarse_points))
+            candidates = coarse[: BASELINES.candidates]
+            best = min((self._distance(shape, truth, METRICS.chamfer_points), shape) for shape in candidates)
             self.found[name] = Baseline(best[0], name=best[1])
         return self.found.get(name)
 
-    def _away(self, name: str, truth: np.ndarray, count: int) -> float:
-        """The Chamfer distance of a training shape from the truth, by so many points of each."""
-        return chamfer(self.surfaces[name][:count].astype(np.float64), truth[:count])
+    def _distance(self, shape: str, truth: np.ndarray, count: int) -> float:
+        """Chamfer distance of a training shape, from at most `count` samples of each side."""
+        return chamfer_distance(self.surfaces[shape][:count].astype(np.float64), truth[:count])

@@ -1,4 +1,4 @@
-"""Which of several answers is the best, and which could be as well, on balls."""
+"""Ranking of hypotheses, on balls."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,105 +7,108 @@ import numpy as np
 import pytest
 import torch
 
-from sdf_backend.fitting.fit import Fit, fit_codes
-from sdf_backend.fitting.hypotheses import Question, _Attempt, _ranked, explain
-from sdf_backend.fitting.pose_search import Placement
+from sdf_backend.fitting.fit import Fit, FitRequest, fit_codes
+from sdf_backend.fitting.hypotheses import FittedHypothesis, Hypothesis, _rank, encode_observations
+from sdf_backend.fitting.pose_search import PoseHypothesis
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations, observe_surface_points
 from sdf_backend.progress import Clock, silent
-from sdf_backend.settings import Pose, Quality
+from sdf_backend.settings import Pose, Quality, TaskSettings
 
 
-def balls(*places: tuple[float, int]) -> Observations:
-    """Points on balls of radius 0.5 at (x, 0, 0), so many on each."""
+def balls(*centres: tuple[float, int]) -> Observations:
+    """Points on balls of radius 0.5: (x of the centre, number of points) of each."""
     rng, points = np.random.default_rng(0), []
-    for x, count in places:
+    for x, count in centres:
         normal = rng.normal(size=(count, 3))
         points.append(0.5 * normal / np.linalg.norm(normal, axis=1, keepdims=True) + [x, 0, 0])
     return observe_surface_points(np.concatenate(points))
 
 
-def answer(model: Model, seen: Observations, x: float) -> tuple[_Attempt, Fit]:
+def fitted(model: Model, seen: Observations, x: float) -> FittedHypothesis:
     pose = Similarity(1.0, np.eye(3), np.array([x, 0, 0]))
     code = torch.zeros_like(model.mean)
-    return _Attempt(0, seen, pose, pose), Fit(code, pose, 0.0, 1, 0.0, 0.0, 1.0)
+    return Hypothesis(0, FitRequest(seen, pose)), Fit(code, pose, 0.0, 1, 0.0, 0.0, 1.0)
 
 
-def places(found: list[tuple[_Attempt, Fit]]) -> list[float]:
+def positions(found: list[FittedHypothesis]) -> list[float]:
     return [float(fit.pose.translation[0]) for _, fit in found]
 
 
-def test_what_explains_half_each_is_a_rival_and_confidence_is_low(spheres: Model) -> None:
+def test_a_hypothesis_that_explains_nearly_as_much_is_an_alternative_and_confidence_is_low(spheres: Model) -> None:
     seen = balls((0.0, 1_000), (0.3, 900))
-    good, confidence = _ranked(spheres, seen, [answer(spheres, seen, x) for x in (0.3, 0.0, 0.01, 3.0)])
-    assert places(good) == [0.0, 0.3] or places(good) == [0.01, 0.3]
+    good, confidence = _rank(spheres, seen, [fitted(spheres, seen, x) for x in (0.3, 0.0, 0.01, 3.0)])
+    assert positions(good) == [0.0, 0.3] or positions(good) == [0.01, 0.3]
     assert 0 <= confidence < 0.2
 
 
-def test_what_is_far_better_has_no_rival(spheres: Model) -> None:
+def test_a_far_better_hypothesis_has_no_alternative(spheres: Model) -> None:
     seen = balls((0.0, 1_000))
-    good, confidence = _ranked(spheres, seen, [answer(spheres, seen, x) for x in (0.3, 0.0, 0.01)])
-    assert len(good) == 1 and abs(places(good)[0]) < 0.02
+    good, confidence = _rank(spheres, seen, [fitted(spheres, seen, x) for x in (0.3, 0.0, 0.01)])
+    assert len(good) == 1 and abs(positions(good)[0]) < 0.02
     assert confidence > 0.5
 
 
-def test_one_answer_is_sure(spheres: Model) -> None:
+def test_the_confidence_in_a_single_hypothesis_is_one(spheres: Model) -> None:
     seen = balls((0.0, 1_000))
-    only = answer(spheres, seen, 0.0)
-    assert _ranked(spheres, seen, [only]) == ([only], 1.0)
+    only = fitted(spheres, seen, 0.0)
+    assert _rank(spheres, seen, [only]) == ([only], 1.0)
 
 
-def test_rivals_are_as_unsure_as_the_best(spheres: Model, monkeypatch) -> None:
+def test_alternatives_have_the_confidence_of_the_best(spheres: Model, monkeypatch) -> None:
     seen = balls((0.0, 1_000))
-    question = Question(Pose.KNOWN, np.eye(3), Quality.PREVIEW)
-    monkeypatch.setattr("sdf_backend.fitting.hypotheses._ranked", lambda model, seen, found: (found * 2, 0.1))
-    [best] = explain(spheres, [seen], question, silent, Clock())
+    settings = TaskSettings(pose=Pose.KNOWN, quality=Quality.PREVIEW)
+    monkeypatch.setattr("sdf_backend.fitting.hypotheses._rank", lambda model, seen, found: (found * 2, 0.1))
+    [best] = encode_observations(spheres, [seen], settings, silent, Clock())
     assert best.confidence == 0.1
-    assert [one.confidence for one in best.rivals] == [0.1]
+    assert [one.confidence for one in best.alternatives] == [0.1]
 
 
-def test_a_fit_has_more_steps_where_the_pose_is_to_be_found_too(spheres: Model) -> None:
+def test_a_fit_takes_more_steps_where_the_pose_is_free(spheres: Model) -> None:
     seen, steps = balls((0.0, 1_000)), []
     for freedom in (Pose.KNOWN, Pose.ALIGNED):
-        [best] = explain(spheres, [seen], Question(freedom, np.eye(3), Quality.STANDARD), silent, Clock())
+        settings = TaskSettings(pose=freedom, up="+y", front="-z")
+        [best] = encode_observations(spheres, [seen], settings, silent, Clock())
         steps.append(best.steps)
     assert steps[1] > steps[0]
 
 
-def trusting(answer: tuple[_Attempt, Fit]) -> tuple[_Attempt, Fit]:
-    attempt, fit = answer
-    return replace(attempt, observed=attempt.observed.trusting(), trusting=True), fit
+def with_ground_plane(pair: FittedHypothesis) -> FittedHypothesis:
+    hypothesis, fit = pair
+    request = replace(hypothesis.request, observations=hypothesis.request.observations.with_ground_plane())
+    return replace(hypothesis, request=request, ground_plane_is_object=True), fit
 
 
-def test_what_a_fit_to_a_floor_explains_of_it_is_the_objects_own(spheres: Model) -> None:
-    """The same points as a suspected floor: on the ball, and so its foot, or in the air, and so a floor."""
+def test_a_ground_plane_that_a_fit_to_it_explains_belongs_to_the_object(spheres: Model) -> None:
+    """The same points as a suspected ground plane: on the ball, so part of it, or away from it, so a ground plane."""
     foot = balls((0.0, 300)).surface
-    for suspects, own in ((foot, True), (foot - [0, 0.4, 0], False)):
-        seen = replace(balls((0.0, 1_000)), suspects=suspects)
-        plain = answer(spheres, seen, 0.0)
-        [(chosen, _)], _ = _ranked(spheres, seen, [plain, trusting(plain)])
-        assert chosen.trusting is own
-        assert len(chosen.observed.surface) == (1_300 if own else 1_000)
+    for ground_plane_points, own in ((foot, True), (foot - [0, 0.4, 0], False)):
+        seen = replace(balls((0.0, 1_000)), ground_plane_points=ground_plane_points)
+        plain = fitted(spheres, seen, 0.0)
+        [(chosen, _)], _ = _rank(spheres, seen, [plain, with_ground_plane(plain)])
+        assert chosen.ground_plane_is_object is own
+        assert len(chosen.request.observations.surface) == (1_300 if own else 1_000)
 
 
-def test_each_place_is_held_to_what_was_expected_and_a_floor_is_fitted_once(
+def test_each_pose_keeps_its_expected_pose_and_ground_plane_hypotheses_do_not_restart(
     spheres: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poses = [Similarity(1.0, np.eye(3), np.array([x, 0, 0])) for x in (0.0, 0.02)]
     expected = [Similarity(1.1, np.eye(3), np.array([x, 0.05, 0])) for x in (0.0, 0.02)]
-    placed = [Placement(pose, 1.0, one) for pose, one in zip(poses, expected, strict=True)]
-    asked: dict[str, Any] = {}
+    found = [PoseHypothesis(pose, 1.0, one) for pose, one in zip(poses, expected, strict=True)]
+    asked: list[FitRequest] = []
 
-    def fits(model: Model, observed: list[Observations], settings: Any, starts: Any, *rest: Any, **named: Any) -> Any:
-        asked.update(observed=observed, starts=starts, expected=rest[3], **named)
-        return fit_codes(model, observed, settings, starts, *rest, **named)
+    def fits(model: Model, requests: list[FitRequest], *rest: Any) -> list[Fit]:
+        asked.extend(requests)
+        return fit_codes(model, requests, *rest)
 
-    monkeypatch.setattr("sdf_backend.fitting.hypotheses.search_poses", lambda *_, **__: placed)
+    monkeypatch.setattr("sdf_backend.fitting.hypotheses.search_poses", lambda *_, **__: found)
     monkeypatch.setattr("sdf_backend.fitting.hypotheses.fit_codes", fits)
-    seen = replace(balls((0.0, 1_000)), suspects=balls((0.0, 100)).surface - [0, 0.4, 0])
-    explain(spheres, [seen], Question(Pose.ALIGNED, np.eye(3), Quality.PREVIEW), silent, Clock())
-    assert asked["starts"] == [poses[0]] * 2 + [poses[1]] * 2
-    assert asked["expected"] == [expected[0]] * 2 + [expected[1]] * 2
-    assert asked["once"] == [False, True] * 2
-    assert [len(one.surface) for one in asked["observed"]] == [1_000, 1_100] * 2
+    seen = replace(balls((0.0, 1_000)), ground_plane_points=balls((0.0, 100)).surface - [0, 0.4, 0])
+    settings = TaskSettings(pose=Pose.ALIGNED, up="+y", front="-z", quality=Quality.PREVIEW)
+    encode_observations(spheres, [seen], settings, silent, Clock())
+    assert [request.pose for request in asked] == [poses[0]] * 2 + [poses[1]] * 2
+    assert [request.expected_pose for request in asked] == [expected[0]] * 2 + [expected[1]] * 2
+    assert [request.may_restart for request in asked] == [True, False] * 2
+    assert [len(request.observations.surface) for request in asked] == [1_000, 1_100] * 2

@@ -1,4 +1,4 @@
-"""How firmly size and place are expected, by hand."""
+"""The prior of scale and position, against values computed by hand."""
 
 from dataclasses import replace
 
@@ -23,41 +23,41 @@ def seen_from(sensor: np.ndarray | None) -> Observations:
 
 
 def prior(expected: Similarity, pose: Similarity, sensor: np.ndarray | None) -> PosePrior:
-    return PosePrior.about([expected], [pose], [seen_from(sensor)], SETTINGS, torch.device("cpu"))
+    return PosePrior.from_expected([expected], [pose], [seen_from(sensor)], SETTINGS, torch.device("cpu"))
 
 
-def test_without_a_sensor_every_direction_is_alike_and_turns_are_free() -> None:
+def test_without_a_sensor_the_prior_is_isotropic_and_rotations_have_none() -> None:
     found = prior(PLACE, PLACE, None)
     np.testing.assert_allclose(found.precision[0], np.diag([4, 100, 100, 100, 0, 0, 0]), rtol=1e-6)
-    np.testing.assert_allclose(found.moved, 0, atol=1e-6)
+    np.testing.assert_allclose(found.initial_deviation, 0, atol=1e-6)
 
 
-def test_along_the_line_of_sight_less_is_expected() -> None:
-    """The line is that of the observed frame, in canonical axes."""
-    way = np.array([0.0, 0.6, 0.8])
-    found = prior(PLACE, PLACE, PLACE.apply(3 * way[None])[0]).precision[0].double().numpy()
+def test_the_prior_is_wider_along_the_line_of_sight() -> None:
+    """The line of sight of the observed frame, in canonical axes."""
+    sight = np.array([0.0, 0.6, 0.8])
+    found = prior(PLACE, PLACE, PLACE.apply(3 * sight[None])[0]).precision[0].double().numpy()
     across = np.array([1.0, 0, 0])
     shift = found[1:4, 1:4]
-    assert way @ shift @ way == pytest.approx(1 / 0.2**2, rel=1e-5)
+    assert sight @ shift @ sight == pytest.approx(1 / 0.2**2, rel=1e-5)
     assert across @ shift @ across == pytest.approx(1 / 0.1**2, rel=1e-5)
-    assert way @ shift @ across == pytest.approx(0, abs=1e-4)
+    assert sight @ shift @ across == pytest.approx(0, abs=1e-4)
     assert found[0, 0] == pytest.approx(4)
 
 
-def test_a_sensor_in_the_very_middle_has_no_line() -> None:
+def test_a_sensor_at_the_centre_has_no_line_of_sight() -> None:
     found = prior(PLACE, PLACE, PLACE.translation)
     assert torch.isfinite(found.precision).all()
 
 
-def test_a_pose_that_has_moved_is_that_far_from_what_was_expected() -> None:
-    """Shifts in canonical units, and in the axes of the pose, not of what was expected."""
+def test_the_deviation_of_a_moved_pose_is_measured_from_the_expected_one() -> None:
+    """Translations in canonical units, and in the axes of the pose, not of the expected one."""
     further = Similarity(1.25, Rotation.from_rotvec([0, np.pi / 2, 0]).as_matrix(), np.array([0.5, 0, 0]))
-    moved = prior(PLACE, PLACE.compose(further), None).moved[0]
+    moved = prior(PLACE, PLACE.compose(further), None).initial_deviation[0]
     np.testing.assert_allclose(moved, [np.log(1.25), 0, 0, 0.4, 0, 0, 0], atol=1e-6)
 
 
-def test_rows_may_be_taken_several_times() -> None:
-    both = PosePrior.about([PLACE] * 2, [PLACE] * 2, [seen_from(None), seen_from(np.zeros(3))], SETTINGS,
+def test_a_row_may_be_selected_several_times() -> None:
+    both = PosePrior.from_expected([PLACE] * 2, [PLACE] * 2, [seen_from(None), seen_from(np.zeros(3))], SETTINGS,
                            torch.device("cpu"))  # fmt: skip
-    some = both.of([1, 1, 0])
-    assert torch.equal(some.precision, both.precision[[1, 1, 0]]) and some.moved.shape == (3, 7)
+    some = both.select_rows([1, 1, 0])
+    assert torch.equal(some.precision, both.precision[[1, 1, 0]]) and some.initial_deviation.shape == (3, 7)

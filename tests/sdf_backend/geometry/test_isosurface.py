@@ -1,4 +1,4 @@
-"""Surfaces against their analytic answers, and the sparse extraction against the dense one."""
+"""Extracted surfaces against analytic ones, and sparse against dense extraction."""
 
 import math
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def two_boxes(points: torch.Tensor) -> torch.Tensor:
 
 
 def clamped(field: Field) -> Field:
-    """As a trained decoder answers."""
+    """As a trained decoder saturates."""
     return lambda points: field(points).clamp(-CLAMP, CLAMP)
 
 
@@ -92,32 +92,32 @@ def test_two_boxes_are_two_bodies() -> None:
     assert mesh.volume == pytest.approx(8 * (0.2 * 0.3 * 0.25 + 0.15 * 0.15 * 0.4), rel=0.02)
 
 
-def test_hollows_go_and_the_rest_stays() -> None:
+def test_cavities_are_removed_and_the_rest_stays() -> None:
     def hollow(points: torch.Tensor) -> torch.Tensor:
         return torch.maximum(
             sphere(0.6)(points), -torch.minimum(sphere(0.3)(points), sphere(0.1, (0, 0.45, 0))(points))
         )
 
     mesh = extract_surface(hollow, ExtractSettings(64, clamp=math.inf))
-    whole = closed(mesh.without_hollows())
+    whole = closed(mesh.remove_cavities())
     assert len(closed(mesh).split()) > 1
     assert whole.volume == pytest.approx(4 / 3 * math.pi * 0.6**3, rel=0.01)
     assert np.linalg.norm(whole.vertices, axis=1).min() > 0.59
 
 
-def test_plate_of_one_and_a_half_cells() -> None:
+def test_a_plate_of_one_and_a_half_cells_is_one_body() -> None:
     mesh = closed(extract_surface(clamped(box((0.6, 0.75 * 2 / 128, 0.6))), ExtractSettings(128)))
     assert mesh.body_count == 1
     assert mesh.volume == pytest.approx(8 * 0.6 * 0.6 * 0.75 * 2 / 128, rel=0.03)
 
 
-def test_shape_that_leaves_the_domain_is_capped() -> None:
+def test_a_shape_that_leaves_the_domain_is_capped() -> None:
     mesh = closed(extract_surface(clamped(sphere(0.6, (0.7, 0, 0))), ExtractSettings(100)))
     assert np.linalg.norm(mesh.vertices, axis=1).max() <= 0.995 + 1e-6
     assert mesh.euler_number == 2
 
 
-def test_solid_everywhere_is_the_domain() -> None:
+def test_a_field_that_is_negative_everywhere_gives_the_domain() -> None:
     mesh = closed(extract_surface(lambda points: torch.full((len(points),), -CLAMP), ExtractSettings(64)))
     assert mesh.volume == pytest.approx(4 / 3 * math.pi * 0.995**3, rel=0.01)
 
@@ -134,7 +134,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("resolution", [20, 64, 97, 100])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_sparse_is_dense(shape: str, resolution: int) -> None:
+def test_sparse_extraction_equals_dense_extraction(shape: str, resolution: int) -> None:
     choice = ExtractSettings(resolution)
     field = clamped(SHAPES[shape])
     dense = extract_dense(field, choice)
@@ -142,18 +142,18 @@ def test_sparse_is_dense(shape: str, resolution: int) -> None:
     assert_same(sparse, dense)
     axis = np.arange(resolution + 1) * choice.step - 1
     radius = np.linalg.norm(np.stack(np.meshgrid(axis, axis, axis)), axis=0)
-    # Every node that the surface can be next to: those in the domain's ball and a margin of two cells.
+    # All nodes that the surface can be next to: in the domain's ball and a margin of two cells.
     assert dense.evaluations == pytest.approx((radius <= 0.995 + 2 * choice.step).sum(), abs=100)
     assert sparse.evaluations <= dense.evaluations
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), waves=st.integers(1, 6), level=st.floats(-0.03, 0.03))
-def test_sparse_is_dense_for_sums_of_sines(seed: int, waves: int, level: float) -> None:
+def test_sparse_extraction_equals_dense_extraction_for_sums_of_sines(seed: int, waves: int, level: float) -> None:
     random = torch.Generator().manual_seed(seed)
     frequencies = torch.randn(waves, 3, generator=random) * 6
     phases = torch.rand(waves, generator=random) * 2 * math.pi
-    # The gradient is at most the sum of amplitude times frequency: scale it to the bound that the settings promise.
+    # The gradient is at most the sum of amplitude times frequency: scale it to the Lipschitz bound of the settings.
     scale = 1.4 / frequencies.norm(dim=1).sum()
 
     def field(points: torch.Tensor) -> torch.Tensor:
@@ -172,27 +172,27 @@ def test_sparse_is_dense_for_sums_of_sines(seed: int, waves: int, level: float) 
 
 
 @pytest.mark.parametrize("resolution", [128, 256])
-def test_where_places_are_named_the_field_may_be_steeper(resolution: int) -> None:
+def test_near_steep_points_the_field_may_be_steeper(resolution: int) -> None:
     # A ball three cells across, around the common corner of eight of the largest, whose distance rises steeply.
     choice, centre = ExtractSettings(resolution, lipschitz=1.0), (0.75, 0.125, 0.1875)
-    speck = sphere(1.5 * choice.step, centre)
-    field = clamped(lambda points: torch.minimum(sphere()(points), 3.9 * speck(points)))
+    small_ball = sphere(1.5 * choice.step, centre)
+    field = clamped(lambda points: torch.minimum(sphere()(points), 3.9 * small_ball(points)))
     around = np.array(centre) + np.random.default_rng(0).uniform(-0.04, 0.04, (5_000, 3))
     assert closed(extract_surface(field, choice)).body_count == 1
-    found = extract_surface(field, choice, places=around)
+    found = extract_surface(field, choice, steep_points=around)
     assert closed(found).body_count == 2
     assert_same(found, extract_dense(field, choice))
 
 
-def test_places_without_a_surface_near_cost_little() -> None:
+def test_steep_points_far_from_the_surface_cost_little() -> None:
     far = np.random.default_rng(0).uniform(-0.3, 0.3, (200_000, 3))
-    far = np.concatenate([far, [[1.2, 0, 0], [-1.5, 0, 0]]])  # and some that are in no cell
-    alone, named = extract_surface(sphere()), extract_surface(sphere(), places=far)
+    far = np.concatenate([far, [[1.2, 0, 0], [-1.5, 0, 0]]])  # and some outside of the grid
+    alone, named = extract_surface(sphere()), extract_surface(sphere(), steep_points=far)
     assert np.array_equal(alone.faces, named.faces)
     assert named.evaluations < 1.2 * alone.evaluations
 
 
-def test_a_field_steeper_than_promised_leaves_no_holes() -> None:
+def test_a_field_steeper_than_the_lipschitz_bound_leaves_no_holes() -> None:
     choice = ExtractSettings(100, lipschitz=0.4)
     wavy = clamped(lambda points: sphere()(points) + 0.03 * torch.sin(30 * points).sum(dim=1))
     sparse = extract_surface(wavy, choice)
@@ -208,31 +208,32 @@ def test_a_field_steeper_than_promised_leaves_no_holes() -> None:
 @example(centre=(1 / 512,) * 3)
 @given(centre=st.tuples(*[st.floats(-0.5, 0.5)] * 3))
 @settings(max_examples=10, deadline=None)
-def test_no_piece_is_lost_for_being_small(
+def test_no_small_component_is_lost(
     resolution: int, slope: float, radius: float, centre: tuple[float, float, float]
 ) -> None:
-    """Of that radius in cells, at worst around the common corner of eight of the largest; if a node lies in it."""
+    """A ball of that radius in cells, at worst around the common corner of eight coarse cells, if it contains a
+    node."""
     choice = ExtractSettings(resolution)
-    speck = sphere(radius * choice.step, centre)
+    small_ball = sphere(radius * choice.step, centre)
     nodes = np.array(centre) / choice.step
     nearest = float(np.linalg.norm(nodes - nodes.round()))
     assume(abs(nearest - radius) > 1e-3)
     if nearest < radius:
-        closed(extract_surface(clamped(lambda points: slope * speck(points)), choice))
+        closed(extract_surface(clamped(lambda points: slope * small_ball(points)), choice))
     else:
         with pytest.raises(EmptySurfaceError):
-            extract_surface(clamped(lambda points: slope * speck(points)), choice)
+            extract_surface(clamped(lambda points: slope * small_ball(points)), choice)
 
 
 @pytest.mark.parametrize("field", [sphere(), torus])
-def test_evaluations_are_few(field: Field) -> None:
+def test_only_nodes_near_the_surface_are_evaluated(field: Field) -> None:
     extraction = extract_surface(clamped(field))
     assert extraction.evaluations <= 0.03 * 257**3
     closed(extraction)
 
 
 def estimated(field: Field) -> Field:
-    """Off by up to 0.0005 from place to place without rule, as a field computed in bfloat16."""
+    """The field with irregular errors of up to 0.0005, like one computed in bfloat16."""
 
     def rough(points: torch.Tensor) -> torch.Tensor:
         places = points.double() @ torch.tensor([12.9898, 78.233, 37.719], dtype=torch.float64)
@@ -243,7 +244,7 @@ def estimated(field: Field) -> Field:
 
 @pytest.mark.parametrize("resolution", [50, 128, 256])
 @pytest.mark.parametrize("field", [sphere(), torus, SHAPES["capped"]])
-def test_vertices_of_an_estimate_are_moved_to_the_zero_of_the_exact_field(field: Field, resolution: int) -> None:
+def test_vertices_of_an_estimate_are_moved_to_the_level_set_of_the_exact_field(field: Field, resolution: int) -> None:
     choice = ExtractSettings(resolution)
 
     def off(extraction: Extraction) -> torch.Tensor:
@@ -254,11 +255,11 @@ def test_vertices_of_an_estimate_are_moved_to_the_zero_of_the_exact_field(field:
     exact = off(extract_surface(clamped(estimated(field)), choice, exact=clamped(field)))
     linear = off(extract_surface(clamped(field), choice))
     assert exact.mean() < rough.mean() / 2
-    # An edge on which the estimate has its zero may have none in truth; then the vertex comes as near as it can.
+    # An edge on which the estimate has a zero may have none of the exact field; then the vertex stays within its edge.
     assert exact.max() < linear.max() + 0.0005
 
 
-def test_an_exact_field_is_asked_once_a_vertex() -> None:
+def test_the_exact_field_is_evaluated_once_a_vertex() -> None:
     batches: list[int] = []
     extraction = extract_surface(
         clamped(estimated(torus)), ExtractSettings(100, batch=1000), exact=counted(clamped(torus), batches)
@@ -266,7 +267,7 @@ def test_an_exact_field_is_asked_once_a_vertex() -> None:
     assert sum(batches) == len(extraction.vertices) and max(batches) <= 1000
 
 
-def test_where_the_estimate_was_exact_linear_interpolation_is_bettered() -> None:
+def test_refining_an_exact_estimate_improves_on_linear_interpolation() -> None:
     plain = extract_surface(clamped(sphere()), ExtractSettings(40))
     moved = extract_surface(clamped(sphere()), ExtractSettings(40), exact=clamped(sphere()))
     assert np.array_equal(moved.faces, plain.faces)
@@ -284,7 +285,7 @@ def counted(field: Field, batches: list[int]) -> Field:
 
 
 @pytest.mark.parametrize("extract", [extract_surface, extract_dense])
-def test_batches_and_their_sum(extract: Callable[..., Extraction]) -> None:
+def test_batches_are_limited_and_their_sum_is_reported(extract: Callable[..., Extraction]) -> None:
     batches: list[int] = []
     extraction = extract(counted(sphere(), batches), ExtractSettings(64, batch=1000))
     assert max(batches) <= 1000
@@ -309,8 +310,8 @@ def test_progress_rises_to_one() -> None:
     assert shares == sorted(shares) and shares[0] > 0 and shares[-1] == 1
 
 
-@pytest.mark.parametrize("patience", [0, 3, 20])
-def test_progress_can_cancel(patience: int) -> None:
+@pytest.mark.parametrize("calls_before", [0, 3, 20])
+def test_the_progress_callback_can_cancel(calls_before: int) -> None:
     class Cancelled(Exception):
         pass
 
@@ -318,28 +319,28 @@ def test_progress_can_cancel(patience: int) -> None:
 
     def progress(share: float) -> None:
         calls.append(share)
-        if len(calls) > patience:
+        if len(calls) > calls_before:
             raise Cancelled
 
     with pytest.raises(Cancelled):
         extract_surface(sphere(), ExtractSettings(128, batch=4096), progress=progress)
-    assert len(calls) == patience + 1
+    assert len(calls) == calls_before + 1
 
 
 @pytest.mark.parametrize("resolution", [0, 15, 1025])
-def test_resolution_out_of_range(resolution: int) -> None:
+def test_a_resolution_out_of_range_is_refused(resolution: int) -> None:
     with pytest.raises(ValueError, match=f"{resolution}.*16 to 1024"):
         ExtractSettings(resolution)
 
 
 @pytest.mark.parametrize("extract", [extract_surface, extract_dense])
 @pytest.mark.parametrize("resolution", [16, 100])
-def test_empty(extract: Callable[..., Extraction], resolution: int) -> None:
+def test_a_field_without_a_surface_is_refused(extract: Callable[..., Extraction], resolution: int) -> None:
     with pytest.raises(EmptySurfaceError, match="no surface"):
         extract(lambda points: torch.full((len(points),), CLAMP), ExtractSettings(resolution))
 
 
-def test_bad_answers_are_refused() -> None:
+def test_malformed_answers_of_the_field_are_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         extract_surface(lambda points: points[:, 0] * math.nan, ExtractSettings(64))
     with pytest.raises(ValueError, match="as many values"):

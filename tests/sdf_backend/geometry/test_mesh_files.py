@@ -1,4 +1,4 @@
-"""Meshes and clouds through real files, and everything that a file can be instead."""
+"""Meshes and point clouds through real files, and files that are something else."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def corners(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("suffix", OUTPUT_FORMATS)
-def test_a_mesh_comes_back_with_its_places_and_its_winding(tmp_path: Path, suffix: str) -> None:
+def test_a_mesh_comes_back_with_its_vertices_and_its_winding(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"box{suffix}"
     write_mesh(path, np.array(BOX.vertices), np.array(BOX.faces))
     read = read_geometry(path)
@@ -34,14 +34,14 @@ def test_a_mesh_comes_back_with_its_places_and_its_winding(tmp_path: Path, suffi
 
 
 @pytest.mark.parametrize("suffix", OUTPUT_FORMATS)
-def test_a_mesh_with_observed_shares_comes_back_too(tmp_path: Path, suffix: str) -> None:
+def test_a_mesh_with_observed_weights_comes_back_too(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"box{suffix.upper()}"
     write_mesh(path, np.array(BOX.vertices), np.array(BOX.faces), np.linspace(0, 1, 8))
     read = read_geometry(path)
     assert trimesh.Trimesh(read.vertices, read.faces).volume == pytest.approx(6)
 
 
-def test_ply_holds_the_observed_share_of_each_vertex_and_its_colour(tmp_path: Path) -> None:
+def test_ply_holds_the_observed_weight_of_each_vertex_and_its_colour(tmp_path: Path) -> None:
     observed = np.linspace(0, 1, 8).astype(np.float32)
     write_mesh(tmp_path / "box.ply", np.array(BOX.vertices), np.array(BOX.faces), observed)
     loaded = trimesh.load(tmp_path / "box.ply", process=False)
@@ -61,7 +61,7 @@ def test_obj_and_glb_hold_the_observed_colours(tmp_path: Path, suffix: str) -> N
     assert np.abs(loaded.visual.vertex_colors[place].astype(int) - observed_colors(observed)).max() <= 1
 
 
-def test_colours_go_from_orange_where_filled_in_to_blue_where_seen() -> None:
+def test_colours_go_from_orange_for_completed_to_blue_for_observed() -> None:
     filled, middle, seen = observed_colors(np.array([-1.0, 0.5, 2.0]))[:, :3].astype(int)
     assert filled[0] > 200 > filled[2]
     assert seen[2] > 150 > seen[0]
@@ -70,7 +70,7 @@ def test_colours_go_from_orange_where_filled_in_to_blue_where_seen() -> None:
 
 @settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), scale=st.floats(1e-3, 1e5), suffix=st.sampled_from(OUTPUT_FORMATS))
-def test_any_size_comes_back_to_single_precision(
+def test_coordinates_of_any_size_come_back_in_single_precision(
     tmp_path_factory: pytest.TempPathFactory, seed: int, scale: float, suffix: str
 ) -> None:
     vertices = np.random.default_rng(seed).normal(size=(12, 3)) * scale
@@ -81,7 +81,7 @@ def test_any_size_comes_back_to_single_precision(
     assert np.abs(read.vertices[read.faces] - vertices[faces]).max() <= scale * 1e-5
 
 
-def test_a_scenes_parts_are_joined_where_the_scene_places_them(tmp_path: Path) -> None:
+def test_the_parts_of_a_scene_are_joined_with_their_transforms(tmp_path: Path) -> None:
     scene = trimesh.Scene()
     box = trimesh.creation.box((1, 1, 1))
     scene.add_geometry(box, node_name="here", geom_name="box")
@@ -96,7 +96,7 @@ def test_a_scenes_parts_are_joined_where_the_scene_places_them(tmp_path: Path) -
     assert mesh.body_count == 2
 
 
-def test_a_file_without_faces_is_a_cloud_with_its_normals(tmp_path: Path) -> None:
+def test_a_file_without_faces_is_a_point_cloud_with_its_normals(tmp_path: Path) -> None:
     rows = "0 0 1 0 0 2\n1 0 0 1 0 0\n0 1 0 0 1 0\n"
     normals = "property float nx\nproperty float ny\nproperty float nz\nend_header\n"
     (tmp_path / "cloud.ply").write_text(PLY_HEADER.format(3) + normals + rows)
@@ -107,7 +107,7 @@ def test_a_file_without_faces_is_a_cloud_with_its_normals(tmp_path: Path) -> Non
     assert read.normals.tolist() == [[0, 0, 2], [1, 0, 0], [0, 1, 0]]
 
 
-def test_normals_that_are_not_finite_are_not_used(tmp_path: Path) -> None:
+def test_normals_that_are_not_finite_are_ignored(tmp_path: Path) -> None:
     normals = "property float nx\nproperty float ny\nproperty float nz\nend_header\n"
     (tmp_path / "cloud.ply").write_text(PLY_HEADER.format(1) + normals + "0 0 1 nan 0 2\n")
     read = read_geometry(tmp_path / "cloud.ply")
@@ -163,14 +163,14 @@ def test_coordinates_that_are_not_finite_are_refused_and_counted(tmp_path: Path,
 
 
 @pytest.mark.parametrize("index", [3, 1_000_000, -1])
-def test_faces_whose_corners_are_not_there_are_refused(tmp_path: Path, index: int) -> None:
+def test_faces_with_indices_of_missing_vertices_are_refused(tmp_path: Path, index: int) -> None:
     faces = "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
     (tmp_path / "loose.ply").write_text(PLY_HEADER.format(3) + faces + f"0 0 0\n1 0 0\n0 1 0\n3 0 1 {index}\n")
     with pytest.raises(InputError, match=r"loose\.ply has faces whose corners are not among its 3 vertices"):
         read_geometry(tmp_path / "loose.ply")
 
 
-def test_no_vertices_are_refused(tmp_path: Path) -> None:
+def test_a_file_without_vertices_is_refused(tmp_path: Path) -> None:
     (tmp_path / "none.ply").write_text(PLY_HEADER.format(0) + "end_header\n")
     with pytest.raises(InputError, match=r"none\.ply holds no vertices"):
         read_geometry(tmp_path / "none.ply")
@@ -199,7 +199,7 @@ def test_an_output_that_is_a_folder_or_below_a_file_is_refused(tmp_path: Path) -
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_missing_folders_of_an_output_are_made(tmp_path: Path) -> None:
+def test_missing_folders_of_an_output_are_created(tmp_path: Path) -> None:
     write_mesh(tmp_path / "a" / "b" / "box.stl", np.array(BOX.vertices), np.array(BOX.faces))
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["box.stl"]
 

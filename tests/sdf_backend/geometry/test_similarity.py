@@ -1,4 +1,4 @@
-"""Similarities form a group; axes turn where their names say."""
+"""Similarity transforms form a group; axis names give the right rotations."""
 
 import numpy as np
 import pytest
@@ -16,13 +16,13 @@ parameters = arrays(float, 7, elements=st.floats(-1.5, 1.5))
 
 
 @given(parameters)
-def test_the_inverse_undoes(values: np.ndarray) -> None:
+def test_the_inverse_undoes_the_transform(values: np.ndarray) -> None:
     pose = Similarity.from_parameters(values)
     np.testing.assert_allclose(pose.inverse().apply(pose.apply(POINTS)), POINTS, atol=1e-9)
 
 
 @given(parameters, parameters)
-def test_composition_is_one_after_the_other(first: np.ndarray, second: np.ndarray) -> None:
+def test_composition_applies_one_after_the_other(first: np.ndarray, second: np.ndarray) -> None:
     a, b = Similarity.from_parameters(first), Similarity.from_parameters(second)
     np.testing.assert_allclose(b.compose(a).apply(POINTS), b.apply(a.apply(POINTS)), atol=1e-9)
 
@@ -33,7 +33,7 @@ def test_parameters_round_trip(values: np.ndarray) -> None:
 
 
 @given(parameters, parameters)
-def test_the_way_between_two_poses_begins_and_ends_at_them(first: np.ndarray, second: np.ndarray) -> None:
+def test_interpolating_between_two_poses_begins_and_ends_at_them(first: np.ndarray, second: np.ndarray) -> None:
     a, b = Similarity.from_parameters(first), Similarity.from_parameters(second)
     for share, end in ((0.0, a), (1.0, b)):
         np.testing.assert_allclose(a.towards(b, share).apply(POINTS), end.apply(POINTS), atol=1e-8)
@@ -42,7 +42,7 @@ def test_the_way_between_two_poses_begins_and_ends_at_them(first: np.ndarray, se
 
 @pytest.mark.parametrize("up", Axis)
 @pytest.mark.parametrize("front", Axis)
-def test_axes_turn_where_their_names_say(up: str, front: str) -> None:
+def test_axis_rotation_maps_up_and_front_to_the_canonical_axes(up: str, front: str) -> None:
     if up[1] == front[1]:
         with pytest.raises(InputError, match="one line"):
             axis_rotation(up, front, "-x")
@@ -59,6 +59,6 @@ def test_an_unknown_axis_is_refused(name: str) -> None:
         axis_vector(name)
 
 
-def test_each_freedom_frees_what_it_says() -> None:
+def test_each_pose_frees_its_parameters() -> None:
     assert [int(free_parameters(pose).sum()) for pose in Pose] == [0, 4, 5, 7]
     assert free_parameters(Pose.UPRIGHT).tolist() == [True] * 4 + [False, True, False]

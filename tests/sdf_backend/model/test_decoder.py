@@ -1,4 +1,4 @@
-"""The folded decoder is the trained network, and its derivatives are autograd's."""
+"""The folded decoder against the trained network and automatic differentiation."""
 
 import pytest
 import torch
@@ -13,19 +13,19 @@ SMALL = DecoderSettings(code_length=6, width=32, layers=8, skip_at=4, dropout=0.
 def made(settings: DecoderSettings = SMALL, seed: int = 0) -> Decoder:
     torch.manual_seed(seed)
     decoder = Decoder(settings)
-    with torch.no_grad():  # the default weights give nearly flat functions, which would hide mistakes
+    with torch.no_grad():  # the default weights give nearly constant functions, which would hide errors
         for parameter in decoder.parameters():
             parameter.mul_(1.5)
     return decoder.eval()
 
 
-def test_the_paper_preset_has_the_papers_number_of_parameters() -> None:
+def test_the_default_settings_have_the_papers_number_of_parameters() -> None:
     # 1.84 million: eight layers of 512, code 256, gains of weight normalisation included.
     assert sum(parameter.numel() for parameter in Decoder(DecoderSettings()).parameters()) == 1_843_195
 
 
 @pytest.mark.parametrize("mirror", [None, 0, 2])
-def test_folding_changes_nothing(mirror: int | None) -> None:
+def test_the_folded_decoder_computes_the_same_distances(mirror: int | None) -> None:
     decoder = made(DecoderSettings(6, 32, 8, 4, 0.0, mirror))
     codes, points = torch.randn(3, 6), torch.rand(3, 40, 3) * 2 - 1
     torch.testing.assert_close(decoder.folded().distances(codes, points), decoder(codes, points))
@@ -33,7 +33,7 @@ def test_folding_changes_nothing(mirror: int | None) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), mirror=st.sampled_from([None, 0, 1, 2]))
-def test_derivatives_are_those_of_automatic_differentiation(seed: int, mirror: int | None) -> None:
+def test_gradients_equal_those_of_automatic_differentiation(seed: int, mirror: int | None) -> None:
     decoder = made(DecoderSettings(6, 32, 8, 4, 0.0, mirror), seed)
     codes = torch.randn(2, 6, requires_grad=True)
     points = (torch.rand(2, 15, 3) * 2 - 1).requires_grad_()
@@ -44,7 +44,7 @@ def test_derivatives_are_those_of_automatic_differentiation(seed: int, mirror: i
     torch.testing.assert_close(distance, decoder(codes, points).detach())
 
 
-def test_pulling_back_equals_the_weighted_sum_of_all_derivatives() -> None:
+def test_the_vector_jacobian_product_is_the_weighted_sum_of_all_gradients() -> None:
     folded = made().folded()
     codes, points = torch.randn(2, 6), torch.rand(2, 30, 3)
     distance, by_code, _ = folded.gradients(codes, points)
@@ -52,7 +52,7 @@ def test_pulling_back_equals_the_weighted_sum_of_all_derivatives() -> None:
     torch.testing.assert_close(folded.pull_back(codes, points, torch.cos), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_change_of_basis_is_the_same_function_of_other_coordinates() -> None:
+def test_a_change_of_basis_gives_the_same_function_in_other_coordinates() -> None:
     folded = made().folded()
     mean, root, u, points = torch.randn(6), torch.randn(6, 6), torch.randn(2, 6), torch.rand(2, 30, 3)
     changed = folded.in_basis(mean, root)
@@ -62,7 +62,7 @@ def test_a_change_of_basis_is_the_same_function_of_other_coordinates() -> None:
     torch.testing.assert_close(by_u, by_code @ root, atol=1e-5, rtol=1e-4)
 
 
-def test_a_mirrored_decoder_is_symmetric_and_another_is_not() -> None:
+def test_a_mirrored_decoder_is_symmetric_and_a_plain_one_is_not() -> None:
     codes, points = torch.randn(1, 6), torch.rand(1, 30, 3) * 2 - 1
     flipped = points * torch.tensor([1.0, 1.0, -1.0])
     mirrored = made(DecoderSettings(6, 32, 8, 4, 0.0, mirror_axis=2))
@@ -70,7 +70,7 @@ def test_a_mirrored_decoder_is_symmetric_and_another_is_not() -> None:
     assert (made()(codes, points) - made()(codes, flipped)).abs().max() > 1e-3
 
 
-def test_dropout_acts_in_training_only() -> None:
+def test_dropout_is_active_in_training_only() -> None:
     decoder = made(DecoderSettings(6, 32, 8, 4, dropout=0.5))
     codes, points = torch.randn(1, 6), torch.rand(1, 30, 3)
     torch.testing.assert_close(decoder(codes, points), decoder(codes, points))

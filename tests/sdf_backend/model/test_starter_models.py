@@ -1,4 +1,4 @@
-"""The models that ship do what the README says of them."""
+"""The models that ship have the properties that the documentation claims."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,25 +9,25 @@ import torch
 import trimesh
 
 from sdf_backend.engine import Engine, Source
-from sdf_backend.fitting.fit import fit_codes
-from sdf_backend.fitting.hypotheses import solid_settings, surface_settings
+from sdf_backend.fitting.fit import FitRequest, fit_codes
+from sdf_backend.fitting.fit_settings import solid_settings, surface_settings
 from sdf_backend.geometry.mesh_files import read_geometry
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import STARTER_MODELS, ModelStore, load_model, read_card
 from sdf_backend.observation.observations import observe_points, observe_samples
 from sdf_backend.settings import Pose, Quality, TaskSettings
-from training.evaluation.metrics import chamfer, sample_surface
+from training.evaluation.metrics import chamfer_distance, sample_surface
 
 DEMO = Path(__file__).parents[3] / "demo"
 NAMES = sorted(path.stem for path in STARTER_MODELS.glob("*.safetensors"))
 
 
-def test_aeroplanes_ship() -> None:
+def test_the_airplane_model_ships() -> None:
     assert "airplanes" in NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_starter_model_is_small_and_says_where_it_comes_from(name: str) -> None:
+def test_a_starter_model_is_small_and_names_its_sources(name: str) -> None:
     path = ModelStore().find(name)
     card = read_card(path)
     assert path.stat().st_size < 8e6
@@ -38,41 +38,43 @@ def test_a_starter_model_is_small_and_says_where_it_comes_from(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_codes_of_a_starter_model_are_a_distribution(name: str) -> None:
+def test_the_codes_of_a_starter_model_have_a_proper_covariance(name: str) -> None:
     model = load_model(ModelStore().find(name))
     assert np.linalg.eigvalsh(model.covariance.numpy()).min() > 0
     assert float(model.codes.norm(dim=1).max()) <= 1.001
 
 
-def test_the_demonstration_scan_is_completed_nearer_to_the_truth_than_it_was() -> None:
+def test_completing_the_demonstration_scan_brings_it_nearer_to_the_truth() -> None:
     scan, truth = read_geometry(DEMO / "scan.ply"), read_geometry(DEMO / "truth.ply")
     settings = TaskSettings(resolution=128, pose=Pose.KNOWN, quality=Quality.PREVIEW)
     [shape] = Engine(device="cpu").complete("airplanes", [Source(scan)], settings)
     rng = np.random.default_rng(0)
     true_points, _ = sample_surface(truth.vertices, truth.faces, 10_000, rng)
     made_points, _ = sample_surface(shape.vertices, shape.faces, 10_000, rng)
-    assert chamfer(made_points, true_points) < 0.25 * chamfer(scan.vertices, true_points)
+    assert chamfer_distance(made_points, true_points) < 0.25 * chamfer_distance(scan.vertices, true_points)
     mesh = trimesh.Trimesh(shape.vertices, shape.faces, process=False)
     assert mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0
 
 
-def test_a_table_to_which_the_mean_does_not_lead_is_found() -> None:
-    """Seen from one side; from the mean of the training codes the fit comes to another table, and stays there."""
+def test_multi_start_finds_a_table_that_a_fit_from_the_mean_code_misses() -> None:
+    """Observed from one side; from the mean of the training codes the fit converges to another table."""
     model = load_model(ModelStore().find("tables"))
     code = model.codes[348:349].numpy()
     [table] = Engine(device="cpu").decode("tables", code, [Similarity.identity()], TaskSettings(resolution=64))
     triangles = table.vertices[table.faces]
     normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     seen = observe_points(triangles[normals @ [1, 0.6, 1] > 0].mean(axis=1))
-    settings = replace(surface_settings(Quality.STANDARD), described=False)
-    [astray], [found] = (fit_codes(model, [seen], one) for one in (replace(settings, restart=None), settings))
+    settings = replace(surface_settings(Quality.STANDARD), assessed=False)
+    [astray], [found] = (
+        fit_codes(model, [FitRequest(seen)], one) for one in (replace(settings, restart=None), settings)
+    )
     assert found.cost < 0.5 * astray.cost
     away = [float(np.linalg.norm(fit.code.numpy() - code[0])) for fit in (astray, found)]
     assert away[1] < 0.8 * away[0]
 
 
-def test_a_whole_table_to_which_the_mean_does_not_lead_is_found() -> None:
-    """From the mean of the training codes the fit of this one, which the decoder knows, comes to nothing like it."""
+def test_multi_start_finds_a_whole_table_that_a_fit_from_the_mean_code_misses() -> None:
+    """From the mean of the training codes the fit of this training shape converges to a wrong shape."""
     model = load_model(ModelStore().find("tables"))
     code = model.codes[50:51]
     [table] = Engine(device="cpu").decode("tables", code.numpy(), [Similarity.identity()], TaskSettings(resolution=64))
@@ -81,6 +83,8 @@ def test_a_whole_table_to_which_the_mean_does_not_lead_is_found() -> None:
     points = near + rng.normal(size=near.shape) * np.resize([0.07, 0.022], (len(near), 1))
     distances = model.folded(torch.float32).distances(code, torch.from_numpy(points).float()[None])[0].numpy()
     seen, settings = observe_samples(points, distances, table.vertices), solid_settings(Quality.PREVIEW)
-    [astray], [found] = (fit_codes(model, [seen], one) for one in (replace(settings, restart=None), settings))
+    [astray], [found] = (
+        fit_codes(model, [FitRequest(seen)], one) for one in (replace(settings, restart=None), settings)
+    )
     assert astray.explained < 0.1
     assert found.explained > 0.95 and found.cost < 0.1 * astray.cost

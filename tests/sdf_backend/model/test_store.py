@@ -1,4 +1,4 @@
-"""Models on disk: whole, honest about themselves, and refused where they are not."""
+"""Model files: complete, consistent with their cards, and refused otherwise."""
 
 import json
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def test_a_model_comes_back_with_its_card_its_weights_and_its_codes(spheres: Mod
     assert not any(parameter.requires_grad for parameter in loaded.decoder.parameters())
 
 
-def test_the_file_can_be_read_by_others_and_is_small(spheres: Model, tmp_path: Path) -> None:
+def test_the_file_is_small_and_readable_by_other_users(spheres: Model, tmp_path: Path) -> None:
     path = tmp_path / "spheres.safetensors"
     save_model(path, spheres)
     assert path.stat().st_mode & 0o777 == 0o644
@@ -59,9 +59,9 @@ def test_mean_and_covariance_are_those_of_the_codes_and_the_covariance_has_an_in
         torch.linalg.cholesky(replace(spheres, codes=codes).covariance)
 
 
-def test_directions_are_the_ordered_axes_of_the_covariance(spheres: Model) -> None:
+def test_principal_components_are_the_ordered_eigenvectors_of_the_covariance(spheres: Model) -> None:
     stretched = replace(spheres, codes=spheres.codes * torch.tensor([1.0, 3.0, 0.3]))
-    directions = stretched.directions.double().numpy()
+    directions = stretched.principal_components.double().numpy()
     covariance = stretched.covariance.double().numpy()
     variances = np.diag(directions @ directions.T)
     np.testing.assert_allclose(directions @ directions.T, np.diag(variances), atol=1e-6)
@@ -71,18 +71,29 @@ def test_directions_are_the_ordered_axes_of_the_covariance(spheres: Model) -> No
         assert direction[np.abs(direction).argmax()] > 0
 
 
-def test_directions_of_codes_along_the_axes_are_those_axes(spheres: Model) -> None:
+def test_principal_components_of_codes_along_the_axes_are_those_axes(spheres: Model) -> None:
     """Codes at plus and minus a, b and c on the axes: their variances are 2 a^2 / 5 and so on, and the floor's."""
     reach = np.array([0.5, 2.0, 1.0])
     codes = torch.tensor(np.concatenate([np.diag(reach), -np.diag(reach)]), dtype=torch.float32)
     variances = 2 * reach**2 / 5
     deviations = np.sqrt(variances + 1e-3 * variances.mean())
     expected = np.diag(deviations)[[1, 2, 0]]
-    np.testing.assert_allclose(replace(spheres, codes=codes).directions.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(replace(spheres, codes=codes).principal_components.numpy(), expected, atol=1e-5)
 
 
-def test_directions_are_computed_once(spheres: Model) -> None:
-    assert spheres.directions is spheres.directions
+def test_principal_components_are_computed_once(spheres: Model) -> None:
+    assert spheres.principal_components is spheres.principal_components
+
+
+def test_a_file_that_holds_the_mean_and_the_covariance_as_version_0_1_wrote_them_still_loads(
+    spheres: Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "spheres.safetensors"
+    save_model(path, spheres)
+    assert {name for name in load_file(path) if not name.startswith("decoder.")} == {"codes"}
+    rewritten(path, None, {"mean": spheres.mean, "covariance": spheres.covariance})
+    loaded = load_model(path)
+    assert torch.equal(loaded.codes, spheres.codes.half().float()) and loaded.card == spheres.card
 
 
 def empty(path: Path) -> None:
@@ -214,8 +225,8 @@ def test_a_model_without_shapes_is_refused(spheres: Model, tmp_path: Path) -> No
         load_model(path)
 
 
-def test_a_rewritten_but_honest_model_still_loads(spheres: Model, tmp_path: Path) -> None:
-    """Or the refusals above might be refusals of the rewriting."""
+def test_a_rewritten_but_valid_model_still_loads(spheres: Model, tmp_path: Path) -> None:
+    """Otherwise the refusals above might be due to the rewriting."""
     path = tmp_path / "spheres.safetensors"
     save_model(path, spheres)
     rewritten(path, {"accuracy": {"known": 1.0}}, {"codes": torch.zeros(12, 3)})
@@ -232,14 +243,16 @@ def test_an_unknown_name_lists_the_known_ones(spheres: Model, tmp_path: Path) ->
     assert str(caught.value) == f"unknown model 'sofas'; known models: {', '.join(known)}"
 
 
-def test_the_environment_adds_a_folder(spheres: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_variable_adds_a_folder(
+    spheres: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_model(tmp_path / "unheard-of.safetensors", spheres)
     assert "unheard-of" not in ModelStore().paths()
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     assert ModelStore().find("unheard-of") == tmp_path / "unheard-of.safetensors"
 
 
-def test_a_later_folder_wins(spheres: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_folder_takes_precedence(spheres: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     starter, environment, given = (tmp_path / name for name in ("starter", "environment", "given"))
     monkeypatch.setattr("sdf_backend.model.store.STARTER_MODELS", starter)
     monkeypatch.setenv(MODELS_VARIABLE, str(environment))
@@ -250,7 +263,7 @@ def test_a_later_folder_wins(spheres: Model, tmp_path: Path, monkeypatch: pytest
     assert {name: path.parent for name, path in paths.items()} == {"a": starter, "b": environment, "c": given}
 
 
-def test_what_a_killed_writer_left_is_no_model(spheres: Model, tmp_path: Path) -> None:
+def test_a_temporary_file_of_a_killed_writer_is_not_listed(spheres: Model, tmp_path: Path) -> None:
     save_model(tmp_path / "spheres.safetensors", spheres)
     (tmp_path / ".spheres.4711.tmp.safetensors").write_bytes(b"half")
     ours = [path for path in ModelStore(tmp_path).paths().values() if path.parent == tmp_path]
@@ -271,7 +284,7 @@ def test_missing_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ModelStore()
 
 
-def test_the_card_says_all_that_it_was_told(spheres: Model, tmp_path: Path) -> None:
+def test_the_card_keeps_all_fields(spheres: Model, tmp_path: Path) -> None:
     card = replace(spheres.card, training={"epochs": 3}, accuracy={"known": {"chamfer": 0.1}})
     save_model(tmp_path / "spheres.safetensors", replace(spheres, card=card))
     assert asdict(read_card(tmp_path / "spheres.safetensors")) == asdict(card)

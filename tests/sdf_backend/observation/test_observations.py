@@ -1,4 +1,4 @@
-"""What is observed of a sphere is what is known of a sphere."""
+"""Observations of spheres against their analytic distances."""
 
 from dataclasses import replace
 
@@ -12,14 +12,13 @@ from scipy.spatial import KDTree
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.similarity import Similarity, axis_rotation
 from sdf_backend.observation.observations import (
-    EMPTY_DISTANCE,
-    EMPTY_MARGIN,
+    AssumedFreeSpaceSettings,
     Observations,
     ObservationSettings,
-    check_cloud,
+    check_point_cloud,
     observe_points,
     observe_whole_mesh,
-    with_empty_space,
+    with_assumed_free_space,
 )
 
 SPHERE = trimesh.creation.icosphere(subdivisions=4, radius=2.0)
@@ -31,13 +30,13 @@ def true_distance(points: np.ndarray) -> np.ndarray:
     return np.linalg.norm(points - CENTRE, axis=1) - 2.0
 
 
-def test_bare_points_have_distance_zero() -> None:
+def test_bare_points_are_observed_at_distance_zero() -> None:
     seen = observe_points(CLOUD)
     assert (seen.low == 0).all() and (seen.high == 0).all() and not seen.solid
     np.testing.assert_allclose(true_distance(seen.points), 0, atol=1e-9)
 
 
-def test_normals_give_distances_on_both_sides() -> None:
+def test_normals_give_distances_on_both_sides_of_the_surface() -> None:
     seen = observe_points(CLOUD, normals=(CLOUD - CENTRE) * 7)
     assert len(seen.points) == 3 * len(CLOUD)
     np.testing.assert_array_equal(seen.low, seen.high)
@@ -45,21 +44,21 @@ def test_normals_give_distances_on_both_sides() -> None:
     assert seen.low.min() < 0 < seen.low.max()
 
 
-def test_a_stray_point_moves_no_distance_farther_from_the_surface() -> None:
-    """Observed along normals are places at a share of what the cloud reaches, not of what one stray does."""
+def test_an_outlier_does_not_stretch_the_step_along_normals() -> None:
+    """The step is a share of the cloud's extent, without its outliers."""
     stray = np.concatenate([CLOUD, CENTRE[None] + 500])
     seen, clean = (observe_points(one, normals=one - CENTRE) for one in (stray, CLOUD))
     assert seen.high.max() == pytest.approx(clean.high.max(), rel=0.05)
 
 
-def test_points_without_a_normal_are_kept_as_surface_only() -> None:
+def test_points_without_a_normal_are_surface_points_only() -> None:
     normals = CLOUD - CENTRE
     normals[::2] = 0
     normals[::4] = np.inf
     assert len(observe_points(CLOUD, normals=normals).points) == len(CLOUD) + 2 * (len(CLOUD) // 2)
 
 
-def test_free_space_is_outside_and_on_the_line_of_sight() -> None:
+def test_free_space_is_outside_and_on_the_lines_of_sight() -> None:
     sensor = CENTRE + np.array([0, 0, 10.0])
     facing = CLOUD[(CLOUD - CENTRE)[:, 2] > 0.8]
     seen = observe_points(facing, sensor=sensor)
@@ -76,7 +75,7 @@ def test_a_whole_mesh_gives_true_signed_distances_in_its_own_units() -> None:
     assert 0.2 < (seen.low < 0).mean() < 0.8
 
 
-def test_an_open_sheet_is_no_solid() -> None:
+def test_an_open_surface_is_refused_as_a_solid() -> None:
     x, y = np.meshgrid(np.linspace(0, 1, 20), np.linspace(0, 1, 20))
     vertices = np.stack([x, y, 0.05 * np.sin(6 * x)], -1).reshape(-1, 3)
     faces = [[i, i + 1, i + 20] for i in range(379) if i % 20 != 19]
@@ -105,12 +104,12 @@ def test_distances_scale_with_their_points(scale: float, shift: float) -> None:
         (np.full((200, 3), np.inf), "NaN or infinite"),
     ],
 )
-def test_clouds_that_no_shape_can_be_fitted_to_are_refused(points: np.ndarray, reason: str) -> None:
+def test_clouds_to_which_no_shape_can_be_fitted_are_refused(points: np.ndarray, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
-        check_cloud(points)
+        check_point_cloud(points)
 
 
-def test_a_bad_sensor_is_refused() -> None:
+def test_a_sensor_that_is_not_finite_is_refused() -> None:
     with pytest.raises(InputError, match="sensor"):
         observe_points(CLOUD, sensor=np.array([0, np.nan, 0]))
 
@@ -122,22 +121,22 @@ def test_the_same_seed_keeps_the_same_points() -> None:
     assert isinstance(other, Observations) and (first.points != other.points).any()
 
 
-def test_where_nothing_was_observed_is_taken_for_empty_but_not_near_it_nor_near_its_mirror_image() -> None:
+def test_space_is_assumed_free_only_far_from_surface_points_and_their_mirror_image() -> None:
     rng = np.random.default_rng(0)
     wing = rng.uniform([-0.2, -0.01, 0.1], [0.2, 0.01, 0.7], size=(2_000, 3))
     pose = Similarity(3.0, axis_rotation("+z", "-y", "-x").T, np.array([10.0, 20.0, 30.0]))
     seen = observe_points(pose.apply(wing))
     for axis, mirrored in [(2, wing * [1, 1, -1]), (None, wing)]:
-        guessed = with_empty_space(seen, pose, axis)
-        empty = pose.inverse().apply(guessed.points[len(seen.points) :])
-        assert len(empty) > 100 and np.isposinf(guessed.low[len(seen.points) :]).all()
-        assert (np.abs(empty) < np.array([0.2, 0.01, 0.7]) + EMPTY_MARGIN + 0.01).all()
+        assumed = with_assumed_free_space(seen, pose, axis)
+        empty = pose.inverse().apply(assumed.points[len(seen.points) :])
+        assert len(empty) > 100 and np.isposinf(assumed.low[len(seen.points) :]).all()
+        assert (np.abs(empty) < np.array([0.2, 0.01, 0.7]) + AssumedFreeSpaceSettings().margin + 0.01).all()
         for kept in (wing, mirrored):
-            assert KDTree(kept).query(empty)[0].min() > EMPTY_DISTANCE - 1e-9
+            assert KDTree(kept).query(empty)[0].min() > AssumedFreeSpaceSettings().distance - 1e-9
 
 
-def on_a_floor() -> tuple[np.ndarray, np.ndarray]:
-    """Points of a ball, and of the floor that it lies on."""
+def on_a_ground_plane() -> tuple[np.ndarray, np.ndarray]:
+    """Points of a ball, and of the ground plane that it lies on."""
     rng = np.random.default_rng(0)
     ball = rng.normal(size=(4_000, 3))
     ball *= 0.5 / np.linalg.norm(ball, axis=1, keepdims=True)
@@ -145,51 +144,55 @@ def on_a_floor() -> tuple[np.ndarray, np.ndarray]:
     return ball, floor
 
 
-def test_a_floor_is_held_apart_where_up_is_known() -> None:
-    ball, floor = on_a_floor()
+def test_ground_plane_points_are_kept_apart_if_up_is_known() -> None:
+    ball, floor = on_a_ground_plane()
     both = np.concatenate([ball, floor])
     observed = observe_points(both, up=np.array([0.0, 1, 0]))
-    assert len(observed.suspects) == pytest.approx(500, abs=90)  # the ball near the floor too
-    assert len(observed.surface) + len(observed.suspects) == len(both)
-    assert len(observe_points(both).suspects) == 0
-    assert len(observe_points(ball, up=np.array([0.0, 1, 0])).suspects) == 0
+    assert len(observed.ground_plane_points) == pytest.approx(500, abs=90)  # points of the ball near the plane too
+    assert len(observed.surface) + len(observed.ground_plane_points) == len(both)
+    assert len(observe_points(both).ground_plane_points) == 0
+    assert len(observe_points(ball, up=np.array([0.0, 1, 0])).ground_plane_points) == 0
 
 
-def test_suspects_that_are_trusted_are_surface_and_no_guesses() -> None:
-    ball, floor = on_a_floor()
+def test_ground_plane_points_can_be_included_as_surface_points() -> None:
+    ball, floor = on_a_ground_plane()
     observed = observe_points(np.concatenate([ball, floor]), up=np.array([0.0, 1, 0]))
-    guessing = with_empty_space(observed, Similarity.identity(), None)
-    trusting = guessing.trusting()
-    assert len(trusting.suspects) == 0 and trusting.guessed == guessing.guessed > 0
-    assert len(trusting.surface) == 4_500 and len(trusting.points) == len(guessing.points) + len(observed.suspects)
-    known = slice(len(trusting.points) - trusting.guessed)
-    assert (trusting.low[known] == 0).all() and (trusting.high[known] == 0).all()
-    np.testing.assert_array_equal(trusting.points[known][-len(observed.suspects) :], observed.suspects)
-    np.testing.assert_array_equal(trusting.points[known.stop :], guessing.points[-guessing.guessed :])
+    assuming = with_assumed_free_space(observed, Similarity.identity(), None)
+    included = assuming.with_ground_plane()
+    assert len(included.ground_plane_points) == 0 and included.assumed_free == assuming.assumed_free > 0
+    assert len(included.surface) == 4_500 and len(included.points) == len(assuming.points) + len(
+        observed.ground_plane_points
+    )
+    known = slice(len(included.points) - included.assumed_free)
+    assert (included.low[known] == 0).all() and (included.high[known] == 0).all()
+    np.testing.assert_array_equal(
+        included.points[known][-len(observed.ground_plane_points) :], observed.ground_plane_points
+    )
+    np.testing.assert_array_equal(included.points[known.stop :], assuming.points[-assuming.assumed_free :])
 
 
-def test_suspects_move_along() -> None:
-    ball, floor = on_a_floor()
+def test_ground_plane_points_are_transformed_along() -> None:
+    ball, floor = on_a_ground_plane()
     observed = observe_points(np.concatenate([ball, floor]), up=np.array([0.0, 1, 0]))
     moved = observed.transformed(3.0, np.eye(3), np.array([1.0, 2, 3]))
-    np.testing.assert_allclose(moved.suspects, 3 * observed.suspects + [1, 2, 3])
+    np.testing.assert_allclose(moved.ground_plane_points, 3 * observed.ground_plane_points + [1, 2, 3])
 
 
-def test_behind_what_was_seen_nothing_is_guessed_to_be_empty() -> None:
+def test_no_space_is_assumed_free_in_the_occluded_region() -> None:
     sensor = CENTRE + np.array([0, 0, 10.0])
     facing = CLOUD[(CLOUD - CENTRE)[:, 2] > 0.4]
     pose = Similarity(4.0, np.eye(3), CENTRE)
-    blind = with_empty_space(observe_points(facing), pose, None)
-    told = with_empty_space(replace(observe_points(facing), sensor=sensor), pose, None)
+    unknown_sensor = with_assumed_free_space(observe_points(facing), pose, None)
+    known_sensor = with_assumed_free_space(replace(observe_points(facing), sensor=sensor), pose, None)
 
-    def guesses_within(seen: Observations) -> int:
-        return int((true_distance(seen.points[len(seen.points) - seen.guessed :]) < -0.3).sum())
+    def assumed_within(seen: Observations) -> int:
+        return int((true_distance(seen.points[len(seen.points) - seen.assumed_free :]) < -0.3).sum())
 
-    assert guesses_within(blind) > 20
-    assert guesses_within(told) == 0 and told.guessed > 20
+    assert assumed_within(unknown_sensor) > 20
+    assert assumed_within(known_sensor) == 0 and known_sensor.assumed_free > 20
 
 
-def test_the_sensor_moves_with_what_it_saw() -> None:
+def test_the_sensor_is_transformed_along() -> None:
     turn = axis_rotation("+z", "+x", "-z")
     seen = replace(observe_points(CLOUD), sensor=np.array([1.0, 2.0, 3.0]))
     moved = seen.transformed(2.0, turn, np.array([0.0, 1.0, 0.0]))

@@ -1,4 +1,4 @@
-"""What does not belong to an object: floors and strays, and what looks like them and is none."""
+"""Ground planes and outliers, and parts of objects that look like them."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from sdf_backend.observation.outliers import floor_points, stray_points
+from sdf_backend.observation.outliers import find_ground_plane, find_outliers
 
 UP = np.array([0.0, 1.0, 0.0])
 
@@ -17,7 +17,7 @@ def ball(seed: int, count: int = 4_000) -> np.ndarray:
     return normal / np.linalg.norm(normal, axis=1, keepdims=True) * 0.5
 
 
-def floor(seed: int, height: float, count: int, reach: float = 0.6) -> np.ndarray:
+def ground_plane(seed: int, height: float, count: int, reach: float = 0.6) -> np.ndarray:
     rng = np.random.default_rng(seed)
     plan = rng.uniform(-reach, reach, size=(count, 2))
     return np.stack([plan[:, 0], height + rng.normal(size=count) * 0.003, plan[:, 1]], axis=1)
@@ -30,12 +30,12 @@ def floor(seed: int, height: float, count: int, reach: float = 0.6) -> np.ndarra
     scale=st.floats(1e-3, 1e4),
     turn=st.lists(st.floats(-3, 3), min_size=3, max_size=3),
 )
-def test_a_floor_is_found_in_any_unit_whichever_way_is_up(seed: int, share: float, scale: float, turn: list) -> None:
+def test_a_ground_plane_is_found_in_any_unit_and_orientation(seed: int, share: float, scale: float, turn: list) -> None:
     body = ball(seed)
-    ground = floor(seed, -0.5, round(len(body) * share))
+    ground = ground_plane(seed, -0.5, round(len(body) * share))
     rotation = Rotation.from_rotvec(turn).as_matrix()
     points = np.concatenate([body, ground]) @ rotation.T * scale + scale
-    found = floor_points(points, rotation @ UP)
+    found = find_ground_plane(points, rotation @ UP)
     assert found[len(body) :].mean() > 0.95
     assert found[: len(body)].mean() < 0.05
 
@@ -59,18 +59,18 @@ def on_feet() -> np.ndarray:
     ],
     ids=["ball", "box", "cylinder", "table", "plate"],
 )
-def test_what_an_object_stands_on_is_its_own(points: np.ndarray) -> None:
-    assert not floor_points(points, UP).any()
+def test_the_underside_of_an_object_is_no_ground_plane(points: np.ndarray) -> None:
+    assert not find_ground_plane(points, UP).any()
 
 
-def test_a_table_on_a_floor_keeps_all_but_the_soles_of_its_feet() -> None:
+def test_a_table_on_a_ground_plane_keeps_all_but_the_soles_of_its_feet() -> None:
     table = on_feet()
-    found = floor_points(np.concatenate([table, floor(0, -0.4, 700)]), UP)
+    found = find_ground_plane(np.concatenate([table, ground_plane(0, -0.4, 700)]), UP)
     assert found[len(table) :].mean() > 0.95 and found[: len(table)].mean() < 0.03
 
 
 def glider() -> np.ndarray:
-    """Two thin rods across each other, whose undersides are most of what lies low."""
+    """Two crossed thin rods, whose undersides are most of the lowest points."""
     body = trimesh.creation.cylinder(radius=0.05, height=1.0).sample(2_000, seed=0)
     return np.concatenate([body[:, [0, 1, 2]], body[:, [2, 1, 0]]])
 
@@ -80,34 +80,34 @@ def glider() -> np.ndarray:
     [(glider(), -0.05), (trimesh.creation.box([1, 0.6, 0.8]).sample(6_000, seed=0), -0.3)],
     ids=["flat", "box"],
 )
-def test_a_floor_is_found_under_what_is_flat_and_about_what_has_walls(points: np.ndarray, lowest: float) -> None:
-    found = floor_points(np.concatenate([points, floor(0, lowest, len(points) // 9)]), UP)
+def test_a_ground_plane_is_found_under_flat_objects_and_objects_with_walls(points: np.ndarray, lowest: float) -> None:
+    found = find_ground_plane(np.concatenate([points, ground_plane(0, lowest, len(points) // 9)]), UP)
     assert found[len(points) :].mean() > 0.95
-    # Of the object nothing but what lies in the floor.
+    # Of the object only points within the plane's slab.
     assert points[found[: len(points)], 1].max() < lowest + 0.03
-    assert not floor_points(points, UP).any()
+    assert not find_ground_plane(points, UP).any()
 
 
-@pytest.mark.parametrize(("count", "stray"), [(150, True), (900, False)])
-def test_strays_are_small_pieces_far_from_the_model_and_from_all_that_hangs_on_it(count: int, stray: bool) -> None:
+@pytest.mark.parametrize(("count", "is_outlier"), [(150, True), (900, False)])
+def test_outliers_are_small_components_far_from_the_model_and_not_connected_to_it(count: int, is_outlier: bool) -> None:
     body = ball(1)
     rng = np.random.default_rng(2)
-    hanging = np.stack([rng.uniform(0.5, 0.9, 150), *rng.normal(size=(2, 150)) * 0.003], axis=1)
+    connected = np.stack([rng.uniform(0.5, 0.9, 150), *rng.normal(size=(2, 150)) * 0.003], axis=1)
     apart = np.stack([rng.uniform(-0.9, -0.7, count), *rng.normal(size=(2, count)) * 0.003], axis=1)
-    points = np.concatenate([body, hanging, apart])
-    found = stray_points(points, np.abs(np.linalg.norm(points, axis=1) - 0.5))
+    points = np.concatenate([body, connected, apart])
+    found = find_outliers(points, np.abs(np.linalg.norm(points, axis=1) - 0.5))
     assert not found[: len(body) + 150].any()
-    assert found[len(body) + 150 :].all() if stray else not found.any()
+    assert found[len(body) + 150 :].all() if is_outlier else not found.any()
 
 
-def test_without_a_model_that_explains_something_nothing_is_stray() -> None:
+def test_there_are_no_outliers_if_the_model_explains_nothing_or_everything() -> None:
     points = ball(3, 200)
-    assert not stray_points(points, np.full(200, 1.0)).any()
-    assert not stray_points(points, np.zeros(200)).any()
+    assert not find_outliers(points, np.full(200, 1.0)).any()
+    assert not find_outliers(points, np.zeros(200)).any()
 
 
-def test_a_cloud_in_one_place_takes_no_more_memory_than_any_other() -> None:
+def test_a_cloud_in_one_place_takes_no_more_memory_than_others() -> None:
     heap = np.random.default_rng(0).normal(size=(20_000, 3)) * 1e-3
     distance = np.full(20_000, 0.5)
     distance[0] = 0.0
-    assert not stray_points(heap, distance).any()
+    assert not find_outliers(heap, distance).any()

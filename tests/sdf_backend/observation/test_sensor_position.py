@@ -1,4 +1,4 @@
-"""From where a cloud was seen: balls before a pinhole camera, whose rays meet them where geometry says."""
+"""Sensor positions of scans of balls by a pinhole camera, and occlusion."""
 
 import numpy as np
 import pytest
@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from sdf_backend.geometry.mesh_files import Geometry
-from sdf_backend.observation.sensor_position import hidden, viewpoint
+from sdf_backend.observation.sensor_position import estimate_sensor_position, is_occluded
 from sdf_backend.observation.sources import Source, observe_surface
 
 DISTANCE = 2.6
 SPHERES = [((0.0, 0.0, 0.0), 0.5), ((0.7, 0.1, 0.2), 0.2), ((-0.5, 0.5, -0.3), 0.25), ((0.1, -0.7, 0.3), 0.15)]
 
 
-def photograph(direction: np.ndarray, pixels: int = 120) -> np.ndarray:
-    """What a camera in that direction, at DISTANCE, sees of some balls: (n, 3)."""
+def scan(direction: np.ndarray, pixels: int = 120) -> np.ndarray:
+    """Points of some balls, (n, 3), that are visible to a camera in that direction at DISTANCE."""
     across = np.linalg.svd(direction[None])[2][1:]
     grid = np.linspace(-0.45, 0.45, pixels)
     right, above = (axis.reshape(-1, 1) for axis in np.meshgrid(grid, grid))
@@ -33,7 +33,7 @@ def photograph(direction: np.ndarray, pixels: int = 120) -> np.ndarray:
     return direction * DISTANCE + rays[met] * nearest[met, None]
 
 
-def ways(count: int) -> np.ndarray:
+def directions(count: int) -> np.ndarray:
     vectors = np.random.default_rng(1).normal(size=(count, 3))
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -43,76 +43,75 @@ def on_sphere(count: int, rng: np.random.Generator) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("way", ways(6))
-def test_the_camera_of_one_view_is_found(way: np.ndarray) -> None:
-    found = viewpoint(photograph(way))
+@pytest.mark.parametrize("direction", directions(6))
+def test_the_sensor_of_a_single_view_is_found(direction: np.ndarray) -> None:
+    found = estimate_sensor_position(scan(direction))
     assert found is not None
-    assert np.degrees(np.arccos(found @ way / np.linalg.norm(found))) < 12
+    assert np.degrees(np.arccos(found @ direction / np.linalg.norm(found))) < 12
     assert np.linalg.norm(found) == pytest.approx(DISTANCE, rel=0.4)
 
 
 @settings(max_examples=8, deadline=None)
 @given(st.floats(-2, 2), st.integers(0, 99))
-def test_it_moves_with_the_cloud(size: float, seed: int) -> None:
-    points = photograph(ways(1)[0], 90)
+def test_the_estimate_moves_with_the_cloud(size: float, seed: int) -> None:
+    points = scan(directions(1)[0], 90)
     turn = Rotation.random(rng=np.random.default_rng(seed)).as_matrix()
     scale, shift = 10**size, np.array([3.0, -2.0, 7.0]) * 10**size
-    found = viewpoint(scale * points @ turn.T + shift)
+    found = estimate_sensor_position(scale * points @ turn.T + shift)
     assert found is not None
     straight = turn.T @ ((found - shift) / scale)
-    assert np.degrees(np.arccos(straight @ ways(1)[0] / np.linalg.norm(straight))) < 15
+    assert np.degrees(np.arccos(straight @ directions(1)[0] / np.linalg.norm(straight))) < 15
 
 
-def test_noise_and_a_random_part_of_the_points_leave_it_where_it_is() -> None:
-    way, rng = ways(2)[1], np.random.default_rng(0)
-    points = photograph(way)[::3]
-    found = viewpoint(points + rng.normal(size=points.shape) * 0.005)
+def test_noise_and_subsampling_do_not_change_the_estimate() -> None:
+    direction, rng = directions(2)[1], np.random.default_rng(0)
+    points = scan(direction)[::3]
+    found = estimate_sensor_position(points + rng.normal(size=points.shape) * 0.005)
     assert found is not None
-    assert np.degrees(np.arccos(found @ way / np.linalg.norm(found))) < 15
+    assert np.degrees(np.arccos(found @ direction / np.linalg.norm(found))) < 15
 
 
-def test_what_is_no_single_view_has_none() -> None:
+def test_a_cloud_that_is_no_single_view_has_no_estimate() -> None:
     rng = np.random.default_rng(0)
     whole = np.concatenate([np.array(centre) + radius * on_sphere(4_000, rng) for centre, radius in SPHERES])
-    assert viewpoint(whole) is None
-    two = np.concatenate([photograph(way) for way in (ways(1)[0], -ways(1)[0])])
-    assert viewpoint(two) is None
-    assert viewpoint(whole[:100]) is None
-    # Many times the same few places.
-    assert viewpoint(np.repeat(whole[:50], 100, axis=0)) is None
+    assert estimate_sensor_position(whole) is None
+    two = np.concatenate([scan(direction) for direction in (directions(1)[0], -directions(1)[0])])
+    assert estimate_sensor_position(two) is None
+    assert estimate_sensor_position(whole[:100]) is None
+    # The same few points many times.
+    assert estimate_sensor_position(np.repeat(whole[:50], 100, axis=0)) is None
 
 
-def test_behind_is_what_the_ball_hides() -> None:
-    way = np.array([0.0, 0.0, 1.0])
-    seen = photograph(way)
+def test_points_behind_a_ball_are_occluded() -> None:
+    direction = np.array([0.0, 0.0, 1.0])
+    seen = scan(direction)
     seen = seen[np.linalg.norm(seen, axis=1) < 0.51]  # of the ball about the origin alone
-    sensor = way * DISTANCE
+    sensor = direction * DISTANCE
     places = np.array([[0, 0, 0], [0.1, 0.1, -0.9], [0, 0, 0.9], [0.9, 0, 0], [0, 0.75, -0.4], [0.0, 0.3, -0.4]])
-    np.testing.assert_array_equal(hidden(places, seen, sensor), [True, True, False, False, False, True])
+    np.testing.assert_array_equal(is_occluded(places, seen, sensor), [True, True, False, False, False, True])
 
 
-@pytest.mark.parametrize("way", [*np.eye(3), *-np.eye(3)])
-def test_a_ball_of_points_strewn_over_it_hides_what_is_behind_from_every_side(way: np.ndarray) -> None:
-    """And nothing beside it."""
+@pytest.mark.parametrize("direction", [*np.eye(3), *-np.eye(3)])
+def test_a_randomly_sampled_ball_occludes_its_inside_and_nothing_beside_it(direction: np.ndarray) -> None:
     ball = on_sphere(20_000, np.random.default_rng(0)) * 0.5
-    sensor = way * DISTANCE
-    seen = ball[ball @ way > 0.5 * 0.5 / DISTANCE]
-    inside = on_sphere(500, np.random.default_rng(1)) * 0.35 - 0.1 * way
-    assert hidden(inside, seen, sensor).mean() > 0.85
-    across = np.linalg.svd(way[None])[2][1:]
+    sensor = direction * DISTANCE
+    seen = ball[ball @ direction > 0.5 * 0.5 / DISTANCE]
+    inside = on_sphere(500, np.random.default_rng(1)) * 0.35 - 0.1 * direction
+    assert is_occluded(inside, seen, sensor).mean() > 0.85
+    across = np.linalg.svd(direction[None])[2][1:]
     beside = 0.56 * (on_sphere(500, np.random.default_rng(2))[:, :2] @ across)
     beside *= 0.56 / np.linalg.norm(beside, axis=1, keepdims=True)
-    assert not hidden(beside, seen, sensor).any()
+    assert not is_occluded(beside, seen, sensor).any()
 
 
-def test_sources_know_it_of_clouds_and_of_a_cameras_meshes() -> None:
-    way = ways(1)[0]
-    points = photograph(way)
+def test_the_sensor_of_clouds_and_of_meshes_of_a_scan_is_estimated() -> None:
+    direction = directions(1)[0]
+    points = scan(direction)
     nothing = np.zeros((0, 3), dtype=np.int64)
     seen = observe_surface(Source(Geometry(points, nothing)), None)
     assert seen.sensor is not None and not np.isinf(seen.high).any()
-    given = observe_surface(Source(Geometry(points, nothing), way * 9), None)
-    np.testing.assert_array_equal(given.sensor, way * 9)
+    given = observe_surface(Source(Geometry(points, nothing), direction * 9), None)
+    np.testing.assert_array_equal(given.sensor, direction * 9)
     strips = np.arange(len(points) - 2)[:, None] + np.arange(3)
     meshed = observe_surface(Source(Geometry(points, strips)), None)
     assert meshed.sensor is not None

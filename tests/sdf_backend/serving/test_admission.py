@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from sdf_backend.serving.admission import check_submission, shape_count
+from sdf_backend.settings import TaskSettings
 from sdf_backend.wire.codec import WireError, decode, encode
-from sdf_backend.wire.messages import REQUESTS, TASKS, JobSettings, Limits, Source, Submit
+from sdf_backend.wire.messages import REQUESTS, TASKS, Limits, Source, Submit
 
 JOB = "0123456789"
 CLOUD = Source(np.zeros((5, 3)))
@@ -24,7 +25,7 @@ def poses(count: int) -> np.ndarray:
 ACCEPTED = [
     ({"task": "encode", "sources": (CLOUD,) * 3}, 3),
     ({"task": "complete", "sources": (CLOUD,)}, 1),
-    ({"task": "complete", "sources": (CLOUD, CLOUD), "settings": JobSettings(candidates=2)}, 4),
+    ({"task": "complete", "sources": (CLOUD, CLOUD), "settings": TaskSettings(candidates=2)}, 4),
     ({"task": "sample", "count": 4}, 4),
     ({"task": "sample", "count": 4, "poses": poses(1)}, 4),
     ({"task": "sample", "count": 4, "codes": rows(1), "spread": 0.5}, 4),
@@ -60,8 +61,7 @@ def test_what_can_be_done_may_wait_and_crosses_the_wire(fields: dict, shapes: in
     [
         ({"task": "encode"}, "bad_value", "at least one input"),
         ({"task": "encode", "sources": (CLOUD,) * 4}, "limit", "4 inputs"),
-        ({"task": "complete", "sources": (CLOUD,), "settings": JobSettings(candidates=5)}, "limit", "5 shapes"),
-        ({"task": "complete", "sources": (CLOUD,), "settings": JobSettings(candidates=0)}, "bad_value", "0 candidates"),
+        ({"task": "complete", "sources": (CLOUD,), "settings": TaskSettings(candidates=5)}, "limit", "5 shapes"),
         ({"task": "decode"}, "bad_value", "at least one code, or one row of weights"),
         ({"task": "decode", "weights": rows(0)}, "bad_value", "at least one code, or one row of weights"),
         ({"task": "decode", "weights": rows(5)}, "limit", "5 shapes"),

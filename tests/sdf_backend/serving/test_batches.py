@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from backend_process import Backend, Listener, complete, half_sphere, logged, long_job, until
 
-from sdf_backend.wire.messages import Cancelling, Error, JobSettings, Result, Source
+from sdf_backend.settings import Pose, Quality, TaskSettings
+from sdf_backend.wire.messages import Cancelling, Error, Result, Source
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_a_bad_input_costs_its_own_job_only(backend: Backend, clients: list[List
 
 
 def test_one_of_several_can_be_cancelled(backend: Backend, clients: list[Listener]) -> None:
-    slow = JobSettings(resolution=32, pose="free", quality="fine")
+    slow = TaskSettings(resolution=32, pose=Pose.FREE, quality=Quality.FINE)
     names = queued_behind_a_long_one(backend, clients, [complete(settings=slow) for _ in clients])
     worker = until(lambda: backend.worker() if backend.worker().job in names else None, "they do not run")
     clients[1].cancel(names[1])
@@ -81,7 +82,7 @@ def test_one_of_several_can_be_cancelled(backend: Backend, clients: list[Listene
 
 
 def test_other_settings_are_another_batch(backend: Backend, clients: list[Listener]) -> None:
-    other = JobSettings(resolution=40, pose="known", quality="preview")
+    other = TaskSettings(resolution=40, pose=Pose.KNOWN, quality=Quality.PREVIEW)
     names = queued_behind_a_long_one(backend, clients, [complete(), complete(settings=other), complete()])
     for client, name in zip(clients, names, strict=True):
         assert isinstance(client.end(name), Result)
@@ -89,7 +90,7 @@ def test_other_settings_are_another_batch(backend: Backend, clients: list[Listen
 
 
 def test_a_batch_that_takes_too_long_is_tried_one_by_one(models_folder: Path, tmp_path: Path) -> None:
-    slow = JobSettings(resolution=32, pose="free", quality="standard")
+    slow = TaskSettings(resolution=32, pose=Pose.FREE, quality=Quality.STANDARD)
     options = ["--models", models_folder, "--batch", "4", "--limit", "job_seconds=6", "--device", "cpu"]
     with ExitStack() as stack:
         backend = stack.enter_context(Backend(tmp_path, *options))

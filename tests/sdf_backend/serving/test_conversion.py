@@ -1,7 +1,5 @@
 """What goes to a worker and back is what was meant."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,31 +12,15 @@ from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.serving.conversion import (
     matrix_of,
-    settings_from_wire,
-    settings_to_wire,
     shape_from_wire,
     shape_to_wire,
     similarity_of,
     source_from_wire,
     source_to_wire,
 )
-from sdf_backend.settings import Pose, Quality, TaskSettings
 from sdf_backend.wire import messages as wire
 
 TRIANGLE = np.array([[0.1, 0, 0], [1, 0, 0], [0, 1, 1 / 3]]), np.array([[0, 1, 2]])
-
-
-@pytest.mark.parametrize("pose", Pose)
-@pytest.mark.parametrize("quality", Quality)
-def test_settings_come_back(pose: Pose, quality: Quality) -> None:
-    settings = TaskSettings(64, pose, "+y", "+x", quality, 7)
-    assert settings_from_wire(settings_to_wire(settings)) == settings
-
-
-@pytest.mark.parametrize("change", [{"pose": "sideways"}, {"quality": "best"}, {"resolution": 1}, {"up": "w"}])
-def test_settings_that_no_task_has_are_refused(change: dict) -> None:
-    with pytest.raises(InputError, match=str(next(iter(change.values())))):
-        settings_from_wire(replace(wire.JobSettings(), **change))
 
 
 @pytest.mark.parametrize("faces", [TRIANGLE[1], np.zeros((0, 3), np.int64)])

@@ -22,6 +22,7 @@ from backend_process import PATIENCE, QUICK, Backend, complete, half_sphere
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sdf_backend.settings import TaskSettings
 from sdf_backend.wire.codec import FIRST_FRAME, KNOWN_DTYPES, decode, encode
 from sdf_backend.wire.messages import (
     ERROR_CODES,
@@ -31,7 +32,6 @@ from sdf_backend.wire.messages import (
     Cancel,
     Error,
     Hello,
-    JobSettings,
     Limits,
     Result,
     Source,
@@ -66,7 +66,7 @@ VALID = [
     Submit("job-00000001", "sample", "spheres", QUICK, keep=0.1),
     Submit("job-00000002", "complete", "spheres", QUICK, (Source(half_sphere(150)),), keep=0.1),
     Submit("job-00000003", "decode", "spheres", QUICK, codes=CODES, poses=POSES, keep=0.1),
-    Submit("job-00000004", "interpolate", "nowhere", JobSettings(16), codes=CODES, count=2, keep=0.1),
+    Submit("job-00000004", "interpolate", "nowhere", TaskSettings(16), codes=CODES, count=2, keep=0.1),
     Submit("job-00000005", "encode", "spheres", QUICK, (Source(half_sphere(150)),), keep=0.1),
     Submit("job-00000006", "decode", "spheres", QUICK, codes=CODES, weights=CODES[:, :2], keep=0.1),
     Submit("job-00000007", "sample", "spheres", QUICK, codes=CODES[:1], poses=POSES[:1], spread=0.5, keep=0.1),

@@ -1,5 +1,6 @@
 """The backend as a client meets it: real processes, real sockets, and everything that can go wrong with either."""
 
+import json
 import os
 import resource
 import shutil
@@ -43,7 +44,6 @@ from sdf_backend.wire.messages import (
     Cancelling,
     Error,
     Hello,
-    JobSettings,
     Limits,
     Progress,
     Result,
@@ -433,11 +433,7 @@ CLOUD = half_sphere(200)
 @pytest.mark.parametrize(
     ("changes", "code", "words"),
     [
-        ({"settings": JobSettings(1024)}, "limit", "at most 512"),
-        ({"settings": JobSettings(8)}, "bad_input", "16 to 1024"),
-        ({"settings": JobSettings(pose="sideways")}, "bad_input", "known, aligned, upright, free"),
-        ({"settings": JobSettings(up="w")}, "bad_input", "not an axis"),
-        ({"settings": JobSettings(seed=-1)}, "bad_value", "negative"),
+        ({"settings": TaskSettings(1024)}, "limit", "at most 512"),
         ({"sources": (Source(CLOUD),) * 17}, "limit", "at most 16"),
         ({"task": "sample", "count": 65}, "limit", "at most 64"),
         ({"task": "interpolate", "count": 4}, "bad_value", "two or more"),
@@ -468,8 +464,32 @@ def test_what_cannot_be_done_is_refused_with_a_reason(backend: Backend, changes:
     assert words in error.message
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"resolution": 8}, "submit.settings: resolution is 8; use 16 to 1024"),
+        ({"pose": "sideways"}, "submit.settings.pose is 'sideways'; it must be one of known, aligned"),
+        ({"up": "w"}, "submit.settings.up is 'w'; it must be one of +x, -x"),
+        ({"seed": -1}, "submit.settings: seed is -1; use 0 or more"),
+        ({"candidates": 0}, "submit.settings: candidates is 0; use 1 to 16"),
+        ({"refine": 1.5}, "submit.settings: refine is 1.5; use 0 to 1"),
+        ({"quality": 7}, "submit.settings.quality is 7"),
+        ({"up": "+y", "front": "-y"}, "lie along one line"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(backend: Backend, settings: dict, words: str) -> None:
+    job = new_job()
+    with Raw(backend) as raw:
+        header = {"kind": "submit", "job": job, "task": "sample", "model": "spheres", "settings": settings}
+        raw.send(FIRST_FRAME, json.dumps(header).encode())
+        error = raw.reply()
+    assert isinstance(error, Error)
+    assert (error.job, error.code) == (job, "bad_value")
+    assert words in error.message
+
+
 def test_a_result_that_is_too_large_says_what_to_lower(client: Listener) -> None:
-    code, message = refused(client, complete(task="sample", sources=(), count=1, settings=JobSettings(400)))
+    code, message = refused(client, complete(task="sample", sources=(), count=1, settings=TaskSettings(400)))
     assert code == "too_large"
     assert "lower the resolution" in message
 
@@ -661,7 +681,7 @@ def test_a_full_disk_costs_the_cache_and_no_job(models: Path, tmp_path: Path) ->
     options = ("--models", models, "--cache", tmp_path / "cache")
     with Backend(tmp_path / "backend", *options).start(preexec_fn=limit_files) as backend, backend.client() as client:
         for _ in range(2):
-            result = client.run(complete(settings=JobSettings(64, "known", quality="preview")))
+            result = client.run(complete(settings=TaskSettings(64, Pose.KNOWN, quality=Quality.PREVIEW)))
             assert not result.cached
         assert logged(backend, "cache entry not kept", "File too large")
 
@@ -678,7 +698,7 @@ def test_what_was_computed_is_not_computed_again(models: Path, tmp_path: Path) -
     options = ("--models", models, "--cache", tmp_path / "cache")
     with Backend(tmp_path / "backend", *options) as backend, backend.client() as client:
         first, second = client.run(complete()), client.run(complete())
-        finer = client.run(complete(settings=JobSettings(40, "known", quality="preview")))
+        finer = client.run(complete(settings=TaskSettings(40, Pose.KNOWN, quality=Quality.PREVIEW)))
         assert (first.cached, second.cached, finer.cached) == (False, True, False)
         np.testing.assert_array_equal(first.shapes[0].vertices, second.shapes[0].vertices)
         assert "fitting" not in finer.shapes[0].seconds  # the same code at another resolution

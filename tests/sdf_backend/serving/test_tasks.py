@@ -12,10 +12,11 @@ from sdf_backend.engine import Engine
 from sdf_backend.errors import Cancelled, InputError
 from sdf_backend.model.store import ModelStore
 from sdf_backend.serving.tasks import Tasks, is_device_lost, is_out_of_memory
+from sdf_backend.settings import Pose, Quality, TaskSettings
 from sdf_backend.wire.codec import decode, encode
-from sdf_backend.wire.messages import REPLIES, JobSettings, Limits, Source, Submit
+from sdf_backend.wire.messages import REPLIES, Limits, Source, Submit
 
-QUICK = JobSettings(resolution=32, pose="known", quality="preview")
+QUICK = TaskSettings(resolution=32, pose=Pose.KNOWN, quality=Quality.PREVIEW)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Times by which parts must be gone and from which they may be there: chains and balls whose answers are known."""
+"""Vanishing and appearance times of chains and balls with known answers."""
 
 from itertools import pairwise
 
@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from sdf_backend.geometry.isosurface import Extraction, ExtractSettings, Field, extract_surface
-from sdf_backend.shapes.nearest_vertex_grid import COARSE, STEP
-from sdf_backend.shapes.part_transitions import GAP, SPEED, Leaving, Look, Times, _receded
+from sdf_backend.shapes.interpolation_settings import InterpolationSettings
+from sdf_backend.shapes.part_transitions import Keyframe, Transition, TransitionSchedule, _propagate_times
 
+SETTINGS = InterpolationSettings()
+STEP, SPEED = SETTINGS.keyframe_cell, SETTINGS.transition_speed
 LINK = 0.1
 
 
@@ -29,139 +31,142 @@ def ball(place: tuple[float, float, float], radius: float) -> Field:
 
 
 def mesh_of(parts: list[Field], pits: list[Field]) -> Extraction:
-    """What is in one of the parts and in none of the pits."""
+    """The union of the parts without the pits."""
 
     def distances(points: torch.Tensor) -> torch.Tensor:
         inside = torch.stack([part(points) for part in parts]).amin(dim=0)
         return torch.stack([inside, *(-pit(points) for pit in pits)]).amax(dim=0)
 
-    return extract_surface(distances, ExtractSettings(COARSE, clamp=float("inf"))).without_hollows()
+    return extract_surface(
+        distances, ExtractSettings(SETTINGS.keyframe_resolution, clamp=float("inf"))
+    ).remove_cavities()
 
 
-def looks(*shapes: list[Field], pits: list[list[Field]] | None = None) -> list[Look]:
-    """Looks, evenly spaced, at shapes of several parts each, with pits in them."""
+def schedule_of(*shapes: list[Field], pits: list[list[Field]] | None = None) -> TransitionSchedule:
+    """The schedule of evenly spaced keyframes, shapes of several parts each with pits in them."""
     times, none = np.linspace(0, 1, len(shapes)), [[] for _ in shapes]
     each = zip(times, shapes, pits or none, strict=True)
-    return [Look.of(float(time), mesh_of(parts, dug)) for time, parts, dug in each]
+    keyframes = [Keyframe.from_mesh(float(time), mesh_of(parts, carved), SETTINGS) for time, parts, carved in each]
+    return TransitionSchedule.from_keyframes(keyframes, SETTINGS)
 
 
-def stays(leaving: list[Leaving], moment: float) -> bool:
-    """Whether nothing leaves."""
-    return all((one.moments == moment).all() for one in leaving)
+def are_all(transitions: list[Transition], time: float) -> bool:
+    """Whether all vertices have that time."""
+    return all((transition.times == time).all() for transition in transitions)
 
 
 def test_a_part_recedes_along_itself_at_the_given_speed() -> None:
     lasting = np.arange(8) == 0
-    moments = _receded(chain(8), np.where(lasting, np.inf, 0.5), lasting)
-    np.testing.assert_allclose(moments[1:], 0.5 - np.arange(7) * LINK / SPEED)
+    times = _propagate_times(chain(8), np.where(lasting, np.inf, 0.5), lasting, SPEED)
+    np.testing.assert_allclose(times[1:], 0.5 - np.arange(7) * LINK / SPEED)
 
 
-def test_what_goes_early_takes_with_it_what_is_behind_it() -> None:
+def test_an_early_vertex_takes_those_behind_it_along() -> None:
     latest = np.array([np.inf, 0.9, 0.2, 0.9, 0.9])
-    moments = _receded(chain(5), latest, np.isinf(latest))
-    np.testing.assert_allclose(moments[1:], [0.9, 0.2, 0.2 - LINK / SPEED, 0.2 - 2 * LINK / SPEED])
+    times = _propagate_times(chain(5), latest, np.isinf(latest), SPEED)
+    np.testing.assert_allclose(times[1:], [0.9, 0.2, 0.2 - LINK / SPEED, 0.2 - 2 * LINK / SPEED])
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=30), st.data())
-def test_nothing_goes_without_a_neighbour_that_goes_later(latest: list[float], data: st.DataObject) -> None:
+def test_every_vertex_has_a_neighbour_that_vanishes_later(latest: list[float], data: st.DataObject) -> None:
     lasting = np.array([data.draw(st.booleans()) for _ in latest])
-    moments = _receded(chain(len(latest)), np.array(latest), lasting)
-    assert (moments <= latest).all() and (moments[lasting] == np.array(latest)[lasting]).all()
-    beside = np.concatenate([[-np.inf], moments, [-np.inf]])
+    times = _propagate_times(chain(len(latest)), np.array(latest), lasting, SPEED)
+    assert (times <= latest).all() and (times[lasting] == np.array(latest)[lasting]).all()
+    beside = np.concatenate([[-np.inf], times, [-np.inf]])
     reached = np.maximum(beside[:-2], beside[2:]) - LINK / SPEED
-    assert (moments[~lasting] <= reached[~lasting] + 1e-12).all()
+    assert (times[~lasting] <= reached[~lasting] + 1e-12).all()
     if lasting.any():
-        assert np.isfinite(moments).all()
+        assert np.isfinite(times).all()
 
 
-def test_what_is_there_all_the_time_is_never_cut() -> None:
-    times = Times.of(looks(*[[ball((0, 0, 0), 0.5)]] * 4))
-    assert stays(times.there, -np.inf) and stays(times.gone, np.inf)
+def test_a_lasting_shape_is_never_carved() -> None:
+    schedule = schedule_of(*[[ball((0, 0, 0), 0.5)]] * 4)
+    assert are_all(schedule.appearing, -np.inf) and are_all(schedule.vanishing, np.inf)
 
 
-def test_what_vanishes_is_gone_before_and_the_last_of_it_is_next_to_what_stays() -> None:
-    """A ball with a smaller one on it, which the third look has not."""
+def test_a_vanishing_part_is_gone_in_time_and_its_last_vertices_are_next_to_what_stays() -> None:
+    """A ball with a smaller one on it, which the third keyframe lacks."""
     both, one = [ball((0, 0, 0), 0.5), ball((0, 0, 0.65), 0.17)], [ball((0, 0, 0), 0.5)]
-    times = Times.of(looks(both, both, one, one, one))
-    for look, gone in zip(times.looks[:2], times.gone, strict=False):
-        height, goes = look.vertices[:, 2], np.isfinite(gone.moments)
+    schedule = schedule_of(both, both, one, one, one)
+    for keyframe, vanishing in zip(schedule.keyframes[:2], schedule.vanishing, strict=False):
+        height, goes = keyframe.vertices[:, 2], np.isfinite(vanishing.times)
         assert goes[height > 0.6].all() and not goes[height < 0.4].any()
-        assert (gone.moments[goes] <= 0.25).all() and (gone.why[goes] == 2).all()
-        # The farther from what stays, the earlier, by the way along the surface.
-        assert gone.moments[height > 0.8].max() < gone.moments[goes & (height < 0.55)].max() - 0.2 / SPEED
-        # The middle of the smaller ball goes with its surface.
-        assert gone.depth[goes].max() == pytest.approx(0.17, abs=2 * STEP)
-        assert not gone.past(0.25)[~goes].max() > 0
+        assert (vanishing.times[goes] <= 0.25).all() and (vanishing.cause[goes] == 2).all()
+        # The farther from what stays along the surface, the earlier.
+        assert vanishing.times[height > 0.8].max() < vanishing.times[goes & (height < 0.55)].max() - 0.2 / SPEED
+        # The centre of the smaller ball vanishes with its surface.
+        assert vanishing.depth[goes].max() == pytest.approx(0.17, abs=2 * STEP)
+        assert not vanishing.carving_excess(0.25)[~goes].max() > 0
 
 
-def test_what_is_dug_out_goes_before_from_its_surface_down() -> None:
+def test_a_pit_is_carved_in_time_from_the_surface_down() -> None:
     body, pit = [ball((0, 0, 0), 0.5)], [ball((0, 0, 0.5), 0.2)]
-    times = Times.of(looks(body, body, body, body, pits=[[], [], pit, pit]))
-    look, gone = times.looks[1], times.gone[1]
-    lid = np.linalg.norm(look.vertices - [0, 0, 0.5], axis=1) < 0.1
-    assert (gone.moments[lid] <= 1 / 3).all() and (gone.why[lid] == 2).all()
-    assert gone.depth[lid].max() == pytest.approx(0.2, abs=2 * STEP)
-    # All of it has gone by its time but next to the rim, where the surface has moved, and none of what stays.
-    solid = times.nodes.solid(2)
-    assert not (solid & ~gone.left).any()
-    assert times.nodes.nearest(2)[1][gone.left & ~solid].max() < GAP + STEP
-    assert (times.gone[3].left == times.nodes.solid(3)).all() and stays(times.there, -np.inf)
+    schedule = schedule_of(body, body, body, body, pits=[[], [], pit, pit])
+    keyframe, vanishing = schedule.keyframes[1], schedule.vanishing[1]
+    lid = np.linalg.norm(keyframe.vertices - [0, 0, 0.5], axis=1) < 0.1
+    assert (vanishing.times[lid] <= 1 / 3).all() and (vanishing.cause[lid] == 2).all()
+    assert vanishing.depth[lid].max() == pytest.approx(0.2, abs=2 * STEP)
+    # All of it is carved by then except next to the rim, where the surface has moved, and nothing of what stays.
+    solid = schedule.grid.inside(2)
+    assert not (solid & ~vanishing.remaining).any()
+    assert schedule.grid.nearest(2)[1][vanishing.remaining & ~solid].max() < SETTINGS.correspondence_distance + STEP
+    assert (schedule.vanishing[3].remaining == schedule.grid.inside(3)).all() and are_all(schedule.appearing, -np.inf)
 
 
-def test_what_is_filled_is_dug_out_backwards() -> None:
+def test_filling_a_pit_is_carving_it_in_reverse_time() -> None:
     body, pit = [ball((0, 0, 0), 0.5)], [ball((0, 0, 0.5), 0.2)]
-    opens = Times.of(looks(body, body, body, body, pits=[[], [], pit, pit]))
-    closes = Times.of(looks(body, body, body, body, pits=[pit, pit, [], []]))
-    for gone, there in zip(opens.gone, reversed(closes.there), strict=True):
-        np.testing.assert_allclose(there.moments, 1 - gone.moments)
-        np.testing.assert_array_equal(there.depth, gone.depth)
-        np.testing.assert_array_equal(there.left, gone.left)
+    opens = schedule_of(body, body, body, body, pits=[[], [], pit, pit])
+    closes = schedule_of(body, body, body, body, pits=[pit, pit, [], []])
+    for vanishing, appearing in zip(opens.vanishing, reversed(closes.appearing), strict=True):
+        np.testing.assert_allclose(appearing.times, 1 - vanishing.times)
+        np.testing.assert_array_equal(appearing.depth, vanishing.depth)
+        np.testing.assert_array_equal(appearing.remaining, vanishing.remaining)
 
 
-def test_what_will_be_gone_later_goes_early_where_it_is_not_seen_yet() -> None:
-    """A core that is to go is in what goes first: by then it is gone too."""
+def test_a_core_that_vanishes_later_vanishes_with_the_part_around_it() -> None:
+    """A core that is to vanish is inside a part that vanishes first: by then it is gone too."""
     thick, core, last = (
         [ball((0, 0, 0), 0.3), ball((0, 0, 0.5), 0.3)],
         [ball((0, 0, 0), 0.3), ball((0, 0, 0.4), 0.15)],
         [ball((0, 0, 0), 0.3)],
     )
-    times = Times.of(looks(thick, thick, core, last, last))
+    schedule = schedule_of(thick, thick, core, last, last)
     for number in (0, 1, 2):
-        gone = times.gone[number]
-        assert gone.left.sum() >= times.nodes.solid(4).sum()
-    top = times.nodes.points(times.gone[2].left)[:, 2].max()
-    assert top < 0.55 and times.nodes.points(times.gone[1].left)[:, 2].max() < 0.62
+        vanishing = schedule.vanishing[number]
+        assert vanishing.remaining.sum() >= schedule.grid.inside(4).sum()
+    top = schedule.grid.positions(schedule.vanishing[2].remaining)[:, 2].max()
+    assert top < 0.55 and schedule.grid.positions(schedule.vanishing[1].remaining)[:, 2].max() < 0.62
 
 
-def test_what_hangs_in_the_air_is_not_there_but_at_the_ends() -> None:
+def test_floaters_exist_at_the_ends_only() -> None:
     shape, lone = ball((0, 0, 0), 0.4), ball((0, 0, 0.8), 0.15)
-    times = Times.of(looks(*[[shape, lone]] * 4))
-    for look, gone in zip(times.looks[1:-1], times.gone[1:-1], strict=True):
-        np.testing.assert_array_equal(gone.moments == -np.inf, look.vertices[:, 2] > 0.5)
-    assert np.isfinite(times.gone[0].moments[times.looks[0].vertices[:, 2] > 0.5]).all()
+    schedule = schedule_of(*[[shape, lone]] * 4)
+    for keyframe, vanishing in zip(schedule.keyframes[1:-1], schedule.vanishing[1:-1], strict=True):
+        np.testing.assert_array_equal(vanishing.times == -np.inf, keyframe.vertices[:, 2] > 0.5)
+    assert np.isfinite(schedule.vanishing[0].times[schedule.keyframes[0].vertices[:, 2] > 0.5]).all()
 
 
-def test_the_shape_is_what_goes_on_and_not_what_is_largest_for_a_moment() -> None:
+def test_the_tracked_group_is_the_lasting_one_and_not_the_largest_at_one_keyframe() -> None:
     shape, guest = ball((-0.4, 0, 0), 0.3), ball((0.4, 0, 0), 0.4)
-    times = Times.of(looks([shape], [shape], [shape, guest], [shape], [shape]))
-    gone = times.gone[2].moments
-    assert (gone[times.looks[2].vertices[:, 0] < -0.05] == np.inf).all()
-    assert (gone[times.looks[2].vertices[:, 0] > 0.05] == -np.inf).all()
+    schedule = schedule_of([shape], [shape], [shape, guest], [shape], [shape])
+    vanishing = schedule.vanishing[2].times
+    assert (vanishing[schedule.keyframes[2].vertices[:, 0] < -0.05] == np.inf).all()
+    assert (vanishing[schedule.keyframes[2].vertices[:, 0] > 0.05] == -np.inf).all()
 
 
-def test_a_shape_that_becomes_another_elsewhere_has_a_clock_all_the_same() -> None:
-    times = Times.of(looks([ball((-0.5, 0, 0), 0.3)], [ball((0.5, 0, 0), 0.3)]))
-    moments, lengths = times.clock
-    assert all(one < other for one, other in pairwise(moments)) and lengths[-1] > 0
+def test_shapes_without_overlap_have_an_arc_length_nevertheless() -> None:
+    schedule = schedule_of([ball((-0.5, 0, 0), 0.3)], [ball((0.5, 0, 0), 0.3)])
+    times, lengths = schedule.arc_length
+    assert all(one < other for one, other in pairwise(times)) and lengths[-1] > 0
 
 
-def test_the_clock_counts_how_far_a_surface_moves() -> None:
-    times = Times.of(looks(*[[ball((0, 0, float(place)), 0.4)] for place in np.arange(5) * 0.03]))
-    assert times.clock[1][-1] == pytest.approx(4 * 0.03, rel=0.05)
+def test_the_arc_length_is_the_distance_that_a_surface_moves() -> None:
+    schedule = schedule_of(*[[ball((0, 0, float(place)), 0.4)] for place in np.arange(5) * 0.03])
+    assert schedule.arc_length[1][-1] == pytest.approx(4 * 0.03, rel=0.05)
 
 
-def test_a_surface_that_moves_out_fast_is_not_cut() -> None:
-    times = Times.of(
-        looks([ball((0, 0, 0), 0.3)], [ball((0, 0, 0), 0.3)], [ball((0, 0, 0), 0.5)], [ball((0, 0, 0), 0.5)])
+def test_a_surface_that_moves_outwards_fast_is_not_carved() -> None:
+    schedule = schedule_of(
+        [ball((0, 0, 0), 0.3)], [ball((0, 0, 0), 0.3)], [ball((0, 0, 0), 0.5)], [ball((0, 0, 0), 0.5)]
     )
-    assert all((gone.moments == np.inf).all() for gone in times.gone)
+    assert all((vanishing.times == np.inf).all() for vanishing in schedule.vanishing)

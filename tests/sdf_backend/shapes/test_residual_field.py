@@ -1,4 +1,4 @@
-"""Corrections of a decoder's distances, on spheres whose distances are known."""
+"""Residual fields of spheres with known distances."""
 
 from dataclasses import replace
 
@@ -10,8 +10,19 @@ import sdf_backend.shapes.residual_field as module
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model, ModelStore, load_model
-from sdf_backend.observation.observations import Observations, observe_samples, observe_surface_points, with_empty_space
-from sdf_backend.shapes.residual_field import SIDE, changed_places, check_refinement, corrected, refine
+from sdf_backend.observation.observations import (
+    Observations,
+    observe_samples,
+    observe_surface_points,
+    with_assumed_free_space,
+)
+from sdf_backend.shapes.residual_field import (
+    add_residual_field,
+    check_residual_field,
+    fit_residual_field,
+    new_surface_points,
+)
+from sdf_backend.shapes.residual_lattice import LATTICE_SIDE
 
 DEVICE = torch.device("cpu")
 
@@ -34,45 +45,47 @@ def distances(model: Model, refinement: np.ndarray | None, points: np.ndarray) -
 
     with torch.inference_mode():
         place = torch.from_numpy(points).float()
-        return (field(place) if refinement is None else corrected(field, refinement, DEVICE)(place)).numpy()
+        return (field(place) if refinement is None else add_residual_field(field, refinement, DEVICE)(place)).numpy()
 
 
 def radius_of(model: Model) -> float:
     return 0.5 - float(distances(model, None, 0.5 * directions(500)).mean())
 
 
-def test_the_surface_comes_to_where_it_was_seen_and_nothing_moves_elsewhere(model: Model) -> None:
+def test_the_surface_moves_to_the_observations_and_nothing_moves_elsewhere(model: Model) -> None:
     normal, radius = directions(), radius_of(model)
     seen = normal[normal[:, 2] > 0.3] * (radius + 0.03)
-    refinement = refine(model, model.mean, observe_surface_points(seen), Similarity.identity())
+    refinement = fit_residual_field(model, model.mean, observe_surface_points(seen), Similarity.identity())
     before, after = distances(model, None, seen), distances(model, refinement, seen)
     assert np.abs(after).mean() < 0.2 * np.abs(before).mean()
     away = normal[normal[:, 2] < 0] * radius
     np.testing.assert_array_equal(distances(model, None, away), distances(model, refinement, away))
 
 
-def test_a_pose_changes_nothing(model: Model) -> None:
+def test_the_pose_of_the_observations_does_not_matter(model: Model) -> None:
     seen = directions() * (radius_of(model) + 0.03)
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     pose = Similarity(250.0, turn, np.array([3.0, -40, 9]))
-    here = refine(model, model.mean, observe_surface_points(seen), Similarity.identity())
-    there = refine(model, model.mean, observe_surface_points(pose.apply(seen)), pose)
+    here = fit_residual_field(model, model.mean, observe_surface_points(seen), Similarity.identity())
+    there = fit_residual_field(model, model.mean, observe_surface_points(pose.apply(seen)), pose)
     points = directions(500) * 0.5
     np.testing.assert_allclose(distances(model, here, points), distances(model, there, points), atol=1e-4)
 
 
-def test_signed_distances_are_followed_on_both_sides(model: Model) -> None:
+def test_signed_distances_are_followed_on_both_sides_of_the_surface(model: Model) -> None:
     rng, normal = np.random.default_rng(1), directions(60_000)
     truth, offset = radius_of(model) + 0.02, rng.normal(size=60_000) * 0.04
     points = normal * (truth + offset)[:, None]
     solid = observe_samples(points, offset, normal * truth)
-    refinement = refine(model, model.mean, solid, Similarity.identity())
+    refinement = fit_residual_field(model, model.mean, solid, Similarity.identity())
     test = directions(2_000) * (truth + rng.uniform(-0.03, 0.03, 2_000))[:, None]
     error = distances(model, refinement, test) - (np.linalg.norm(test, axis=1) - truth)
     assert np.abs(error).mean() < 0.2 * 0.02
 
 
-def test_no_flakes_are_left_of_a_part_that_the_shape_lacks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wide_first_pass_leaves_no_floaters_of_a_part_that_the_shape_lacks(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng, truth = np.random.default_rng(1), radius_of(model) - 0.07
     offset = rng.normal(size=8_000) * 0.07
     points = directions(8_000) * (truth + offset)[:, None]
@@ -80,51 +93,53 @@ def test_no_flakes_are_left_of_a_part_that_the_shape_lacks(model: Model, monkeyp
     gone = directions(4_000) * rng.uniform(truth + 0.02, truth + 0.07, 4_000)[:, None]
 
     def left() -> float:
-        refinement = refine(model, model.mean, solid, Similarity.identity())
+        refinement = fit_residual_field(model, model.mean, solid, Similarity.identity())
         return float((distances(model, refinement, gone) < 0).mean())
 
     assert left() < 0.005
-    monkeypatch.setattr(module, "SOLID", replace(module.SOLID, widths=module.SOLID.widths[1:]))
+    monkeypatch.setattr(
+        module, "SOLID_SETTINGS", replace(module.SOLID_SETTINGS, widths=module.SOLID_SETTINGS.widths[1:])
+    )
     assert left() > 0.05
 
 
-def test_guesses_are_left_to_the_fit(model: Model) -> None:
+def test_assumed_free_space_is_left_to_the_fit(model: Model) -> None:
     seen = directions()[:2_000] * radius_of(model)
     plain = observe_surface_points(seen)
-    guessing = with_empty_space(plain, Similarity.identity(), None)
-    assert guessing.guessed
-    expected, found = (refine(model, model.mean, one, Similarity.identity()) for one in (plain, guessing))
+    assuming = with_assumed_free_space(plain, Similarity.identity(), None)
+    assert assuming.assumed_free
+    expected, found = (fit_residual_field(model, model.mean, one, Similarity.identity()) for one in (plain, assuming))
     np.testing.assert_array_equal(found, expected)
 
 
-def test_bounds_that_are_kept_to_ask_for_nothing(model: Model) -> None:
+def test_observations_within_their_intervals_ask_for_no_correction(model: Model) -> None:
     far = directions(500) * 0.9
     free = Observations(far, np.zeros(500), np.full(500, np.inf), far[:0])
     beyond = Observations(far, np.full(500, np.inf), np.full(500, np.inf), far[:0])
     for one in (free, beyond):
-        assert len(refine(model, model.mean, one, Similarity.identity())) == 0
+        assert len(fit_residual_field(model, model.mean, one, Similarity.identity())) == 0
 
 
-def test_changed_places_are_where_a_surface_may_stand_anew(model: Model) -> None:
+def test_new_surface_points_are_where_corrections_may_create_a_surface(model: Model) -> None:
     plate = np.concatenate([directions(2_000)[:, :2] * 0.05, np.full((2_000, 1), 0.8)], axis=1)
-    refinement = refine(model, model.mean, observe_surface_points(plate), Similarity.identity())
-    places = changed_places(refinement)
+    refinement = fit_residual_field(model, model.mean, observe_surface_points(plate), Similarity.identity())
+    places = new_surface_points(refinement)
     assert len(places) and np.abs(places[:, 2] - 0.8).max() < 0.1 and np.abs(places[:, :2]).max() < 0.15
-    assert len(changed_places(np.zeros((0, 2), dtype=np.float32))) == 0
+    assert len(new_surface_points(np.zeros((0, 2), dtype=np.float32))) == 0
 
 
-def test_a_sheet_that_the_decoder_lacks_does_not_tear(model: Model) -> None:
+def test_a_thin_part_that_the_decoder_lacks_does_not_tear(model: Model) -> None:
     # From just above the ball, where the decoder nearly has a surface, to where it has none.
     turn, reach = np.random.default_rng(0).uniform(0, [[2 * np.pi], [0.3]], size=(2, 8_000))
     plate = np.stack([reach * np.cos(turn), reach * np.sin(turn), np.full(8_000, radius_of(model) + 0.025)], axis=1)
-    refinement = refine(model, model.mean, observe_surface_points(plate), Similarity.identity())
+    refinement = fit_residual_field(model, model.mean, observe_surface_points(plate), Similarity.identity())
     inside = np.full(len(plate), np.inf)
     for step in np.linspace(-0.02, 0.02, 9):
         inside = np.minimum(inside, distances(model, refinement, plate + [0, 0, step]))
     assert (inside < 0).mean() > 0.99
 
 
-def test_a_wall_thinner_than_corrections_are_wide_stays(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wall_thinner_than_the_kernel_is_kept_by_a_shell(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     radius, half = radius_of(model), 0.004
     rng = np.random.default_rng(0)
     away = radius + rng.normal(size=(60_000, 1)) * rng.choice([0.07, 0.02], size=(60_000, 1))
@@ -133,19 +148,21 @@ def test_a_wall_thinner_than_corrections_are_wide_stays(model: Model, monkeypatc
     observed = observe_samples(points, np.abs(away[:, 0] - radius) - half, surface)
 
     def walled() -> float:
-        """Share of directions in which there is an inside next to where the wall is."""
-        found = refine(model, model.mean, observed, Similarity.identity())
+        """Share of directions with an inside next to the wall."""
+        found = fit_residual_field(model, model.mean, observed, Similarity.identity())
         lines = directions(2_000)[:, None] * (radius + np.linspace(-0.01, 0.01, 9))[:, None]
         there = distances(model, found, lines.reshape(-1, 3)).reshape(-1, 9)
         assert np.median(distances(model, found, directions(500) * (radius - 0.03))) > 0.01
         return float((there < 0).any(axis=1).mean())
 
     assert walled() > 0.99
-    monkeypatch.setattr(module, "SOLID", replace(module.SOLID, sheet=-1.0))  # lays none
+    monkeypatch.setattr(module, "SOLID_SETTINGS", replace(module.SOLID_SETTINGS, shell_half_thickness=-1.0))  # no shell
     assert walled() < 0.5
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((3, 3)), np.zeros(4), np.array([[0, np.nan]]), np.array([[SIDE**3, 0.1]])])
-def test_what_is_no_refinement_is_refused(wrong: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((3, 3)), np.zeros(4), np.array([[0, np.nan]]), np.array([[LATTICE_SIDE**3, 0.1]])]
+)
+def test_an_array_that_is_no_residual_field_is_refused(wrong: np.ndarray) -> None:
     with pytest.raises(InputError, match="refinement"):
-        check_refinement(wrong)
+        check_residual_field(wrong)

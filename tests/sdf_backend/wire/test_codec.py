@@ -36,6 +36,7 @@ from sdf_backend.wire.messages import (
     StatusRequest,
     Submit,
 )
+from sdf_backend.wire.settings import Axis, Pose, Quality, TaskSettings, bounds_of
 
 WIRE = Path(messages.__file__).parent
 JOB = "job-12345678"
@@ -78,6 +79,22 @@ def meshes(draw: st.DrawFn, kind: type) -> Any:
     return kind(**values)
 
 
+@st.composite
+def task_settings(draw: st.DrawFn) -> TaskSettings:
+    up, front = draw(st.permutations("xyz"))[:2]
+    sign = st.sampled_from("+-")
+    return TaskSettings(
+        draw(st.integers(*bounds_of("resolution"))),
+        draw(st.sampled_from(Pose)),
+        Axis(draw(sign) + up),
+        Axis(draw(sign) + front),
+        draw(st.sampled_from(Quality)),
+        draw(st.integers(0, codec.LARGEST_INTEGER)),
+        draw(st.floats(0, 1)),
+        draw(st.integers(*bounds_of("candidates"))),
+    )
+
+
 def of(hint: Any) -> st.SearchStrategy[Any]:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
@@ -86,6 +103,8 @@ def of(hint: Any) -> st.SearchStrategy[Any]:
         return numbers(extra)
     if hint in (Source, Shape, Preview):
         return meshes(hint)
+    if hint is TaskSettings:
+        return task_settings()
     if is_dataclass(hint):
         return a_message(hint)
     if origin is tuple:
@@ -178,6 +197,22 @@ def test_numpy_scalars_and_any_text_can_be_sent() -> None:
     assert decode(encode(sent), REPLIES, LIMITS).fraction == 0.5
     text = decode(encode(Error("failed", "line one\r\n\tline two \ud800\x00" + "x" * 9999)), REPLIES, LIMITS).message
     assert text.startswith("line one line two xxx") and len(text) == codec.LONGEST_TEXT
+
+
+def test_settings_are_sent_by_value_and_name() -> None:
+    settings = TaskSettings(64, Pose.ALIGNED, Axis.POSITIVE_Y, Axis.NEGATIVE_X, Quality.FINE, 7, 0.5, 3)
+    header = bytes(encode(Submit(JOB, "echo", settings=settings))[1])
+    assert (
+        b'"settings":{"resolution":64,"pose":"aligned","up":"+y","front":"-x","quality":"fine",'
+        b'"seed":7,"refine":0.5,"candidates":3}' in header
+    )
+
+
+@pytest.mark.parametrize("fields", [{}, {"pose": "free"}, {"resolution": 32, "later": [1]}])
+def test_missing_settings_take_their_defaults(fields: dict[str, Any]) -> None:
+    decoded = decode(framed(submission([], settings=fields)), REQUESTS, LIMITS).settings
+    assert decoded == TaskSettings(**{name: value for name, value in fields.items() if name != "later"})
+    assert isinstance(decoded.pose, Pose) and isinstance(decoded.up, Axis)
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------
@@ -283,6 +318,16 @@ def test_fields_of_the_wrong_type(fields: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
+        {"settings": {"pose": "x" * 4000}},
+        {"settings": {"pose": None}},
+        {"settings": {"up": "w"}},
+        {"settings": {"quality": ["fine"]}},
+        {"settings": {"resolution": 8}},
+        {"settings": {"candidates": 0}},
+        {"settings": {"seed": -1}},
+        {"settings": {"refine": 1.5}},
+        {"settings": {"up": "+z", "front": "-z"}},
+        {"settings": []},
         {"job": None},
         {"job": "short"},
         {"job": "x" * 65},
@@ -344,7 +389,7 @@ def test_unknown_fields_and_arrays_are_passed_over() -> None:
         settings={"resolution": 64, "later": [1]},
     )
     message = decode(framed(header, bytes(4)), REQUESTS, LIMITS)
-    assert same(message, Submit(JOB, "echo", settings=messages.JobSettings(resolution=64)))
+    assert same(message, Submit(JOB, "echo", settings=TaskSettings(resolution=64)))
 
 
 # --- arrays --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
+from enum import StrEnum
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -25,7 +26,7 @@ from sdf_backend.wire.messages import ERROR_CODES, FLOATS, REPLIES, REQUESTS, TA
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
-PARTS = ("JobSettings", "Source", "Limits", "ModelInfo", "Preview", "Shape", "WorkerInfo")
+PARTS = ("TaskSettings", "Source", "Limits", "ModelInfo", "Preview", "Shape", "WorkerInfo")
 
 # --- the document and the code say the same ------------------------------------------------------------------------
 
@@ -56,6 +57,8 @@ def type_name(hint: Any) -> str:
         return f"list of {type_name(arguments[0])}" if Ellipsis in arguments else "three numbers"
     if origin is dict:
         return "object of numbers"
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return "text"
     return {str: "text", int: "integer", float: "number", bool: "boolean"}.get(hint) or hint.__name__
 
 

@@ -1,11 +1,12 @@
-"""What results are compared with."""
+"""The observations of the reference, and the nearest training shape."""
 
 import numpy as np
 
-from training.evaluation.baselines import reference_observations
+from training.evaluation.baselines import NearestTrainingShapes, reference_observations
+from training.evaluation.metrics import chamfer_distance
 
 
-def test_estimated_normals_look_towards_the_sensor_and_out_of_the_surface() -> None:
+def test_estimated_normals_point_outwards_and_towards_the_sensor() -> None:
     rng = np.random.default_rng(0)
     normal = rng.normal(size=(20_000, 3))
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
@@ -20,3 +21,16 @@ def test_estimated_normals_look_towards_the_sensor_and_out_of_the_surface() -> N
     np.testing.assert_allclose(np.linalg.norm(inside, axis=1), 0.5 - step, atol=0.2 * step)
     free = observed.points[3 * count :]
     assert len(free) and np.isinf(observed.high[3 * count :]).all() and (observed.low[3 * count :] == 0).all()
+
+
+def test_the_nearest_training_shape_is_that_of_the_smallest_chamfer_distance() -> None:
+    """A training shape that contains the whole ground truth, and much more, is not the nearest."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(-0.5, 0.5, size=(3_000, 3))
+    more = np.concatenate([rng.uniform(-0.5, 0.5, size=(3_000, 3)), rng.uniform(2, 3, size=(3_000, 3))])[
+        rng.permutation(6_000)
+    ]
+    shapes = {"more": more, "moved": truth[::-1] + [0.1, 0, 0], "far": truth + 1}
+    found = NearestTrainingShapes(shapes).find("truth", truth)
+    assert found and found.name == "moved" and found.chamfer == chamfer_distance(shapes["moved"], truth)
+    assert NearestTrainingShapes({}).find("truth", truth) is None

@@ -1,19 +1,21 @@
-"""The report as a page."""
+"""The HTML report."""
 
 import base64
 from html.parser import HTMLParser
 from pathlib import Path
 
 from training.evaluation.baselines import Baseline
-from training.evaluation.evaluate import EvaluateSettings, Outcome, Report, Task
+from training.evaluation.html_report import write_html
 from training.evaluation.metrics import ShapeScores
-from training.evaluation.report import write_html
+from training.evaluation.outcomes import ShapeOutcome
+from training.evaluation.report import Report
+from training.evaluation.tasks import EvaluationSettings, Task
 
 SHEET = b"\x89PNG not really"
 
 
 class Page(HTMLParser):
-    """What a browser would find."""
+    """Rows, cells and image of a page, as a browser reads it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -39,15 +41,15 @@ class Page(HTMLParser):
             self.rows[-1][1].append(data)
 
 
-def test_the_page_holds_every_shape_and_its_pictures_and_needs_nothing_else(tmp_path: Path) -> None:
+def test_the_page_is_self_contained_and_holds_every_shape_and_the_contact_sheet(tmp_path: Path) -> None:
     scores = [ShapeScores(value, 2 * value, 0.1, 0.01, 0.9, 0.8, value) for value in (1e-3, 3e-3)]
     outcomes = [
-        Outcome("good <&>", scores=scores[0], scan=2e-3, reference=Baseline(5e-3, 30.0), nearest=Baseline(9e-3)),
+        ShapeOutcome("good <&>", scores=scores[0], scan=2e-3, reference=Baseline(5e-3, 30.0), nearest=Baseline(9e-3)),
         # The reference failed.
-        Outcome("bad", scores=scores[1], scan=2e-3, nearest=Baseline(9e-3)),
-        Outcome("broken", reason="nothing was seen"),
+        ShapeOutcome("bad", scores=scores[1], scan=2e-3, nearest=Baseline(9e-3)),
+        ShapeOutcome("broken", reason="no ray hits the mesh"),
     ]
-    report = Report("models/cubes.safetensors", "data", EvaluateSettings(Task.COMPLETE), outcomes)
+    report = Report("models/cubes.safetensors", "data", EvaluationSettings(Task.COMPLETE), outcomes)
     path = tmp_path / "complete.html"
     write_html(path, report, SHEET)
     page = Page(path.read_text(encoding="utf-8"))

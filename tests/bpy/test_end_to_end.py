@@ -1,6 +1,6 @@
-"""The whole way in background mode: a real backend is started, a partial aeroplane completed, two are interpolated.
+"""End to end in background mode: start a real backend, complete a partial aeroplane, interpolate between two.
 
-The same as `tests/gui` does in a window. The backend's Python is SDF_BACKEND_PYTHON, or else the project's own.
+`tests/gui` does the same in a window. The backend's Python is SDF_BACKEND_PYTHON, or else the project's own.
 """
 
 import os
@@ -51,14 +51,14 @@ def distances(points: bpy.types.Object, surface: bpy.types.Object) -> np.ndarray
     return np.array(list(found)) * surface.matrix_world.median_scale
 
 
-def test_from_a_scan_to_shapes_between(backend_python: str) -> None:
+def test_a_scan_is_completed_varied_and_interpolated(backend_python: str) -> None:
     assert bpy.ops.sdf.start_backend(options="--device cpu --cache-mib 0") == {"FINISHED"}
     source = scan("scan.ply")
     assert bpy.ops.sdf.complete(model="airplanes", pose="aligned", front="-x", resolution=96) == {"FINISHED"}
     whole = bpy.context.object
     assert is_closed(whole)
     assert len(whole.data.vertices) > 1000
-    # The aeroplane is 6 m long; what was seen of it is to lie on the result.
+    # The aeroplane is 6 m long; the observed surface is to lie on the result.
     assert np.median(distances(source, whole)) < 0.05
     assert np.ptp(np.array(whole["sdf_code"])) > 0
 

@@ -1,0 +1,151 @@
+"""Sliders of an object that is a shape: a coarse mesh follows a slider that moves, the full mesh one at rest.
+
+Blender does not report the release of a slider; it counts as at rest once it has not moved for `SETTLED_SECONDS`. An
+object has one job at a time; when it ends, the next one is submitted with the current values.
+"""
+
+import time
+from typing import Any, cast
+
+import bpy
+import numpy as np
+
+from .blending import blend_stored_shape
+from .result_handlers import MeshReplacement
+from .session import KEEP_SECONDS, NO_MORE_STEPS, Job, JobState, Steps, capitalised, session
+from .shapes import StoredShape, find_object, stored_shape, unpack_refinement
+from .wire.client import new_job
+from .wire.codec import WireError
+from .wire.messages import Result, Submit
+from .wire.settings import TaskSettings
+
+# Resolution of the mesh that follows a slider.
+COARSE_RESOLUTION = 64
+# A custom property: the slider values, and last the resolution, with which the mesh was made.
+SHOWN = "sdf_shown"
+SETTLED_SECONDS = 0.4
+DIRECTIONS = 8
+
+
+def _on_move(owner: "SDFSliders", context: bpy.types.Context) -> None:
+    if not session.sliders.muted and isinstance(owner.id_data, bpy.types.Object):
+        session.sliders.moved_at[owner.id_data.session_uid] = time.monotonic()
+
+
+class SDFSliders(bpy.types.PropertyGroup):
+    """Sliders of a shape"""
+
+    blend: bpy.props.FloatProperty(
+        name="Blend", description="Position of the shape between the objects that it blends", min=0, max=1,
+        subtype="FACTOR", update=_on_move,
+    )  # fmt: skip
+    across: bpy.props.FloatProperty(
+        name="Across", description="Position of the shape between the two rows of the grid", min=0, max=1,
+        subtype="FACTOR", update=_on_move,
+    )  # fmt: skip
+    directions: bpy.props.FloatVectorProperty(
+        name="Directions", description="Offset of the shape along the model's main directions of variation, in "
+        "standard deviations", size=DIRECTIONS, soft_min=-2, soft_max=2, min=-4, max=4, update=_on_move,
+    )  # fmt: skip
+
+
+def object_sliders(item: bpy.types.Object) -> SDFSliders:
+    """The sliders of an object."""
+    return cast(Any, item).sdf
+
+
+def decode_request(item: bpy.types.Object, shape: StoredShape, resolution: int) -> Submit:
+    """The job that meshes an object's shape at its slider values."""
+    values = object_sliders(item)
+    code, pose = blend_stored_shape(shape, values.blend, values.across)
+    weights = np.array(values.directions, dtype=np.float64)[None, : len(code)]
+    offset = weights if weights.any() else None
+    # The residual field belongs to the fitted code only.
+    refinement = unpack_refinement(shape.refinement) if offset is None and len(shape.codes) == 1 else None
+    return Submit(
+        new_job(),
+        "decode",
+        shape.model,
+        TaskSettings(resolution=resolution),
+        codes=code[None],
+        poses=pose[None],
+        weights=offset,
+        refinements=() if refinement is None else (refinement,),
+        keep=KEEP_SECONDS,
+    )
+
+
+def follow_moves() -> None:
+    """Submit jobs for the sliders that have moved, and cancel those that are outdated."""
+    for uid, moved_at in list(session.sliders.moved_at.items()):
+        item = find_object(uid)
+        shape = stored_shape(item)
+        if item is None or shape is None:
+            del session.sliders.moved_at[uid]
+        elif _last_submission(uid)[0] not in session.jobs:
+            _follow(uid, item, shape, time.monotonic() - moved_at >= SETTLED_SECONDS)
+        else:
+            _cancel_outdated(uid, item)
+
+
+def mark_outdated() -> None:
+    """Treat sliders as moved whose mesh is coarse or of other values, as an undo or redo may restore it."""
+    for item in bpy.data.objects:
+        shown = item.get(SHOWN)
+        if shown is not None and (list(shown[:-1]) != _values(item) or shown[-1] == COARSE_RESOLUTION):
+            session.sliders.moved_at[item.session_uid] = time.monotonic()
+
+
+def _follow(uid: int, item: bpy.types.Object, shape: StoredShape, settled: bool) -> None:
+    values, resolution = _values(item), int(item.get("sdf_resolution", 256)) if settled else COARSE_RESOLUTION
+    if settled:
+        del session.sliders.moved_at[uid]
+    elif _last_submission(uid)[1][:-1] == values:
+        return
+    submit = decode_request(item, shape, resolution)
+    shown = [*values, resolution]
+    try:
+        session.submit(submit, Job(submit.job, item.name, _SliderFollower(item, shown), hidden=True))
+    except WireError as error:
+        session.sliders.moved_at.pop(uid, None)
+        session.notify(f"{item.name} cannot follow its sliders: {capitalised(str(error))}")
+        return
+    session.sliders.submitted[uid] = submit.job, shown
+
+
+def _cancel_outdated(uid: int, item: bpy.types.Object) -> None:
+    """Cancel the job for a full mesh if the sliders have moved on; a coarse one ends sooner than a cancel arrives."""
+    name, shown = _last_submission(uid)
+    if (
+        shown[-1] != COARSE_RESOLUTION
+        and shown[:-1] != _values(item)
+        and session.jobs[name].state is not JobState.CANCELLING
+    ):
+        session.cancel(name)
+
+
+def _last_submission(uid: int) -> tuple[str, list[float]]:
+    return session.sliders.submitted.get(uid, ("", []))
+
+
+def _values(item: bpy.types.Object) -> list[float]:
+    values = object_sliders(item)
+    return [values.blend, values.across, *values.directions]
+
+
+class _SliderFollower(MeshReplacement):
+    """Replaces the mesh of an object by that at some slider values."""
+
+    undoable = False
+
+    def __init__(self, item: bpy.types.Object, shown: list[float]) -> None:
+        super().__init__(item)
+        self._shown = shown
+
+    def finish(self, result: Result) -> Steps:
+        """Replace the mesh, and store the values."""
+        super().finish(result)
+        item = find_object(self._uid)
+        if item:
+            item[SHOWN] = self._shown
+        return NO_MORE_STEPS

@@ -1,0 +1,52 @@
+"""What a fit says of its shape: which vertices were observed, and how certain each is."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from sdf_backend.fitting.assessment import surface_deviation
+from sdf_backend.fitting.encoding import Encoding
+from sdf_backend.model.store import Model
+from sdf_backend.observation.sources import observed_weights
+from sdf_backend.settings import TaskSettings
+from sdf_backend.shapes.residual_field import scale_residual_field
+from sdf_backend.shapes.shape import Shape, without_floaters
+
+
+def describe_shape(model: Model, shape: Shape, encoding: Encoding) -> Shape:
+    """The shape of an encoding with the figures of its fit, `observed` and `deviation`; a solid loses its floaters."""
+    scale = encoding.pose.scale
+    if encoding.solid:
+        shape = without_floaters(shape, encoding.surface)
+    code, covariance_root, points = (
+        torch.from_numpy(array).float().to(model.device)
+        for array in (encoding.code, encoding.covariance_root, encoding.pose.inverse().apply(shape.vertices))
+    )
+    deviation = surface_deviation(model, code, covariance_root, points) * scale
+    return replace(
+        shape,
+        observed=observed_weights(shape.vertices, encoding.surface, scale),
+        deviation=deviation.detach().float().cpu().numpy(),
+        residual=encoding.residual,
+        explained=encoding.explained,
+        confidence=encoding.confidence,
+        steps=encoding.steps,
+    )
+
+
+def shape_without_mesh(model: str, encoding: Encoding, settings: TaskSettings, seconds: dict[str, float]) -> Shape:
+    """An encoding as a shape without vertices and faces."""
+    return Shape(
+        model,
+        np.zeros((0, 3)),
+        np.zeros((0, 3), dtype=np.int64),
+        encoding.code,
+        encoding.pose,
+        refinement=scale_residual_field(encoding.refinement, settings.refine),
+        residual=encoding.residual,
+        explained=encoding.explained,
+        confidence=encoding.confidence,
+        steps=encoding.steps,
+        seconds=seconds,
+    )

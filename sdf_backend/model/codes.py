@@ -1,0 +1,57 @@
+"""Latent codes of a model: checked, drawn at random, and moved along the principal components."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdf_backend.errors import InputError
+from sdf_backend.model.store import Model
+
+MAXIMUM_SAMPLES = 1000
+
+
+def checked_codes(model: Model, codes: np.ndarray) -> Tensor:
+    """Codes, (k, code_length), as float32 on the model's device; raises `InputError` where they are not the model's."""
+    latents = torch.as_tensor(codes, dtype=torch.float32, device=model.device)
+    length = model.codes.shape[1]
+    if latents.ndim != 2 or latents.shape[1] != length or not bool(torch.isfinite(latents).all()):
+        raise InputError(f"a code of {model.card.name} is {length} finite numbers, not {np.shape(codes)[1:]}")
+    return latents
+
+
+def draw_code_deviations(model: Model, count: int, seed: int) -> Tensor:
+    """Random deviations from the mean code, (count, code_length), with the covariance of the training codes.
+
+    Raises `InputError` for a count out of range.
+    """
+    if not 1 <= count <= MAXIMUM_SAMPLES:
+        raise InputError(f"{count} samples asked for; use 1 to {MAXIMUM_SAMPLES}")
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(count, model.codes.shape[1], generator=generator).to(model.device)
+    return noise @ torch.linalg.cholesky(model.covariance).T
+
+
+def move_codes_along_components(model: Model, weights: np.ndarray, codes: np.ndarray | None = None) -> Tensor:
+    """Codes moved along the model's principal components.
+
+    Parameters
+    ----------
+    weights : (n, k), standard deviations along the first k of `Model.principal_components`, k up to the code length
+    codes : (n, code_length), the codes to move; the mean of the training codes where None
+
+    Returns
+    -------
+    (n, code_length) float32
+
+    Raises
+    ------
+    InputError : weights or codes that do not fit each other or the model, or are not finite
+    """
+    name, length = model.card.name, len(model.mean)
+    moves = torch.as_tensor(weights, dtype=torch.float32, device=model.device)
+    if moves.ndim != 2 or moves.shape[1] > length or not bool(torch.isfinite(moves).all()):
+        raise InputError(f"weights of {name} are rows of at most {length} finite numbers, not {np.shape(weights)}")
+    starts = model.mean.expand(len(moves), length) if codes is None else checked_codes(model, codes)
+    if len(starts) != len(moves):
+        raise InputError(f"{len(starts)} codes and {len(moves)} rows of weights; each code needs its row")
+    return starts + moves @ model.principal_components[: moves.shape[1]]

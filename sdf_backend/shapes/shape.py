@@ -1,0 +1,56 @@
+"""The result of a task: a mesh, the code that it came from, and how it was fitted."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sdf_backend.geometry.isosurface import Extraction
+from sdf_backend.geometry.similarity import Similarity
+from sdf_backend.observation.sources import observed_weights
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A finished shape.
+
+    model : name of the model
+    vertices : (n, 3) float64, in the input's frame and units; none of an encoded shape
+    faces : (m, 3) int64, oriented outward
+    code : (code_length,) float32
+    pose : canonical frame -> the input's frame
+    observed : (n,) float32, 1 at vertices near the input to 0 far from it; None without input or without vertices
+    refinement : (m, 2) float32, the residual field, which with the code gives the shape again (see `Engine.decode`)
+    deviation : (n,) float32, standard deviation of each vertex along its normal that the posterior of the code leaves,
+        in the input's units; None where nothing was fitted
+    residual : mean absolute residual of the fit, canonical units
+    explained : share of the input within 0.02 canonical units of the fitted code's surface
+    confidence : 1 where no alternative explains the input as well, to 0 where another pose or shape does
+    steps : Levenberg-Marquardt steps
+    evaluations : decoder evaluations of the extraction; 0 for a mesh from the cache
+    seconds : of each phase
+    """
+
+    model: str
+    vertices: np.ndarray
+    faces: np.ndarray
+    code: np.ndarray
+    pose: Similarity
+    observed: np.ndarray | None = None
+    refinement: np.ndarray | None = None
+    deviation: np.ndarray | None = None
+    residual: float = 0.0
+    explained: float = 0.0
+    confidence: float = 1.0
+    steps: int = 0
+    evaluations: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def without_floaters(shape: Shape, surface: np.ndarray) -> Shape:
+    """A solid's shape without its floaters: the pieces with no vertex near the surface points, (m, 3), of the input.
+
+    Only for solids: all of their surface was observed.
+    """
+    near = observed_weights(shape.vertices, surface, shape.pose.scale) > 0
+    mesh = Extraction(shape.vertices, shape.faces, shape.evaluations).keep_components(near)
+    return replace(shape, vertices=mesh.vertices, faces=mesh.faces)

@@ -1,0 +1,236 @@
+"""Sliders that a mesh follows, remeshing, and the material of the observed region; with a scripted backend."""
+
+import bpy
+import numpy as np
+import pytest
+from conftest import CODE, REFINEMENT, Backend, cube, exact, idle, submissions, two_cubes, until
+from mathutils import Vector
+
+from blender_addon import sliders, timer
+from blender_addon.geometry import new_mesh, observed_values, transfer_observed
+from blender_addon.session import session
+from blender_addon.shapes import stored_shape
+from sdf_backend.wire.messages import Accepted, Error, Submit
+
+
+@pytest.fixture
+def moving(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No slider comes to rest until `release`."""
+    monkeypatch.setattr(sliders, "SETTLED_SECONDS", float("inf"))
+    return monkeypatch
+
+
+def release(moving: pytest.MonkeyPatch) -> None:
+    """Every slider is at rest from now on."""
+    moving.setattr(sliders, "SETTLED_SECONDS", 0.0)
+
+
+def shows_coarse_mesh(item: bpy.types.Object) -> bool:
+    return sliders.SHOWN in item and item[sliders.SHOWN][-1] == sliders.COARSE_RESOLUTION
+
+
+@pytest.fixture
+def completed(connected: Backend) -> bpy.types.Object:
+    cube(location=(1, 2, 3), scale=(2, 2, 2))
+    bpy.ops.sdf.complete(resolution=200)
+    connected.requests.clear()
+    return bpy.context.object
+
+
+def resolutions(backend: Backend) -> list[int]:
+    return [submit.settings.resolution for submit in submissions(backend)]
+
+
+def hold_answers(backend: Backend) -> list[Submit]:
+    """Let the backend accept jobs without answering them; returns the list of them."""
+    held: list[Submit] = []
+    backend.answer = lambda submit: held.append(submit) or []
+    return held
+
+
+def test_a_coarse_mesh_follows_a_slider_and_then_the_full_mesh(
+    completed: bpy.types.Object, connected: Backend, moving: pytest.MonkeyPatch
+) -> None:
+    completed.sdf.directions[0] = 1.5
+    until(lambda: shows_coarse_mesh(completed))
+    release(moving)
+    until(idle)
+    assert resolutions(connected) == [sliders.COARSE_RESOLUTION, 200]
+    assert all(submit.task == "decode" for submit in submissions(connected))
+    np.testing.assert_allclose(submissions(connected)[-1].weights[0], [1.5, 0, 0, 0])
+    np.testing.assert_allclose(stored_shape(completed).code, CODE + 1.5)
+    np.testing.assert_allclose(stored_shape(completed).codes, [CODE])
+    completed.sdf.directions[0] = 0
+    until(idle)
+    np.testing.assert_allclose(stored_shape(completed).code, CODE)
+
+
+def test_only_the_newest_value_of_a_dragged_slider_is_followed(completed: bpy.types.Object, connected: Backend) -> None:
+    held = hold_answers(connected)
+    for step in range(50):
+        completed.sdf.directions[0] = 0.01 * step
+        timer.work()
+    until(lambda: len(held) == 1)
+    connected.answer = exact
+    connected.say(*exact(held[0]))
+    until(idle)
+    np.testing.assert_allclose(submissions(connected)[-1].weights[0, 0], 0.49, rtol=1e-6)
+    assert len(submissions(connected)) <= 3
+
+
+def test_a_blend_lies_between_its_ends(connected: Backend) -> None:
+    two_cubes()
+    bpy.ops.sdf.interpolate(arrangement="blend")
+    item = bpy.context.object
+    assert item.sdf.blend == 0.5
+    np.testing.assert_allclose(stored_shape(item).code, CODE + 0.5)
+    until(idle)
+    assert len(submissions(connected)) == 2  # setting the sliders to the middle submits no job
+    item.sdf.blend = 1.0
+    until(idle)
+    np.testing.assert_allclose(stored_shape(item).code, CODE + 1)
+    bpy.context.view_layer.update()
+    position = item.matrix_world @ Vector(stored_shape(item).pose[:3, 3])
+    np.testing.assert_allclose(position, (4, 2, 1), atol=1e-5)
+
+
+def test_a_grid_has_two_sliders(connected: Backend) -> None:
+    for location in ((-5, -5, 0), (5, -5, 0), (-5, 5, 0), (5, 5, 0)):
+        cube(location=location)
+    bpy.ops.object.select_all(action="SELECT")
+    bpy.ops.sdf.interpolate(arrangement="blend", through="grid")
+    item = bpy.context.object
+    item.sdf.blend, item.sdf.across = 1.0, 0.0
+    until(idle)
+    np.testing.assert_allclose(stored_shape(item).code, CODE + 1)
+
+
+def test_an_object_may_be_renamed_or_deleted_while_its_mesh_follows(
+    completed: bpy.types.Object, connected: Backend
+) -> None:
+    held = hold_answers(connected)
+    completed.sdf.directions[0] = 1
+    until(lambda: len(held) == 1)
+    completed.name = "Something else"
+    connected.answer = exact
+    connected.say(*exact(held[0]))
+    until(idle)
+    np.testing.assert_allclose(stored_shape(completed).code, CODE + 1)
+    completed.sdf.directions[0] = 2
+    bpy.data.objects.remove(completed)
+    until(idle)
+    assert session.notice == ""
+
+
+def test_a_slider_without_a_backend_reports_it_once(completed: bpy.types.Object) -> None:
+    bpy.ops.sdf.disconnect()
+    completed.sdf.directions[0] = 1
+    timer.work()
+    assert "cannot follow its sliders: No backend is connected; start one or connect to one first" in session.notice
+    assert not session.sliders.moved_at
+
+
+def test_remeshing_changes_the_resolution_in_place(completed: bpy.types.Object, connected: Backend) -> None:
+    completed.location = (7, 8, 9)
+    completed.data.materials.append(bpy.data.materials.new("mine"))
+    bpy.ops.sdf.redo(resolution=400)
+    assert resolutions(connected) == [400]
+    assert completed["sdf_resolution"] == 400
+    assert tuple(completed.location) == (7, 8, 9)
+    assert [material.name for material in completed.data.materials] == ["mine"]
+    assert len(completed.data.vertices) == 4
+    assert observed_values(completed.data) is not None  # transferred, since the shape is the same
+
+
+def test_the_residual_field_is_applied_to_the_fitted_code_only(completed: bpy.types.Object, connected: Backend) -> None:
+    bpy.ops.sdf.redo(resolution=400)
+    completed.sdf.directions[0] = 1
+    until(idle)
+    completed.sdf.directions[0] = 0
+    until(idle)
+    decodes = [request for request in submissions(connected) if request.task == "decode"]
+    for submit in decodes:
+        assert bool(submit.refinements) == (submit.weights is None)
+        for refinement in submit.refinements:
+            np.testing.assert_array_equal(refinement, REFINEMENT)
+    assert decodes[0].refinements and decodes[-1].refinements
+    assert any(submit.weights is not None for submit in decodes)
+
+
+def test_the_material_of_the_observed_region_is_added_and_removed(completed: bpy.types.Object) -> None:
+    mine = bpy.data.materials.new("mine")
+    completed.data.materials.append(mine)
+    bpy.ops.sdf.show_observed()
+    assert [material.name for material in completed.data.materials] == ["SDF observed", "mine"]
+    nodes = completed.data.materials[0].node_tree.nodes
+    assert [node.attribute_name for node in nodes if node.bl_idname == "ShaderNodeAttribute"] == ["observed"]
+    bpy.ops.sdf.show_observed()
+    assert list(completed.data.materials) == [mine]
+
+
+def test_the_observed_region_is_transferred_to_a_finer_mesh() -> None:
+    rng = np.random.default_rng(0)
+    sphere = rng.normal(size=(20_000, 3))
+    sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
+    finer = rng.normal(size=(500_000, 3)).astype(np.float32)
+    finer /= np.linalg.norm(finer, axis=1, keepdims=True)
+    coarse = new_mesh("coarse", sphere.astype(np.float32), np.zeros((1, 3), np.int32), (sphere[:, 0] > 0) * 1.0)
+    transferred = transfer_observed(coarse, finer)
+    clear = np.abs(finer[:, 0]) > 0.2
+    assert np.mean((transferred[clear] > 0.5) == (finer[clear, 0] > 0)) > 0.9999
+    assert transfer_observed(new_mesh("unknown", finer[:3], np.zeros((1, 3), np.int32)), finer) is None
+
+
+def test_an_undo_never_leaves_a_coarse_mesh(
+    completed: bpy.types.Object, connected: Backend, moving: pytest.MonkeyPatch
+) -> None:
+    name = completed.name
+    completed.sdf.directions[0] = 1
+    until(lambda: shows_coarse_mesh(completed))
+    bpy.ops.ed.undo_push(message="the slider is released")  # with the coarse mesh
+    release(moving)
+    until(idle)
+    bpy.ops.ed.undo_push(message="something else")
+    connected.requests.clear()
+    bpy.ops.ed.undo()
+    until(idle)
+    assert resolutions(connected)[-1] == 200
+    assert bpy.data.objects[name][sliders.SHOWN][-1] == 200
+
+
+def test_the_observed_region_returns_with_the_sliders_at_zero(completed: bpy.types.Object) -> None:
+    known = observed_values(completed.data)
+    completed.sdf.directions[0] = 1
+    until(idle)
+    completed.sdf.directions[0] = 0
+    until(idle)
+    assert observed_values(completed.data) is not None and known is not None
+
+
+def test_the_materials_of_single_faces_are_restored(completed: bpy.types.Object) -> None:
+    for name in ("red", "blue"):
+        completed.data.materials.append(bpy.data.materials.new(name))
+    before = [number % 2 for number in range(len(completed.data.polygons))]
+    completed.data.polygons.foreach_set("material_index", before)
+    bpy.ops.sdf.show_observed()
+    assert [face.material_index for face in completed.data.polygons] == [0] * len(before)
+    bpy.ops.sdf.show_observed()
+    assert [face.material_index for face in completed.data.polygons] == before
+    assert [material.name for material in completed.data.materials] == ["red", "blue"]
+
+
+def test_an_outdated_full_mesh_is_cancelled(completed: bpy.types.Object, connected: Backend) -> None:
+    def only_coarse(submit: Submit) -> list:
+        coarse = submit.settings.resolution == sliders.COARSE_RESOLUTION
+        return exact(submit) if coarse else [Accepted(submit.job)]
+
+    connected.answer = only_coarse
+    completed.sdf.directions[0] = 1
+    until(lambda: 200 in resolutions(connected))
+    completed.sdf.directions[0] = 2
+    [full] = [submit.job for submit in submissions(connected) if submit.settings.resolution == 200]
+    until(lambda: connected.cancelled == [full])
+    connected.say(Error("cancelled", "the job was cancelled", full))
+    connected.answer = exact
+    until(idle)
+    np.testing.assert_allclose(stored_shape(completed).code, CODE + 2)

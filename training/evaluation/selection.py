@@ -1,0 +1,67 @@
+"""Which shapes of a dataset a task evaluates, and whether model and dataset belong together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sdf_backend.errors import InputError
+from sdf_backend.model.store import Model
+from training.dataset import Dataset, ShapeRecord
+from training.evaluation.tasks import PROTOCOL, Task
+
+
+def select_records(model: Model, dataset: Dataset, task: Task, count: int | None = None) -> list[ShapeRecord]:
+    """Select the shapes of a task, evenly spaced over its split.
+
+    Parameters
+    ----------
+    count : number of shapes; None for 16 training shapes or all test shapes
+
+    Raises
+    ------
+    InputError : model and dataset differ in their front axis, the model was trained on test shapes or on none of the
+        training shapes, or source meshes are missing
+    """
+    if model.card.front != dataset.front:
+        raise InputError(
+            f"the front axis of the model is {model.card.front}, that of {dataset.folder} is {dataset.front}; "
+            "use the dataset that the model was trained on, or one prepared with the same axes"
+        )
+    records = _training_records(model, dataset) if task is Task.KNOWN else _test_records(model, dataset)
+    records = evenly_spaced(records, count or (PROTOCOL.known_shapes if task is Task.KNOWN else len(records)))
+    missing = [record for record in records if not Path(record.mesh).is_file()]
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(records)} source meshes are missing, the first is "
+            f"{missing[0].mesh or missing[0].name}; they are the ground truth: restore them, or run prepare again"
+        )
+    return records
+
+
+def evenly_spaced(records: Sequence[ShapeRecord], count: int) -> list[ShapeRecord]:
+    """At most `count` records, evenly spaced from the first to the last."""
+    if count >= len(records):
+        return list(records)
+    return [records[index] for index in np.linspace(0, len(records) - 1, count).round().astype(int)]
+
+
+def _training_records(model: Model, dataset: Dataset) -> list[ShapeRecord]:
+    """Training shapes of the model, without deformed copies: these have no source mesh."""
+    trained = set(model.card.shapes)
+    records = [record for record in dataset.split("train") if record.name in trained and not record.copy_of]
+    if not records:
+        raise InputError(f"the model {model.card.name} was trained on no shape of {dataset.folder}")
+    return records
+
+
+def _test_records(model: Model, dataset: Dataset) -> list[ShapeRecord]:
+    trained = set(model.card.shapes)
+    records = dataset.split("test")
+    leaked = [record.name for record in records if record.name in trained]
+    if leaked:
+        raise InputError(
+            f"the model {model.card.name} was trained on {len(leaked)} of the {len(records)} test shapes of "
+            f"{dataset.folder}, such as {leaked[0]}; results on them would not be held-out results"
+        )
+    return records
