@@ -33,11 +33,8 @@ def test_every_link_of_a_page_leads_to_a_file_and_a_heading(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_a_page_names_by_its_path_exists(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    # What a page says was there before, or tells its reader to make, need not be there.
-    text = re.sub(r"<!-- paths that need not exist -->.*?<!-- end -->", "", text, flags=re.DOTALL)
     folders = "sdf_backend|training|blender_addon|benchmarks|demo|extension|tests|docs"
-    for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", text):
+    for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text(encoding="utf-8")):
         assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 
@@ -68,9 +65,18 @@ def test_every_command_that_a_page_shows_exists_with_its_options(page: str, pack
     words = rest.split()
     known = group.commands  # type: ignore[attr-defined]
     assert words[0] in known, f"{page} shows {words[0]}"
-    options = {option for parameter in known[words[0]].params for option in (*parameter.opts, *parameter.secondary_opts)}
+    declared = known[words[0]].params
+    options = {option for parameter in declared for option in (*parameter.opts, *parameter.secondary_opts)}
     used = {word.split("=")[0] for word in words[1:] if re.match(r"--?[a-z]", word)}
     assert used <= options | {"--help"}, f"{page} shows {rest}"
+
+
+def test_every_log_line_that_the_operator_may_meet_exists() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("sdf_backend/**/*.py")))
+    table = (ROOT / "docs" / "operator.md").read_text(encoding="utf-8").split("## What can go wrong", 1)[1]
+    events = re.findall(r"`([a-z ]+?)(?: code=\w+)?`", "".join(re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)))
+    assert len(events) >= 10
+    assert [event for event in events if f'"{event}"' not in sources] == []
 
 
 def test_the_readme_stays_short() -> None:
