@@ -5,7 +5,7 @@ READY := .venv/ready
 BLENDER_EXT = .venv-bpy-5.0.1/bin/python \
 	.venv-bpy-5.0.1/lib/python3*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py
 
-.PHONY: demo test test-backend test-other test-blender-4.5 test-blender-5.0 lint extension extension-repository bench starter-data starter-models starter-airplanes starter-chairs starter-tables starter-humans \
+.PHONY: demo generator test test-backend test-other test-blender-4.5 test-blender-5.0 lint extension extension-repository bench starter-data starter-models starter-airplanes starter-chairs starter-tables starter-humans \
 	tuning-model clean
 
 demo: $(READY)
@@ -35,6 +35,16 @@ test-blender-5.0: $(READY) .venv-bpy-5.0.1/ready
 	$(PYTHON) -m venv .venv-bpy-$*
 	.venv-bpy-$*/bin/python -m pip install --quiet --disable-pip-version-check bpy==$* \
 		$$(grep -E '^(pyzmq|pytest)==' constraints.txt)
+	touch $@
+
+# Infinigen, in an environment of its own: its pins do not fit ours, and those of its old wheels cannot be built. That it
+# cannot fetch two of Blender's extensions does no harm here.
+generator: .venv-infinigen/ready
+
+.venv-infinigen/ready: training/generators/infinigen-requirements.txt
+	$(PYTHON) -m venv .venv-infinigen
+	.venv-infinigen/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	.venv-infinigen/bin/python -c 'import bpy, infinigen.core'
 	touch $@
 
 lint: $(READY)
@@ -94,8 +104,8 @@ starter-tables: starter-data
 # Nor are people, who stand on one leg and look about.
 starter-humans: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[humans]'
-	$(BIN)/python -m training humans -o data/meshes/humans
-	$(BIN)/python -m training prepare data/meshes/humans -o data/humans --up=+z --front=-y --samples 80000
+	$(BIN)/python -m training generate humans -o data/meshes/humans --count 560
+	$(BIN)/python -m training prepare data/meshes/humans -o data/humans --front=+z --samples 80000
 	$(BIN)/python -m training train data/humans -o runs/humans --preset small --epochs 700 --halve-every 115
 	$(call ship,humans)
 
@@ -117,4 +127,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bpy-* out dist
+	rm -rf .venv .venv-bpy-* .venv-infinigen out dist

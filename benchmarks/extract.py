@@ -28,7 +28,7 @@ from scipy.spatial import KDTree
 
 from benchmarks.shared import DatasetOption, ModelOption, console, load, show, test_observations
 from sdf_backend.content_cache import content_key
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.fitting.fit import FitRequest, fit_codes
 from sdf_backend.fitting.fit_settings import solid_settings
 from sdf_backend.geometry.isosurface import Extraction, ExtractSettings, Field, extract_dense, extract_surface
@@ -148,7 +148,7 @@ def _compared(
     seconds = time.perf_counter() - start
     same, distance = _compare(sparse, reference)
     result = {"same": same, "distance": distance, "sparse_seconds": sparse_seconds, "dense_seconds": seconds}
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(result))
     return result
 

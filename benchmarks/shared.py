@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.model.store import Model, ModelStore, load_model
 from sdf_backend.observation.observations import Observations, observe_samples
 from training.dataset import Dataset
@@ -35,5 +35,5 @@ def show(table: Table, rows: list[dict], name: str) -> None:
     """Print the table and keep its rows as JSON in out/benchmarks."""
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     console.print(table, f"measured on: {machine}", sep="\n")
-    with replacing(Path("out/benchmarks") / f"{name}.json") as temporary:
+    with atomic_write(Path("out/benchmarks") / f"{name}.json") as temporary:
         temporary.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))

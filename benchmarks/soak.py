@@ -23,7 +23,7 @@ from rich.table import Table
 
 from benchmarks.backend import connected, running_backend
 from benchmarks.shared import console, show
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.geometry.mesh_files import read_geometry
 from sdf_backend.settings import Pose, Quality, TaskSettings
 from sdf_backend.wire.client import new_job
@@ -121,9 +121,9 @@ def _draw(samples: list[tuple[int, int, int]], path: Path) -> None:
     axes.axvline(WARM, color="0.7", linestyle="--")
     axes.set(xlabel="jobs done", ylabel="resident memory, MiB", ylim=(0, None))
     axes.legend()
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
-    with replacing(path.with_suffix(".curve.json")) as temporary:
+    with atomic_write(path.with_suffix(".curve.json")) as temporary:
         temporary.write_text(json.dumps(samples))
     plt.close(figure)
 

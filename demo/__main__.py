@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sdf_backend.console import explained
+from sdf_backend.console import report_errors
 from sdf_backend.engine import Engine, Source
 from sdf_backend.geometry.mesh_files import read_geometry, write_mesh
 from sdf_backend.settings import Pose, TaskSettings
@@ -64,5 +64,5 @@ def main(output: Path = Path("out/demo")) -> None:
 
 
 if __name__ == "__main__":
-    with explained():
+    with report_errors():
         main()

@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from sdf_backend.console import explained, print_json, stderr, stdout
+from sdf_backend.console import report_errors, print_json, stderr, stdout
 from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder
 from sdf_backend.geometry.mesh_files import OUTPUT_FORMATS, check_output, read_geometry, write_mesh
@@ -82,7 +82,7 @@ def complete(
     as_json: AsJson = False,
 ) -> None:
     """Complete part of a surface: a whole, closed mesh in the input's own place and scale."""
-    with explained():
+    with report_errors():
         settings = _settings(resolution, pose, up, front, quality, seed, refine, candidates)
         check_output(output)
         observed = _source(source, sensor)
@@ -111,7 +111,7 @@ def reconstruct(
     as_json: AsJson = False,
 ) -> None:
     """Explain a whole mesh, inside and outside, by the model."""
-    with explained():
+    with report_errors():
         settings = _settings(resolution, pose, up, front, quality, seed, refine, candidates)
         check_output(output)
         observed = _source(source, None)
@@ -139,7 +139,7 @@ def interpolate(
     as_json: AsJson = False,
 ) -> None:
     """Shapes on the way between two or more, in steps that go about equally far."""
-    with explained():
+    with report_errors():
         settings = _settings(resolution, pose, up, front, quality)
         check_folder(output)
         inputs = [_source(path, None) for path in sources]
@@ -163,7 +163,7 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Draw new shapes from the distribution of a model's training codes, in the canonical frame."""
-    with explained():
+    with report_errors():
         settings = _settings(resolution, Pose.KNOWN, "+y", "-z", Quality.STANDARD, seed)
         check_folder(output)
         with _engine(device, models, address, key) as engine, _watched() as watch:
@@ -178,7 +178,7 @@ def list_models(models: Models = None, as_json: AsJson = False) -> None:
 
     from sdf_backend.model.store import ModelStore, read_card
 
-    with explained():
+    with report_errors():
         cards = {name: (path, read_card(path)) for name, path in sorted(ModelStore(models).paths().items())}
         if as_json:
             print_json([{**asdict(card), "path": str(path)} for path, card in cards.values()])

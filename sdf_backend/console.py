@@ -16,7 +16,7 @@ stderr = Console(markup=False, highlight=False, stderr=True)
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Turn an `InputError` into one line on stderr and exit 1, Ctrl-C into exit 130; defects keep their traceback."""
     try:
         yield

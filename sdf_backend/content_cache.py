@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.log import line, logger
 
 SUFFIX = ".safetensors"
@@ -78,7 +78,7 @@ class ContentCache:
         """Store arrays; a failure is logged, and nothing is stored."""
         path = self._path(key)
         try:
-            with replacing(path) as temporary:
+            with atomic_write(path) as temporary:
                 save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
         except (InputError, SafetensorError) as error:
             logger.warning(line("cache entry not kept", file=path.name, reason=error))

@@ -9,7 +9,7 @@ from sdf_backend.errors import InputError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; when the block ends well, rename what was written there to `path`.
 
     The temporary name keeps the suffix, because many writers choose their format by it.

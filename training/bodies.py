@@ -3,7 +3,7 @@
     write_bodies(Path("data/meshes/humans"), 560)
 
 Age, build and proportions are uniformly distributed. Poses are mild: standing, with the limbs, back and head moved
-about as much as those of people who stand and wait. Meshes are z up, front -y, in metres.
+about as much as those of people who stand and wait. Meshes are y up, front +z, in metres.
 """
 
 import json
@@ -18,7 +18,8 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
+from sdf_backend.geometry.similarity import axis_rotation
 from training.catalog import SOURCES_FILE
 
 LICENCE, CREATOR = "CC0-1.0", "MakeHuman community, through anny (NAVER Corp.)"
@@ -56,35 +57,43 @@ SINGLE = (
 )
 
 
-def write_bodies(output: Path, count: int, seed: int = 0, report: Callable[[int], None] = lambda done: None) -> None:
-    """Write `count` bodies as OBJ files and `sources.json` into `output`.
+def write_bodies(
+    output: Path, count: int, seed: int = 0, report: Callable[[str, bool], None] = lambda name, resumed: None
+) -> None:
+    """Write `count` bodies as PLY files and `sources.json` into `output`; files that are there already are kept.
 
     Body i depends on `seed` and i alone, apart from rounding, which may differ with the size of its batch.
-    `report(done)` is called after each. Raises `InputError` where anny is not installed, and where `output` holds other
-    bodies.
+    `report(name, resumed)` is called after each. Raises `InputError` where anny is not installed, and where `output`
+    holds other bodies.
     """
-    credits = [_credit(number) for number in range(count)]
+    credits = [_credit(number, seed) for number in range(count)]
     # The credits are written first: without them, the bodies of a killed run would all be training shapes.
-    others = {path.stem for path in output.glob("body-*.obj")} - {credit["name"] for credit in credits}
+    paths = [path for path in output.glob("body-*") if path.suffix in (".obj", ".ply")]
+    others = {path.name for path in paths} - {f"{credit['name']}.ply" for credit in credits}
     if others:
         raise InputError(f"{output} holds {len(others)} other bodies, {min(others)} first; name another folder")
     model = _load()
     faces = model.faces.numpy()
-    with replacing(output / SOURCES_FILE) as temporary:
+    with atomic_write(output / SOURCES_FILE) as temporary:
         temporary.write_text(json.dumps(credits, indent=1))
     for first in range(0, count, BATCH):
-        numbers = range(first, min(first + BATCH, count))
-        generators = [np.random.default_rng([seed, number]) for number in numbers]
-        for number, vertices in zip(numbers, _draw(model, generators), strict=True):
-            text = trimesh.Trimesh(vertices, faces, process=False).export(file_type="obj")
-            with replacing(output / f"{credits[number]['name']}.obj") as temporary:
-                temporary.write_text(str(text))
-            report(number + 1)
+        batch = credits[first : first + BATCH]
+        there = [(output / f"{credit['name']}.ply").exists() for credit in batch]
+        # Whole batches: of another size they would round otherwise.
+        if not all(there):
+            generators = [np.random.default_rng([seed, first + place]) for place in range(len(batch))]
+            for credit, vertices in zip(batch, _draw(model, generators), strict=True):
+                # From anny's z up, front -y.
+                mesh = trimesh.Trimesh(vertices @ axis_rotation("+z", "-y", "+z").T, faces, process=False)
+                with atomic_write(output / f"{credit['name']}.ply") as temporary:
+                    mesh.export(temporary, file_type="ply")
+        for credit, kept in zip(batch, there, strict=True):
+            report(credit["name"], all(there) or kept)
 
 
-def _credit(number: int) -> dict[str, str]:
-    """The entry of a body in `sources.json`."""
-    name = f"body-{number:04d}"
+def _credit(number: int, seed: int) -> dict[str, str]:
+    """The entry of a body in `sources.json`; the names of seed 0 carry no seed, as they always did."""
+    name = f"body-{number:04d}" if seed == 0 else f"body-{seed}-{number:04d}"
     split = "test" if number % TEST_EVERY == 0 else "train"
     return {"name": name, "split": split, "licence": LICENCE, "creator": CREATOR, "family": name}
 

@@ -1,5 +1,7 @@
 """`python -m training`: collect or generate meshes, prepare datasets, train, evaluate and import models."""
 
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from sdf_backend.console import explained, print_json, stderr, stdout
+from sdf_backend.console import report_errors, print_json, stderr, stdout
 from sdf_backend.errors import InputError
 from training.augment import DeformationPreset
 from training.catalog import Layout, list_meshes, read_split, select_split
@@ -33,6 +35,7 @@ from training.train_options import TrainOptions
 if TYPE_CHECKING:  # torch takes a second to load, which `--help` and wrong usage should not wait for
     from sdf_backend.engine import Engine
     from training.evaluation.outcomes import ShapeResult
+    from training.generators.generate import Piece
 
 DEVICE_HELP = "auto, cpu, cuda or cuda:N"
 
@@ -47,24 +50,49 @@ def collect(
     category: Annotated[str | None, typer.Option(help="only this category")] = None,
 ) -> None:
     """Convert the meshes of a catalogue, members of packages, to OBJ files with their credits."""
-    with explained():
+    with report_errors():
         count = collect_members(catalog, packages, output, category, lambda line: stderr.print(line, soft_wrap=True))
         stdout.print(f"{count} meshes in {output}", soft_wrap=True)
+
+
+@app.command(name="generate")
+def generate_command(
+    category: Annotated[str, typer.Argument(help="what to generate, as chairs; humans want the package anny")],
+    output: Annotated[Path, typer.Option("-o", help="folder for the meshes, or one to go on with")],
+    count: Annotated[int, typer.Option(help="how many pieces to draw, 1 to 100000")] = 400,
+    seed: Annotated[int, typer.Option(help="seed of all draws, 0 to 4294967295")] = 0,
+    workers: Annotated[int, typer.Option(help="pieces in the making at once, 1 to 64; humans take none")] = 1,
+    environment: Annotated[Path, typer.Option(help="virtual environment with Infinigen; `make generator` makes it")] = (
+        Path(".venv-infinigen")
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="print what became of each piece as JSON")] = False,
+) -> None:
+    """Draw procedural meshes to train on, y up and front +z; a killed run goes on where it was."""
+    from training.generators.generate import GenerateSettings, generate
+
+    settings = GenerateSettings(count, seed, workers, environment)
+    try:
+        settings.check()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    with report_errors(), _bar(category) as bar:
+        task = bar.add_task(category, total=count)
+        pieces = generate(category, output, settings, lambda _: bar.update(task, advance=1))
+        if as_json:
+            print_json([vars(piece) for piece in pieces])
+        else:
+            _show_pieces(pieces, output)
 
 
 @app.command()
 def humans(
     output: Annotated[Path, typer.Option("-o", help="folder for the meshes")],
-    count: Annotated[int, typer.Option(min=1, help="number of bodies")] = 560,
-    seed: Annotated[int, typer.Option(min=0, help="seed of age, sex, build and pose")] = 0,
+    count: Annotated[int, typer.Option(help="number of bodies")] = 560,
+    seed: Annotated[int, typer.Option(help="seed of age, sex, build and pose")] = 0,
 ) -> None:
-    """Generate human bodies of all ages, sexes and builds, in mild poses; needs the package anny."""
-    from training.bodies import write_bodies
-
-    with explained(), _bar("bodies") as bar:
-        task = bar.add_task("bodies", total=count)
-        write_bodies(output, count, seed, lambda done: bar.update(task, completed=done))
-        stdout.print(f"{count} meshes in {output}; z up, front -y", soft_wrap=True)
+    """Generate human bodies: the same as `generate humans`."""
+    generate_command("humans", output, count, seed)
 
 
 @app.command()
@@ -113,7 +141,7 @@ def hold_out_command(
     output: Annotated[Path, typer.Option("-o", help="folder for the new dataset")],
 ) -> None:
     """Make a dataset for choosing settings: held-out training families replace the test split."""
-    with explained():
+    with report_errors():
         if not families.is_file():
             raise InputError(f"{families} does not exist; name a file of families, one per line")
         held = hold_out(Dataset.open(dataset), set(families.read_text().split()), output)
@@ -205,7 +233,7 @@ def import_deepsdf_command(
     from sdf_backend.model.store import SUFFIX, save_model
     from training.import_deepsdf import import_deepsdf
 
-    with explained():
+    with report_errors():
         if output.suffix != SUFFIX:
             raise InputError(f"{output} does not end in {SUFFIX}; name the model file, such as chairs{SUFFIX}")
         names = None if split is None else read_split(split)
@@ -308,6 +336,17 @@ def _with_progress(
         ):
             bar.advance(row)
             yield result
+
+
+def _show_pieces(pieces: "list[Piece]", output: Path) -> None:
+    """Print the number of meshes, and of the pieces left out by reason."""
+    left_out = Counter(piece.reason for piece in pieces if piece.reason)
+    before = sum(piece.resumed for piece in pieces)
+    text = f"{len(pieces) - left_out.total()} meshes in {output}, {before} of them from an earlier run; y up, front +z"
+    stdout.print(text, soft_wrap=True)
+    for reason, count in left_out.most_common():
+        first = next(piece for piece in pieces if piece.reason is reason)
+        stdout.print(f"left out {count}: {reason}; the first was {first.name} ({first.detail})", soft_wrap=True)
 
 
 def _print_outcomes(outcomes: list[MeshOutcome], output: Path) -> None:

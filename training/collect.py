@@ -1,7 +1,6 @@
 """Collects the starter data: converts meshes in Debian packages, listed in a catalogue, to OBJ files with credits."""
 
 import csv
-import json
 import tempfile
 import zipfile
 import zlib
@@ -12,10 +11,10 @@ import numpy as np
 import trimesh
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.geometry.mesh_files import read_geometry
 from training.ac3d import read_ac3d
-from training.catalog import SOURCES_FILE
+from training.generators.credits import add_credits
 
 # Parts of FlightGear aircraft that are light, not matter, or do not belong to the aircraft.
 AIRCRAFT_EFFECTS = (
@@ -45,15 +44,14 @@ def collect(
             report(f"left out {name}: {error}")
             continue
         text = trimesh.Trimesh(vertices, faces, process=False).export(file_type="obj")
-        with replacing(output / row["category"] / f"{name}.obj") as temporary:
+        with atomic_write(output / row["category"] / f"{name}.obj") as temporary:
             temporary.write_text(str(text))
         credit = {key: row[key] for key in ("split", "licence", "creator", "family", "package", "member")}
         sources.setdefault(row["category"], []).append({"name": name, **credit})
     if not sources:
         raise InputError(f"none of the {len(rows)} members of {catalog} was found under {packages}; unpack them there")
     for kind, credits in sources.items():
-        with replacing(output / kind / SOURCES_FILE) as temporary:
-            temporary.write_text(json.dumps(credits, indent=1))
+        add_credits(output / kind, credits)
     return sum(map(len, sources.values()))
 
 

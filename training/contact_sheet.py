@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from training.rendering import BACKGROUND, FONT_SIZE, GAP, Pixels, rounded_color
 
 LABEL_COLOR = (52, 56, 64)
@@ -36,7 +36,7 @@ def side_by_side(pictures: Sequence[tuple[str, Pixels]]) -> Pixels:
 
 def write_png(image: Pixels, path: Path) -> None:
     """Write an image as PNG, atomically. Raises `InputError` where `path` cannot be written."""
-    with replacing(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         Image.fromarray(image).save(temporary, format="PNG")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.geometry.signed_distance import SignClassifier, clean_mesh, unit_normals, visible_surface
 from sdf_backend.geometry.similarity import axis_rotation
 from training.catalog import read_mesh
@@ -69,7 +69,7 @@ class Dataset:
         """Write `dataset.json`, atomically."""
         content = {"category": self.category, "front": self.front, "settings": self.settings}
         content["shapes"] = [asdict(record) for record in self.records]
-        with replacing(self.folder / DESCRIPTION_FILE) as temporary:
+        with atomic_write(self.folder / DESCRIPTION_FILE) as temporary:
             temporary.write_text(json.dumps(content, indent=1))
 
     def split(self, name: str) -> list[ShapeRecord]:
@@ -123,7 +123,7 @@ def samples_path(folder: Path, name: str) -> Path:
 
 def save_samples(path: Path, samples: ShapeSamples) -> None:
     """Write the samples of a shape, atomically; points and normals as 16-bit integers, distances as float32."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez(
             temporary,
             points=_packed(samples.points, BOUND),

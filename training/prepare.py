@@ -17,7 +17,7 @@ import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.geometry.signed_distance import clean_mesh
 from sdf_backend.geometry.similarity import axis_rotation, axis_vector
 from sdf_backend.wire.settings import option
@@ -119,7 +119,7 @@ def prepare_dataset(
         outcomes.append(outcome)
         if progress:
             progress(outcome, len(work))
-    with replacing(output / "report.json") as temporary:
+    with atomic_write(output / "report.json") as temporary:
         temporary.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
     if all(outcome.rejected for outcome in outcomes):
         raise InputError(f"none of the {len(work)} meshes could be used; the first reason: {outcomes[0].reason}")
@@ -254,7 +254,7 @@ def _prepare_mesh(job: _Job) -> MeshOutcome:
 
 def _reject(job: _Job, reason: str, seconds: float) -> MeshOutcome:
     outcome = MeshOutcome(job.name, reason, seconds)
-    with replacing(_rejection_path(job)) as temporary:
+    with atomic_write(_rejection_path(job)) as temporary:
         temporary.write_text(json.dumps(asdict(outcome)))
     samples_path(job.target, job.name).unlink(missing_ok=True)
     return outcome

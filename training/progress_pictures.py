@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.geometry.isosurface import EmptySurfaceError, ExtractSettings, extract_surface
 from sdf_backend.model.store import Model
 from training.contact_sheet import write_contact_sheet
@@ -31,7 +31,7 @@ def plot_losses(history: Sequence[EpochReport], path: Path) -> None:
     norms.plot(epochs, [report.code_norm for report in history], color="tab:orange", label="mean code norm")
     norms.set_ylabel("code norm")
     figure.legend(loc="upper right")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from sdf_backend.console import explained
+from sdf_backend.console import report_errors
 
 
 def settings_options(settings_type: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -33,7 +33,7 @@ def settings_options(settings_type: type) -> Callable[[Callable[..., None]], Cal
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def wrapper(**values: Any) -> None:
-            with explained():
+            with report_errors():
                 settings = settings_type(**{one.name: values.pop(one.name) for one in declared})
                 command(**values, settings=settings)
 

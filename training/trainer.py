@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import check_folder, replacing
+from sdf_backend.files import check_folder, atomic_write
 from sdf_backend.model.decoder import Decoder, initial_codes
 from sdf_backend.model.store import Model, ModelCard, save_model
 from training.dataset import Dataset, ShapeRecord
@@ -120,9 +120,9 @@ class Trainer:
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         meta["shapes"] = json.dumps([record.name for record in self.records])
         meta["history"] = json.dumps([asdict(report) for report in self.history])
-        with replacing(self.output / CHECKPOINT_FILE) as temporary:
+        with atomic_write(self.output / CHECKPOINT_FILE) as temporary:
             save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, meta)
-        with replacing(self.output / HISTORY_FILE) as temporary:
+        with atomic_write(self.output / HISTORY_FILE) as temporary:
             temporary.write_text(meta["history"])
 
     def has_checkpoint(self) -> bool:

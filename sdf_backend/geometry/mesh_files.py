@@ -8,7 +8,7 @@ import trimesh
 from trimesh.visual import ColorVisuals
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import check_folder, replacing
+from sdf_backend.files import check_folder, atomic_write
 
 OUTPUT_FORMATS = (".ply", ".obj", ".glb", ".stl")
 # A shape cannot be fitted to fewer points.
@@ -92,7 +92,7 @@ def write_mesh(
     if deviation is not None:
         mesh.vertex_attributes["deviation"] = deviation.astype(np.float32)
     options = {"include_attributes": True} if path.suffix.lower() == ".ply" else {}
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         mesh.export(temporary, file_type=path.suffix.lower()[1:], **options)
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.geometry.similarity import axis_rotation
 from sdf_backend.model.decoder import Decoder, DecoderSettings, FoldedDecoder
 from sdf_backend.model.devices import padded_chunks
@@ -137,7 +137,7 @@ def save_model(path: Path, model: Model) -> None:
         f"decoder.{name}": value.detach().cpu().contiguous() for name, value in model.decoder.state_dict().items()
     }
     tensors["codes"] = model.codes.detach().cpu().half()
-    with replacing(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         save_file(tensors, temporary, {"format": FORMAT, "card": json.dumps(asdict(model.card))})
 
 

@@ -224,20 +224,20 @@ def with_assumed_free_space(
     pose : canonical frame -> the frame of `observed`, as estimated so far
     mirror_axis : canonical axis across which the category is symmetric
     """
-    seen = pose.inverse().apply(observed.surface)
+    surface = pose.inverse().apply(observed.surface)
     if mirror_axis is not None:
-        image = seen.copy()
+        image = surface.copy()
         image[:, mirror_axis] *= -1
-        seen = np.concatenate([seen, image])
+        surface = np.concatenate([surface, image])
     rng = np.random.default_rng(0)  # the same for every input
     count = round(settings.share * len(observed.surface))
-    low, high = _bounding_box(seen)
+    low, high = _bounding_box(surface)
     # Uniform in the unit ball.
     around = rng.normal(size=(20 * count, 3))
     around *= rng.random((20 * count, 1)) ** (1 / 3) / np.linalg.norm(around, axis=1, keepdims=True)
     inside = ((around > low - settings.margin) & (around < high + settings.margin)).all(axis=1)
     around = around[inside][: 4 * count]
-    away, _ = KDTree(seen).query(around, distance_upper_bound=settings.distance)
+    away, _ = KDTree(surface).query(around, distance_upper_bound=settings.distance)
     free = pose.apply(around[np.isinf(away)][:count])
     if observed.sensor is not None:
         free = free[~is_occluded(free, observed.surface, observed.sensor)]
@@ -277,10 +277,10 @@ def _free_space_samples(
     """Points on the lines of sight, at most the object's extent before the surface; the distance there is >= 0."""
     if not np.isfinite(sensor).all() or sensor.shape != (3,):
         raise InputError(f"the sensor's position is {sensor.tolist()}; it must be three finite coordinates")
-    seen = surface[rng.integers(len(surface), size=count)]
-    towards = sensor - seen
+    targets = surface[rng.integers(len(surface), size=count)]
+    towards = sensor - targets
     length = np.linalg.norm(towards, axis=1, keepdims=True)
     towards /= np.maximum(length, 1e-12)
     # Squared, so that most points are close to the surface, where they are most informative.
     gap = rng.random((count, 1)) ** 2 * np.minimum(length, extent)
-    return seen + towards * gap, np.zeros(count), np.full(count, np.inf)
+    return targets + towards * gap, np.zeros(count), np.full(count, np.inf)

@@ -123,10 +123,10 @@ def _write_key(path: Path, public: bytes, secret: bytes | None = None, server: b
 
 
 def check_address(address: str, keys: bool) -> str:
-    """The address as ZeroMQ takes it; raises `InputError` for one that is no address, or needs keys and has none."""
+    """The address as ZeroMQ takes it; raises `InputError` for one that is not an address, or needs keys and has none."""
     match = ADDRESS_PATTERN.fullmatch(address)
     if not match or (match[2] != "*" and int(match[2]) > 65535):
-        raise InputError(f"{address!r} is no address to listen on; write tcp://127.0.0.1:5577")
+        raise InputError(f"{address!r} is not an address to listen on; write tcp://127.0.0.1:5577")
     host = "127.0.0.1" if match[1] == "localhost" else match[1]
     if not keys and not is_loopback(host):
         raise InputError(

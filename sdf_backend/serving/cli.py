@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from sdf_backend import log
-from sdf_backend.console import explained, print_json, stdout
+from sdf_backend.console import report_errors, print_json, stdout
 from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder
 from sdf_backend.serving.auth import DEFAULT_CLIENT, SECRET, SERVER, ServerKeys, is_loopback, load_keys, make_keys
@@ -81,7 +81,7 @@ def serve(
     lifeline: Lifeline = False,
 ) -> None:
     """Run the backend until Ctrl-C; log lines go to stderr."""
-    with explained():
+    with report_errors():
         if lifeline and sys.stdin is None:  # its number may be that of another file by now
             raise InputError("there is no standard input for --lifeline; start the backend with a pipe as its input")
         limits = _limits(limit or [])
@@ -101,7 +101,7 @@ def serve(
 
 def status(address: Address = DEFAULT_ADDRESS, key: KeyFile = None, as_json: AsJson = False) -> None:
     """Show how a backend does: devices, memory, models, queue, jobs."""
-    with explained():
+    with report_errors():
         content = _ask_status(address, key)
         if as_json:
             print_json(asdict(content))
@@ -111,7 +111,7 @@ def status(address: Address = DEFAULT_ADDRESS, key: KeyFile = None, as_json: AsJ
 
 def keygen(folder: KeyFolder, client: ClientName = DEFAULT_CLIENT) -> None:
     """Make a client's key file, and the server's keys where there are none yet."""
-    with explained():
+    with report_errors():
         server, own = make_keys(folder, client)
         stdout.print(f"{server}: the server's keys; stay here. Serve with --keys {folder}", soft_wrap=True)
         stdout.print(f"{own}: for {client}; hand over this one file where nobody else can read it", soft_wrap=True)

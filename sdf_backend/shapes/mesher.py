@@ -1,4 +1,4 @@
-"""Meshes of a model's shapes, of a code or between two shapes; a content cache keeps what was extracted before."""
+"""Meshes of a model's shapes, of a code or between two shapes; a content cache keeps earlier ones."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -103,7 +103,7 @@ class Mesher:
             yield mesh, shape.code
 
     def cache_key(self, kind: str, resolution: int, *content: np.ndarray | None) -> str:
-        """The cache's key of what is extracted from some content: it changes with every setting that decides a mesh."""
+        """The cache's key of a mesh of some content; it changes with every setting that decides the mesh."""
         deciding = asdict(self.settings)
         # The resolution is the task's and the clamp the model's; the batch is the device's and decides rounding at
         # most.

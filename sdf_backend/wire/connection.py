@@ -78,7 +78,7 @@ class Connection:
         """`key_name` is what a user calls the keys. Raises `ValueError` for an address that cannot be one."""
         match = ADDRESS.fullmatch(address)
         if match is None or not 0 < int(match[3]) < 1 << 16:
-            raise ValueError(f"{address!r} is no address; use tcp://HOST:PORT, for example tcp://127.0.0.1:5577")
+            raise ValueError(f"{address!r} is not an address; use tcp://HOST:PORT, for example tcp://127.0.0.1:5577")
         self.address, self.timing = address, timing
         self.state, self.reason = State.CONNECTING, f"connecting to {address}"
         self.welcome: Welcome | None = None
@@ -186,7 +186,7 @@ class Connection:
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
             self._refuse(self._mismatch("NULL" if self._keys else "CURVE"), now)
         elif event == zmq.EVENT_CLOSED:
-            self._fail(f"nobody listens at {self.address}; start the backend there, or correct the address", now)
+            self._fail(f"no server listens at {self.address}; start the backend there, or correct the address", now)
         else:
             self._drop()
             self._deadline = now + self.timing.greeting
@@ -212,7 +212,7 @@ class Connection:
 
     def _mismatch(self, mechanism: str) -> str:
         if mechanism == "CURVE":
-            return f"the server at {self.address} wants a key; give the key file that its operator made for you"
+            return f"the server at {self.address} requires a key; give the key file that its operator made for you"
         return f"the server at {self.address} works without keys; connect without {self._key_name}"
 
     def _check_clocks(self, attempt: "_Attempt", now: float) -> None:

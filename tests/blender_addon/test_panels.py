@@ -276,7 +276,7 @@ def test_a_connection_without_the_required_key_is_refused(blender: Blender) -> N
     server.close()
     lines = blender.draw()
     assert lines[:2] == ["Connection Refused", "[sdf.disconnect]"]
-    assert "wants a key; give the key file" in sentence(lines)
+    assert "requires a key; give the key file" in sentence(lines)
 
 
 def test_a_backend_of_another_version_is_incompatible(blender: Blender, server: FakeServer) -> None:

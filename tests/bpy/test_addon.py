@@ -132,7 +132,7 @@ def test_operators_without_a_backend_report_the_reason(addon: Any) -> None:
     with pytest.raises(RuntimeError, match="Blender is offline"):
         bpy.ops.sdf.connect()
     addon.address = "nonsense"
-    with pytest.raises(RuntimeError, match="is no address"):
+    with pytest.raises(RuntimeError, match="is not an address"):
         bpy.ops.sdf.connect()
 
 

@@ -127,7 +127,7 @@ def test_a_key_that_does_not_match_is_reported(addon: Any, tmp_path: Path) -> No
         with pytest.raises(RuntimeError, match="ask its operator for a new key file"):
             bpy.ops.sdf.connect()
         addon.key_file = ""
-        with pytest.raises(RuntimeError, match="wants a key; give the key file that its operator made for you"):
+        with pytest.raises(RuntimeError, match="requires a key; give the key file that its operator made for you"):
             bpy.ops.sdf.connect()
         key.write_text("nonsense")
         addon.key_file = str(key)
@@ -354,7 +354,7 @@ def test_offline_access_is_limited_to_loopback_addresses(address: str, offline: 
 
 def test_an_invalid_address_does_not_affect_the_connection(connected: Backend, addon: Any) -> None:
     addon.address = "nonsense"
-    with pytest.raises(RuntimeError, match="is no address"):
+    with pytest.raises(RuntimeError, match="is not an address"):
         bpy.ops.sdf.connect()
     assert session.state is State.CONNECTED
     check_usable(connected)

@@ -13,7 +13,7 @@ import torch
 from sdf_backend.errors import InputError
 from training import bodies
 from training.bodies import PAIRS, SINGLE, TEST_EVERY, write_bodies
-from training.catalog import Layout, list_meshes
+from training.catalog import Layout, list_meshes, read_mesh
 
 LABELS = ["gender", "age", "muscle", "weight"]
 
@@ -42,11 +42,11 @@ def figure(monkeypatch: pytest.MonkeyPatch) -> Figure:
 
 
 def test_bodies_are_written_with_their_credits(figure: Figure, tmp_path: Path) -> None:
-    done: list[int] = []
-    write_bodies(tmp_path, 60, report=done.append)
-    assert done == list(range(1, 61))
+    done: list[tuple[str, bool]] = []
+    write_bodies(tmp_path, 60, report=lambda *piece: done.append(piece))
+    assert done == [(f"body-{number:04d}", False) for number in range(60)]
     sources = json.loads((tmp_path / "sources.json").read_text())
-    assert {path.stem for path in tmp_path.glob("*.obj")} == {source["name"] for source in sources}
+    assert {path.stem for path in tmp_path.glob("*.ply")} == {source["name"] for source in sources}
     assert [source["name"] for source in sources if source["split"] == "test"] == [
         f"body-{number:04d}" for number in range(0, 60, TEST_EVERY)
     ]
@@ -56,26 +56,47 @@ def test_bodies_are_written_with_their_credits(figure: Figure, tmp_path: Path) -
 def test_a_body_depends_on_the_seed_and_its_number_alone(figure: Figure, tmp_path: Path) -> None:
     for folder, count, seed in (("a", 3, 0), ("b", 20, 0), ("c", 3, 1)):
         write_bodies(tmp_path / folder, count, seed)
-    text = {folder: (tmp_path / folder / "body-0002.obj").read_text() for folder in "abc"}
-    assert text["a"] == text["b"] != text["c"]
-    assert (tmp_path / "a" / "body-0001.obj").read_text() != text["a"]
+    names = {"a": "body-0002", "b": "body-0002", "c": "body-1-0002"}
+    content = {folder: (tmp_path / folder / f"{name}.ply").read_bytes() for folder, name in names.items()}
+    assert content["a"] == content["b"] != content["c"]
+    assert (tmp_path / "a" / "body-0001.ply").read_bytes() != content["a"]
+
+
+def test_bodies_stand_upright_and_face_the_front(figure: Figure, tmp_path: Path) -> None:
+    write_bodies(tmp_path, 1)
+    corners = read_mesh(tmp_path / "body-0000.ply")[0]
+    # The figure's corners lie on its x, y and z, which are right, back and up: canonical x, -z and y.
+    assert (np.argmax(np.abs(corners[1:]), axis=1) == [0, 2, 1]).all()
+    assert corners[1, 0] > 0 and corners[2, 2] < 0 and corners[3, 1] > 0
+
+
+def test_a_killed_run_goes_on_without_drawing_again_what_is_there(figure: Figure, tmp_path: Path) -> None:
+    write_bodies(tmp_path, 20)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.ply")}
+    (tmp_path / "body-0017.ply").unlink()
+    figure.poses.clear()
+    kept = []
+    write_bodies(tmp_path, 20, report=lambda name, resumed: kept.append(resumed))
+    assert len(figure.poses) == 1  # one batch
+    assert kept.count(False) == 1 and not kept[17]
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.ply")} == before
 
 
 def test_the_bodies_of_a_killed_run_have_their_splits(figure: Figure, tmp_path: Path) -> None:
-    def killed(done: int) -> None:
-        if done == 30:
+    def killed(name: str, resumed: bool) -> None:
+        if name == "body-0031":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         write_bodies(tmp_path, 60, report=killed)
     entries = list_meshes(tmp_path, Layout.FOLDER)
-    assert len(entries) == 30
+    assert len(entries) == 32
     assert {entry.name for entry in entries if entry.split == "test"} == {"body-0000", f"body-{TEST_EVERY:04d}"}
 
 
 def test_a_folder_with_other_bodies_is_rejected(figure: Figure, tmp_path: Path) -> None:
     write_bodies(tmp_path, 5)
-    with pytest.raises(InputError, match="holds 2 other bodies, body-0003 first; name another folder"):
+    with pytest.raises(InputError, match="holds 2 other bodies, body-0003.ply first; name another folder"):
         write_bodies(tmp_path, 3)
     assert len(json.loads((tmp_path / "sources.json").read_text())) == 5
 

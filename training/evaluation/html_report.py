@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from training.evaluation.report import Report
 from training.evaluation.report_columns import Column, columns_of, summary_rows, summary_sentences
 
@@ -31,7 +31,7 @@ CONVENTIONS = (
 
 def write_html(path: Path, report: Report, sheet: bytes) -> None:
     """Write the report with its contact sheet, a PNG, atomically."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(_page(report, sheet), encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ import trimesh
 
 from sdf_backend.engine import Engine, Shape, Source
 from sdf_backend.errors import InputError
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.settings import Pose, Quality, TaskSettings
 from training.dataset import Dataset, ShapeRecord
@@ -108,7 +108,7 @@ def evaluate_interpolations(
 def save_interpolations(folder: Path, model: str, dataset: Path, pairs: list[PairOutcome]) -> None:
     """Write `interpolate.json` into `folder`, atomically."""
     content = {"model": model, "dataset": str(dataset), "pairs": [asdict(pair) for pair in pairs]}
-    with replacing(folder / "interpolate.json") as temporary:
+    with atomic_write(folder / "interpolate.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1))
 
 

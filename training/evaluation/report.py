@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from sdf_backend.files import replacing
+from sdf_backend.files import atomic_write
 from sdf_backend.model.store import load_model, save_model
 from training.evaluation.outcomes import ShapeOutcome
 from training.evaluation.summary import Summary, summarise
@@ -40,7 +40,7 @@ class Report:
 
     def save(self, folder: Path) -> None:
         """Write `TASK.json` into `folder`, atomically."""
-        with replacing(folder / f"{self.settings.task}.json") as temporary:
+        with atomic_write(folder / f"{self.settings.task}.json") as temporary:
             temporary.write_text(json.dumps(self.to_json(), indent=1))
 
 

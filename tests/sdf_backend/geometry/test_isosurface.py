@@ -93,12 +93,12 @@ def test_two_boxes_are_two_bodies() -> None:
 
 
 def test_cavities_are_removed_and_the_rest_stays() -> None:
-    def hollow(points: torch.Tensor) -> torch.Tensor:
+    def with_cavities(points: torch.Tensor) -> torch.Tensor:
         return torch.maximum(
             sphere(0.6)(points), -torch.minimum(sphere(0.3)(points), sphere(0.1, (0, 0.45, 0))(points))
         )
 
-    mesh = extract_surface(hollow, ExtractSettings(64, clamp=math.inf))
+    mesh = extract_surface(with_cavities, ExtractSettings(64, clamp=math.inf))
     whole = closed(mesh.remove_cavities())
     assert len(closed(mesh).split()) > 1
     assert whole.volume == pytest.approx(4 / 3 * math.pi * 0.6**3, rel=0.01)
@@ -236,8 +236,8 @@ def estimated(field: Field) -> Field:
     """The field with irregular errors of up to 0.0005, like one computed in bfloat16."""
 
     def rough(points: torch.Tensor) -> torch.Tensor:
-        places = points.double() @ torch.tensor([12.9898, 78.233, 37.719], dtype=torch.float64)
-        return field(points) + 0.001 * ((places.sin() * 43758.5453) % 1 - 0.5).float()
+        phases = points.double() @ torch.tensor([12.9898, 78.233, 37.719], dtype=torch.float64)
+        return field(points) + 0.001 * ((phases.sin() * 43758.5453) % 1 - 0.5).float()
 
     return rough
 

@@ -57,15 +57,15 @@ def test_obj_and_glb_hold_the_observed_colours(tmp_path: Path, suffix: str) -> N
     write_mesh(tmp_path / f"box{suffix}", np.array(BOX.vertices), np.array(BOX.faces), observed)
     loaded = trimesh.load(tmp_path / f"box{suffix}", process=False, force="mesh")
     assert isinstance(loaded, trimesh.Trimesh)
-    place = [int(np.flatnonzero((np.abs(loaded.vertices - vertex) < 1e-5).all(axis=1))[0]) for vertex in BOX.vertices]
-    assert np.abs(loaded.visual.vertex_colors[place].astype(int) - observed_colors(observed)).max() <= 1
+    order = [int(np.flatnonzero((np.abs(loaded.vertices - vertex) < 1e-5).all(axis=1))[0]) for vertex in BOX.vertices]
+    assert np.abs(loaded.visual.vertex_colors[order].astype(int) - observed_colors(observed)).max() <= 1
 
 
 def test_colours_go_from_orange_for_completed_to_blue_for_observed() -> None:
-    filled, middle, seen = observed_colors(np.array([-1.0, 0.5, 2.0]))[:, :3].astype(int)
-    assert filled[0] > 200 > filled[2]
-    assert seen[2] > 150 > seen[0]
-    assert np.abs(middle - (filled + seen) / 2).max() <= 1
+    completed, middle, blue = observed_colors(np.array([-1.0, 0.5, 2.0]))[:, :3].astype(int)
+    assert completed[0] > 200 > completed[2]
+    assert blue[2] > 150 > blue[0]
+    assert np.abs(middle - (completed + blue) / 2).max() <= 1
 
 
 @settings(max_examples=40)

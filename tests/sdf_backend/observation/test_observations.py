@@ -31,24 +31,24 @@ def true_distance(points: np.ndarray) -> np.ndarray:
 
 
 def test_bare_points_are_observed_at_distance_zero() -> None:
-    seen = observe_points(CLOUD)
-    assert (seen.low == 0).all() and (seen.high == 0).all() and not seen.solid
-    np.testing.assert_allclose(true_distance(seen.points), 0, atol=1e-9)
+    observed = observe_points(CLOUD)
+    assert (observed.low == 0).all() and (observed.high == 0).all() and not observed.solid
+    np.testing.assert_allclose(true_distance(observed.points), 0, atol=1e-9)
 
 
 def test_normals_give_distances_on_both_sides_of_the_surface() -> None:
-    seen = observe_points(CLOUD, normals=(CLOUD - CENTRE) * 7)
-    assert len(seen.points) == 3 * len(CLOUD)
-    np.testing.assert_array_equal(seen.low, seen.high)
-    np.testing.assert_allclose(seen.low, true_distance(seen.points), atol=1e-9)
-    assert seen.low.min() < 0 < seen.low.max()
+    observed = observe_points(CLOUD, normals=(CLOUD - CENTRE) * 7)
+    assert len(observed.points) == 3 * len(CLOUD)
+    np.testing.assert_array_equal(observed.low, observed.high)
+    np.testing.assert_allclose(observed.low, true_distance(observed.points), atol=1e-9)
+    assert observed.low.min() < 0 < observed.low.max()
 
 
 def test_an_outlier_does_not_stretch_the_step_along_normals() -> None:
     """The step is a share of the cloud's extent, without its outliers."""
-    stray = np.concatenate([CLOUD, CENTRE[None] + 500])
-    seen, clean = (observe_points(one, normals=one - CENTRE) for one in (stray, CLOUD))
-    assert seen.high.max() == pytest.approx(clean.high.max(), rel=0.05)
+    with_outlier = np.concatenate([CLOUD, CENTRE[None] + 500])
+    observed, clean = (observe_points(one, normals=one - CENTRE) for one in (with_outlier, CLOUD))
+    assert observed.high.max() == pytest.approx(clean.high.max(), rel=0.05)
 
 
 def test_points_without_a_normal_are_surface_points_only() -> None:
@@ -61,18 +61,18 @@ def test_points_without_a_normal_are_surface_points_only() -> None:
 def test_free_space_is_outside_and_on_the_lines_of_sight() -> None:
     sensor = CENTRE + np.array([0, 0, 10.0])
     facing = CLOUD[(CLOUD - CENTRE)[:, 2] > 0.8]
-    seen = observe_points(facing, sensor=sensor)
-    free = np.isinf(seen.high)
+    observed = observe_points(facing, sensor=sensor)
+    free = np.isinf(observed.high)
     assert free.sum() == ObservationSettings().free_points
-    assert (seen.low[free] == 0).all()
-    assert (true_distance(seen.points[free]) > -1e-9).all()
+    assert (observed.low[free] == 0).all()
+    assert (true_distance(observed.points[free]) > -1e-9).all()
 
 
 def test_a_whole_mesh_gives_true_signed_distances_in_its_own_units() -> None:
-    seen = observe_whole_mesh(CLOUD, np.array(SPHERE.faces)[:, ::-1])
-    assert seen.solid
-    np.testing.assert_allclose(seen.low, true_distance(seen.points), atol=0.01)
-    assert 0.2 < (seen.low < 0).mean() < 0.8
+    observed = observe_whole_mesh(CLOUD, np.array(SPHERE.faces)[:, ::-1])
+    assert observed.solid
+    np.testing.assert_allclose(observed.low, true_distance(observed.points), atol=0.01)
+    assert 0.2 < (observed.low < 0).mean() < 0.8
 
 
 def test_an_open_surface_is_refused_as_a_solid() -> None:
@@ -85,8 +85,8 @@ def test_an_open_surface_is_refused_as_a_solid() -> None:
 
 @given(scale=st.floats(0.01, 100), shift=st.floats(-10, 10))
 def test_distances_scale_with_their_points(scale: float, shift: float) -> None:
-    seen = observe_points(CLOUD[:200], normals=(CLOUD - CENTRE)[:200])
-    moved = seen.transformed(scale, np.eye(3), np.full(3, shift))
+    observed = observe_points(CLOUD[:200], normals=(CLOUD - CENTRE)[:200])
+    moved = observed.transformed(scale, np.eye(3), np.full(3, shift))
     distance = (np.linalg.norm((moved.points - shift) / scale - CENTRE, axis=1) - 2) * scale
     np.testing.assert_allclose(moved.low, distance, atol=1e-7 * max(1, scale))
 
@@ -125,14 +125,14 @@ def test_space_is_assumed_free_only_far_from_surface_points_and_their_mirror_ima
     rng = np.random.default_rng(0)
     wing = rng.uniform([-0.2, -0.01, 0.1], [0.2, 0.01, 0.7], size=(2_000, 3))
     pose = Similarity(3.0, axis_rotation("+z", "-y", "-x").T, np.array([10.0, 20.0, 30.0]))
-    seen = observe_points(pose.apply(wing))
+    observed = observe_points(pose.apply(wing))
     for axis, mirrored in [(2, wing * [1, 1, -1]), (None, wing)]:
-        assumed = with_assumed_free_space(seen, pose, axis)
-        empty = pose.inverse().apply(assumed.points[len(seen.points) :])
-        assert len(empty) > 100 and np.isposinf(assumed.low[len(seen.points) :]).all()
-        assert (np.abs(empty) < np.array([0.2, 0.01, 0.7]) + AssumedFreeSpaceSettings().margin + 0.01).all()
+        assumed = with_assumed_free_space(observed, pose, axis)
+        free = pose.inverse().apply(assumed.points[len(observed.points) :])
+        assert len(free) > 100 and np.isposinf(assumed.low[len(observed.points) :]).all()
+        assert (np.abs(free) < np.array([0.2, 0.01, 0.7]) + AssumedFreeSpaceSettings().margin + 0.01).all()
         for kept in (wing, mirrored):
-            assert KDTree(kept).query(empty)[0].min() > AssumedFreeSpaceSettings().distance - 1e-9
+            assert KDTree(kept).query(free)[0].min() > AssumedFreeSpaceSettings().distance - 1e-9
 
 
 def on_a_ground_plane() -> tuple[np.ndarray, np.ndarray]:
@@ -185,8 +185,8 @@ def test_no_space_is_assumed_free_in_the_occluded_region() -> None:
     unknown_sensor = with_assumed_free_space(observe_points(facing), pose, None)
     known_sensor = with_assumed_free_space(replace(observe_points(facing), sensor=sensor), pose, None)
 
-    def assumed_within(seen: Observations) -> int:
-        return int((true_distance(seen.points[len(seen.points) - seen.assumed_free :]) < -0.3).sum())
+    def assumed_within(observed: Observations) -> int:
+        return int((true_distance(observed.points[len(observed.points) - observed.assumed_free :]) < -0.3).sum())
 
     assert assumed_within(unknown_sensor) > 20
     assert assumed_within(known_sensor) == 0 and known_sensor.assumed_free > 20
@@ -194,6 +194,6 @@ def test_no_space_is_assumed_free_in_the_occluded_region() -> None:
 
 def test_the_sensor_is_transformed_along() -> None:
     turn = axis_rotation("+z", "+x", "-z")
-    seen = replace(observe_points(CLOUD), sensor=np.array([1.0, 2.0, 3.0]))
-    moved = seen.transformed(2.0, turn, np.array([0.0, 1.0, 0.0]))
+    observed = replace(observe_points(CLOUD), sensor=np.array([1.0, 2.0, 3.0]))
+    moved = observed.transformed(2.0, turn, np.array([0.0, 1.0, 0.0]))
     np.testing.assert_allclose(moved.sensor, 2 * turn @ [1, 2, 3] + [0, 1, 0])

@@ -42,8 +42,8 @@ def test_a_ground_plane_is_found_in_any_unit_and_orientation(seed: int, share: f
 
 def on_feet() -> np.ndarray:
     feet = [trimesh.creation.box([0.06, 0.4, 0.06]) for _ in range(4)]
-    for foot, place in zip(feet, [(-0.4, -0.4), (-0.4, 0.4), (0.4, -0.4), (0.4, 0.4)], strict=True):
-        foot.apply_translation([place[0], -0.2, place[1]])
+    for foot, corner in zip(feet, [(-0.4, -0.4), (-0.4, 0.4), (0.4, -0.4), (0.4, 0.4)], strict=True):
+        foot.apply_translation([corner[0], -0.2, corner[1]])
     top = trimesh.creation.box([1, 0.05, 1])
     return trimesh.util.concatenate([top, *feet]).sample(6_000, seed=0)
 

@@ -84,32 +84,32 @@ def test_a_cloud_that_is_no_single_view_has_no_estimate() -> None:
 
 def test_points_behind_a_ball_are_occluded() -> None:
     direction = np.array([0.0, 0.0, 1.0])
-    seen = scan(direction)
-    seen = seen[np.linalg.norm(seen, axis=1) < 0.51]  # of the ball about the origin alone
+    surface = scan(direction)
+    surface = surface[np.linalg.norm(surface, axis=1) < 0.51]  # of the ball about the origin alone
     sensor = direction * DISTANCE
-    places = np.array([[0, 0, 0], [0.1, 0.1, -0.9], [0, 0, 0.9], [0.9, 0, 0], [0, 0.75, -0.4], [0.0, 0.3, -0.4]])
-    np.testing.assert_array_equal(is_occluded(places, seen, sensor), [True, True, False, False, False, True])
+    points = np.array([[0, 0, 0], [0.1, 0.1, -0.9], [0, 0, 0.9], [0.9, 0, 0], [0, 0.75, -0.4], [0.0, 0.3, -0.4]])
+    np.testing.assert_array_equal(is_occluded(points, surface, sensor), [True, True, False, False, False, True])
 
 
 @pytest.mark.parametrize("direction", [*np.eye(3), *-np.eye(3)])
 def test_a_randomly_sampled_ball_occludes_its_inside_and_nothing_beside_it(direction: np.ndarray) -> None:
     ball = on_sphere(20_000, np.random.default_rng(0)) * 0.5
     sensor = direction * DISTANCE
-    seen = ball[ball @ direction > 0.5 * 0.5 / DISTANCE]
+    surface = ball[ball @ direction > 0.5 * 0.5 / DISTANCE]
     inside = on_sphere(500, np.random.default_rng(1)) * 0.35 - 0.1 * direction
-    assert is_occluded(inside, seen, sensor).mean() > 0.85
+    assert is_occluded(inside, surface, sensor).mean() > 0.85
     across = np.linalg.svd(direction[None])[2][1:]
     beside = 0.56 * (on_sphere(500, np.random.default_rng(2))[:, :2] @ across)
     beside *= 0.56 / np.linalg.norm(beside, axis=1, keepdims=True)
-    assert not is_occluded(beside, seen, sensor).any()
+    assert not is_occluded(beside, surface, sensor).any()
 
 
 def test_the_sensor_of_clouds_and_of_meshes_of_a_scan_is_estimated() -> None:
     direction = directions(1)[0]
     points = scan(direction)
     nothing = np.zeros((0, 3), dtype=np.int64)
-    seen = observe_surface(Source(Geometry(points, nothing)), None)
-    assert seen.sensor is not None and not np.isinf(seen.high).any()
+    observed = observe_surface(Source(Geometry(points, nothing)), None)
+    assert observed.sensor is not None and not np.isinf(observed.high).any()
     given = observe_surface(Source(Geometry(points, nothing), direction * 9), None)
     np.testing.assert_array_equal(given.sensor, direction * 9)
     strips = np.arange(len(points) - 2)[:, None] + np.arange(3)

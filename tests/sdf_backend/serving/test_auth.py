@@ -212,7 +212,7 @@ def test_a_wrong_server_key_is_refused_and_logged(guarded: Backend, tmp_path: Pa
 
 
 def test_a_client_without_a_key_is_refused_and_logged(guarded: Backend) -> None:
-    assert "wants a key" in refusal(guarded, None)
+    assert "requires a key" in refusal(guarded, None)
     until(lambda: logged(guarded, "client refused", "encrypts"), "the log line")
 
 

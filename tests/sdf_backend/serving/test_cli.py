@@ -95,7 +95,7 @@ def test_status_is_json_for_scripts(backend: Backend) -> None:
 def test_status_where_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    assert "nobody listens" in refused("status", "--address", f"tcp://127.0.0.1:{port}")
+    assert "no server listens" in refused("status", "--address", f"tcp://127.0.0.1:{port}")
 
 
 def test_status_with_a_key_file_that_is_none(backend: Backend, tmp_path: Path) -> None:

@@ -139,4 +139,4 @@ def test_what_cannot_be_is_one_clear_line(backend: Backend, tmp_path: Path, monk
 def test_nobody_there_is_one_clear_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    assert "nobody listens" in refused(tmp_path, *QUICK, "--address", f"tcp://127.0.0.1:{port}")
+    assert "no server listens" in refused(tmp_path, *QUICK, "--address", f"tcp://127.0.0.1:{port}")

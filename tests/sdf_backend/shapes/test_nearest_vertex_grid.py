@@ -12,15 +12,15 @@ RADIUS = 0.4
 RESOLUTION, STEP = InterpolationSettings().keyframe_resolution, InterpolationSettings().keyframe_cell
 
 
-def ball(place: tuple[float, float, float]) -> np.ndarray:
+def ball(centre: tuple[float, float, float]) -> np.ndarray:
     """The vertices of a ball, (n, 3)."""
-    centre = torch.tensor(place)
-    return extract_surface(lambda points: (points - centre).norm(dim=1) - RADIUS, ExtractSettings(RESOLUTION)).vertices
+    middle = torch.tensor(centre)
+    return extract_surface(lambda points: (points - middle).norm(dim=1) - RADIUS, ExtractSettings(RESOLUTION)).vertices
 
 
-def distances(grid: NearestVertexGrid, place: tuple[float, float, float]) -> np.ndarray:
+def distances(grid: NearestVertexGrid, centre: tuple[float, float, float]) -> np.ndarray:
     """Distances of all nodes from the centre of a ball, (a, b, c)."""
-    return np.linalg.norm(grid.positions(np.ones(grid.size, dtype=bool)) - place, axis=1).reshape(grid.size)
+    return np.linalg.norm(grid.positions(np.ones(grid.size, dtype=bool)) - centre, axis=1).reshape(grid.size)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def grid() -> NearestVertexGrid:
 
 
 def test_inside_agrees_with_the_analytic_balls(grid: NearestVertexGrid) -> None:
-    for number, place in enumerate([(0, 0, 0), (0.3, -0.2, 0.1)]):
-        np.testing.assert_array_equal(grid.inside(number), distances(grid, place) < RADIUS)
+    for number, centre in enumerate([(0, 0, 0), (0.3, -0.2, 0.1)]):
+        np.testing.assert_array_equal(grid.inside(number), distances(grid, centre) < RADIUS)
 
 
 def test_the_box_encloses_all_meshes_with_one_node_of_margin(grid: NearestVertexGrid) -> None:

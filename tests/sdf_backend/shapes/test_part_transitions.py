@@ -25,9 +25,9 @@ def chain(count: int) -> sparse.csr_array:
     return sparse.coo_array((np.full(2 * count - 2, LINK), ends), shape=(count, count)).tocsr()
 
 
-def ball(place: tuple[float, float, float], radius: float) -> Field:
-    centre = torch.tensor(place)
-    return lambda points: (points - centre).norm(dim=1) - radius
+def ball(centre: tuple[float, float, float], radius: float) -> Field:
+    middle = torch.tensor(centre)
+    return lambda points: (points - middle).norm(dim=1) - radius
 
 
 def mesh_of(parts: list[Field], pits: list[Field]) -> Extraction:
@@ -161,7 +161,7 @@ def test_shapes_without_overlap_have_an_arc_length_nevertheless() -> None:
 
 
 def test_the_arc_length_is_the_distance_that_a_surface_moves() -> None:
-    schedule = schedule_of(*[[ball((0, 0, float(place)), 0.4)] for place in np.arange(5) * 0.03])
+    schedule = schedule_of(*[[ball((0, 0, float(height)), 0.4)] for height in np.arange(5) * 0.03])
     assert schedule.arc_length[1][-1] == pytest.approx(4 * 0.03, rel=0.05)
 
 

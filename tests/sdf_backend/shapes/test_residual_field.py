@@ -44,8 +44,10 @@ def distances(model: Model, refinement: np.ndarray | None, points: np.ndarray) -
         return decoder.distances(model.mean[None], points[None])[0]
 
     with torch.inference_mode():
-        place = torch.from_numpy(points).float()
-        return (field(place) if refinement is None else add_residual_field(field, refinement, DEVICE)(place)).numpy()
+        canonical = torch.from_numpy(points).float()
+        return (
+            field(canonical) if refinement is None else add_residual_field(field, refinement, DEVICE)(canonical)
+        ).numpy()
 
 
 def radius_of(model: Model) -> float:
@@ -54,20 +56,20 @@ def radius_of(model: Model) -> float:
 
 def test_the_surface_moves_to_the_observations_and_nothing_moves_elsewhere(model: Model) -> None:
     normal, radius = directions(), radius_of(model)
-    seen = normal[normal[:, 2] > 0.3] * (radius + 0.03)
-    refinement = fit_residual_field(model, model.mean, observe_surface_points(seen), Similarity.identity())
-    before, after = distances(model, None, seen), distances(model, refinement, seen)
+    observed_points = normal[normal[:, 2] > 0.3] * (radius + 0.03)
+    refinement = fit_residual_field(model, model.mean, observe_surface_points(observed_points), Similarity.identity())
+    before, after = distances(model, None, observed_points), distances(model, refinement, observed_points)
     assert np.abs(after).mean() < 0.2 * np.abs(before).mean()
     away = normal[normal[:, 2] < 0] * radius
     np.testing.assert_array_equal(distances(model, None, away), distances(model, refinement, away))
 
 
 def test_the_pose_of_the_observations_does_not_matter(model: Model) -> None:
-    seen = directions() * (radius_of(model) + 0.03)
+    observed_points = directions() * (radius_of(model) + 0.03)
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     pose = Similarity(250.0, turn, np.array([3.0, -40, 9]))
-    here = fit_residual_field(model, model.mean, observe_surface_points(seen), Similarity.identity())
-    there = fit_residual_field(model, model.mean, observe_surface_points(pose.apply(seen)), pose)
+    here = fit_residual_field(model, model.mean, observe_surface_points(observed_points), Similarity.identity())
+    there = fit_residual_field(model, model.mean, observe_surface_points(pose.apply(observed_points)), pose)
     points = directions(500) * 0.5
     np.testing.assert_allclose(distances(model, here, points), distances(model, there, points), atol=1e-4)
 
@@ -104,8 +106,8 @@ def test_a_wide_first_pass_leaves_no_floaters_of_a_part_that_the_shape_lacks(
 
 
 def test_assumed_free_space_is_left_to_the_fit(model: Model) -> None:
-    seen = directions()[:2_000] * radius_of(model)
-    plain = observe_surface_points(seen)
+    observed_points = directions()[:2_000] * radius_of(model)
+    plain = observe_surface_points(observed_points)
     assuming = with_assumed_free_space(plain, Similarity.identity(), None)
     assert assuming.assumed_free
     expected, found = (fit_residual_field(model, model.mean, one, Similarity.identity()) for one in (plain, assuming))
@@ -123,8 +125,8 @@ def test_observations_within_their_intervals_ask_for_no_correction(model: Model)
 def test_new_surface_points_are_where_corrections_may_create_a_surface(model: Model) -> None:
     plate = np.concatenate([directions(2_000)[:, :2] * 0.05, np.full((2_000, 1), 0.8)], axis=1)
     refinement = fit_residual_field(model, model.mean, observe_surface_points(plate), Similarity.identity())
-    places = new_surface_points(refinement)
-    assert len(places) and np.abs(places[:, 2] - 0.8).max() < 0.1 and np.abs(places[:, :2]).max() < 0.15
+    nodes = new_surface_points(refinement)
+    assert len(nodes) and np.abs(nodes[:, 2] - 0.8).max() < 0.1 and np.abs(nodes[:, :2]).max() < 0.15
     assert len(new_surface_points(np.zeros((0, 2), dtype=np.float32))) == 0
 
 

@@ -184,7 +184,7 @@ def test_nobody_listens() -> None:
     address = f"tcp://127.0.0.1:{free_port()}"
     said = lone_client(address)
     assert said.state is State.CONNECTING
-    assert f"nobody listens at {address}" in said.reason and "start the backend" in said.reason
+    assert f"no server listens at {address}" in said.reason and "start the backend" in said.reason
 
 
 def test_what_listens_is_no_backend() -> None:
@@ -332,7 +332,7 @@ def test_the_key_of_another_server_is_refused(gate: Gate, tmp_path: Path) -> Non
 
 def test_a_server_that_wants_a_key_says_so(gate: Gate) -> None:
     said = lone_client(gate.server.address)
-    assert said.state is State.REFUSED and "wants a key; give the key file" in said.reason
+    assert said.state is State.REFUSED and "requires a key; give the key file" in said.reason
 
 
 def test_a_server_without_keys_says_so(server: FakeServer, gate: Gate, tmp_path: Path) -> None:
@@ -734,7 +734,7 @@ def test_a_script_does_not_wait_for_ever() -> None:
             lambda: client.wait_status(0.2),
             lambda: client.run(Submit(new_job(), "echo"), patience=0.2),
         ):
-            with pytest.raises(ClientError, match="nobody listens") as caught:
+            with pytest.raises(ClientError, match="no server listens") as caught:
                 wait()
             assert caught.value.code == "no_connection"
         assert client.jobs == ()
