@@ -1,10 +1,9 @@
-"""A backend under work for long: 2,000 jobs from four clients, and what its processes hold in memory meanwhile.
+"""Soak test: 2,000 jobs from four clients, and the memory of server and worker meanwhile.
 
     python -m benchmarks.soak
 
-Scans of random parts and sizes are completed, one in five jobs asks for samples, steps or a mesh that was asked for
-before, and a client now and then leaves and comes back. Prints the memory after 200 jobs and at the end, and draws the
-curve: out/benchmarks/soak.png.
+Completes scans of random parts and sizes; one in five jobs is a sample, an interpolation or a repeated job, and clients
+sometimes reconnect. Prints the memory after 200 jobs and at the end, and plots the curve: out/benchmarks/soak.png.
 """
 
 import json
@@ -31,16 +30,16 @@ from sdf_backend.wire.messages import Busy, Error, Result, Source, Submit
 
 CLIENTS = 4
 SETTINGS = TaskSettings(resolution=64, pose=Pose.KNOWN, quality=Quality.PREVIEW)
-# Jobs between two looks at the memory, and jobs until what is kept for later is there.
-EVERY, WARM = 10, 200
+# Jobs between two samples of the memory, and jobs until caches and buffers are filled.
+EVERY, WARM_UP = 10, 200
 
 
 def main(
-    jobs: Annotated[int, typer.Option(help="how many in all")] = 2_000,
-    model: Annotated[str, typer.Option(help="a model's name")] = "airplanes",
-    scan: Annotated[Path, typer.Option(help="the scan of which parts are completed")] = Path("demo/scan.ply"),
+    jobs: Annotated[int, typer.Option(help="number of jobs")] = 2_000,
+    model: Annotated[str, typer.Option(help="name of a model")] = "airplanes",
+    scan: Annotated[Path, typer.Option(help="scan of which parts are completed")] = Path("demo/scan.ply"),
 ) -> None:
-    """Print the table, draw the curve."""
+    """Print the table and plot the curve."""
     points = read_geometry(scan).vertices
     with tempfile.TemporaryDirectory() as cache:
         options = ("--device", "cpu", "--cache", cache, "--cache-mib", "64")
@@ -48,19 +47,19 @@ def main(
             start = time.monotonic()
             samples = _work(address, _submissions(model, points), jobs)
             seconds = time.monotonic() - start
-    table = Table("process", f"after {WARM} jobs", "at the end", "most", "change")
+    table = Table("process", f"after {WARM_UP} jobs", "at the end", "most", "change")
     rows = []
-    warm = next(index for index, sample in enumerate(samples) if sample[0] >= WARM)
+    warm = next(index for index, sample in enumerate(samples) if sample[0] >= WARM_UP)
     for name, column in (("server", 1), ("worker", 2)):
         curve = np.array([sample[column] for sample in samples[warm:]]) / 2**20
-        # One look may fall into a job: the mean of some says more.
+        # A single sample may fall into a job; the mean of several is representative.
         before, after = curve[:10].mean(), curve[-10:].mean()
         rows.append({"process": name, "before": before, "after": after, "most": curve.max()})
         sizes = [f"{size:.0f} MiB" for size in (before, after, curve.max())]
         table.add_row(name, *sizes, f"{after / before - 1:+.1%}")
     table.title = f"{jobs} jobs, {CLIENTS} clients, {seconds / 60:.0f} min"
     show(table, rows, "soak")
-    _draw(samples, Path("out/benchmarks/soak.png"))
+    _plot(samples, Path("out/benchmarks/soak.png"))
 
 
 def _submissions(model: str, points: np.ndarray) -> Iterator[Submit]:
@@ -84,9 +83,9 @@ def _submissions(model: str, points: np.ndarray) -> Iterator[Submit]:
 
 
 def _work(address: str, submissions: Iterator[Submit], jobs: int) -> list[tuple[int, int, int]]:
-    """Let the jobs be done; (jobs done, bytes of the server, bytes of the worker) every few jobs."""
+    """Run the jobs; returns (jobs done, bytes of the server, bytes of the worker) every few jobs."""
     rng, clients = random.Random(0), [connected(address, name=f"soak {number}") for number in range(CLIENTS)]
-    watcher, samples, sent, done = connected(address, name="watcher"), [], 0, 0
+    observer, samples, sent, done = connected(address, name="observer"), [], 0, 0
     while done < jobs:
         for index, client in enumerate(clients):
             if not client.jobs and sent < jobs:
@@ -97,12 +96,12 @@ def _work(address: str, submissions: Iterator[Submit], jobs: int) -> list[tuple[
                 client.close()
                 clients[index] = connected(address, name=f"soak {index}")
         if done >= len(samples) * EVERY:
-            state = watcher.wait_status()
+            state = observer.wait_status()
             samples.append((done, state.memory_bytes, state.workers[0].memory_bytes))
             if done % 100 < EVERY:
                 console.print(f"{done} jobs: {state.memory_bytes >> 20} + {state.workers[0].memory_bytes >> 20} MiB")
         time.sleep(0.005)
-    for client in (watcher, *clients):
+    for client in (observer, *clients):
         client.close()
     return samples
 
@@ -113,12 +112,12 @@ def _ended(event: object) -> bool:
     return isinstance(event, Result)
 
 
-def _draw(samples: list[tuple[int, int, int]], path: Path) -> None:
+def _plot(samples: list[tuple[int, int, int]], path: Path) -> None:
     done, server, worker = np.array(samples).T
     figure, axes = plt.subplots(figsize=(8, 4))
     axes.plot(done, worker / 2**20, label="worker")
     axes.plot(done, server / 2**20, label="server")
-    axes.axvline(WARM, color="0.7", linestyle="--")
+    axes.axvline(WARM_UP, color="0.7", linestyle="--")
     axes.set(xlabel="jobs done", ylabel="resident memory, MiB", ylim=(0, None))
     axes.legend()
     with atomic_write(path) as temporary:

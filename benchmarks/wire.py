@@ -1,10 +1,10 @@
-"""What the wire costs: an echo job's round trip against a bare zmq echo of the same bytes.
+"""Overhead of the wire: the round trip of an echo job, compared to a bare ZeroMQ echo of the same bytes.
 
     python -m benchmarks.wire
 
-A job travels client -> server -> worker and back, is checked on the way (sizes, types, NaN, faces) and answered with
-the same arrays; the bare echo is one ROUTER in another process that sends back what it gets, without looking at it.
-Both take turns, so that a busy machine slows both.
+A job goes client -> server -> worker and back, is validated on the way (sizes, types, NaN, faces) and answered with the
+same arrays. The bare echo is a ROUTER in another process that returns all frames unread. The two alternate, so that a
+busy machine slows both.
 """
 
 import multiprocessing
@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks.backend import connected, running_backend
 from benchmarks.shared import show
 from benchmarks.square import wavy_square
-from sdf_backend.serving.auth import load_keys, make_keys
+from sdf_backend.serving.server_keys import load_keys, make_keys
 from sdf_backend.wire.client import Client, new_job
 from sdf_backend.wire.codec import encode
 from sdf_backend.wire.messages import Source, Submit
@@ -63,7 +63,7 @@ def main(
 
 
 def _compare(client: Client, bare: zmq.Socket, sources: tuple[Source, ...], count: int) -> dict:
-    """Median seconds of a round trip, both ways in turn; the first of each is not counted."""
+    """Median seconds of a round trip of each kind, measured alternately; the first of each is a warm-up."""
     frames = encode(Submit(new_job(), "echo", sources=sources))
 
     def job() -> None:
@@ -87,7 +87,7 @@ def _seconds(action: Callable[[], None]) -> float:
 
 @contextmanager
 def _bare_echo(keys: Path | None) -> Iterator[zmq.Socket]:
-    """A DEALER that is connected to the bare echo, with the encryption of a backend that has keys."""
+    """Yield a DEALER connected to the bare echo, encrypted if there are keys."""
     mine, theirs = multiprocessing.Pipe()
     pair = load_keys(keys) if keys else None
     process = multiprocessing.get_context("spawn").Process(target=_echo, args=(theirs, pair.secret if pair else None))

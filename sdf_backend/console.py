@@ -1,4 +1,4 @@
-"""What both command lines share: one clear line on stderr for an error of the user's, exit 1; JSON or a table."""
+"""Output of both command lines: errors of the user as one line on stderr, results as text or JSON on stdout."""
 
 import json
 import sys
@@ -10,14 +10,14 @@ from rich.console import Console
 
 from sdf_backend.errors import Cancelled, InputError
 
-# Names of files and of meshes may hold brackets; they are no markup.
+# Names of files and meshes may contain brackets, which are not markup.
 stdout = Console(markup=False, highlight=False)
 stderr = Console(markup=False, highlight=False, stderr=True)
 
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Turn an `InputError` into one line on stderr and exit 1, Ctrl-C into exit 130; defects keep their traceback."""
+    """Print an `InputError` as one line and exit with 1, on Ctrl-C with 130; other exceptions keep their traceback."""
     try:
         yield
     except InputError as error:
@@ -29,5 +29,5 @@ def report_errors() -> Iterator[None]:
 
 
 def print_json(content: object) -> None:
-    """Print for a script to read: JSON alone on stdout."""
+    """Print content as JSON, for scripts."""
     print(json.dumps(content, indent=1))

@@ -147,7 +147,7 @@ class Engine:
         preview : called with coarse meshes after the first stage
         clock : gets the time of each phase
 
-        Raises `InputError` for observations without points.
+        Raises `InputError` for observations without points, and for solids and surfaces in one batch.
         """
         loaded, indexed = self._models.load(model, progress), dict(enumerate(observations))
         return self._fit(loaded, indexed, settings, progress, preview, clock or Clock())

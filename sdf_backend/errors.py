@@ -1,7 +1,7 @@
-"""The errors that a user can cause and mend.
+"""Errors that users can cause and correct.
 
-Everything that a wrong file, option or folder can trigger derives from `InputError`; the command lines print
-its one sentence and exit 1. Any other exception is a defect of ours and keeps its traceback.
+Everything that a wrong file, option or folder can cause derives from `InputError`; the command lines print its one
+sentence and exit with 1. Any other exception is a defect of this program and keeps its traceback.
 """
 
 from sdf_backend.wire.errors import InputError
@@ -10,4 +10,4 @@ __all__ = ["Cancelled", "InputError"]
 
 
 class Cancelled(Exception):
-    """The caller asked a running task to stop; raised from inside the task at its next step."""
+    """A running task was cancelled; raised inside the task at its next step."""

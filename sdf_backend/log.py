@@ -1,4 +1,4 @@
-"""Log lines for people and programs, one an event (logfmt): `TIME level event key=value key="two words"`."""
+"""Log lines for people and programs, one for each event (logfmt): `TIME level event key=value key="two words"`."""
 
 import json
 import logging
@@ -10,12 +10,12 @@ _BARE = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f]+")
 
 
 def line(event: str, **values: object) -> str:
-    """The text of an event; values are escaped, so that whatever a stranger sent stays on one line."""
+    """Format an event; values are escaped, so that text from strangers stays on one line."""
     return " ".join([event, *(f"{key}={_escaped(value)}" for key, value in values.items())])
 
 
 def configure(level: int = logging.INFO) -> None:
-    """Write the events of this process to stderr. A full disk costs the lines, not the process."""
+    """Write the events of this process to stderr; a full disk loses lines but does not stop the process."""
     handler = logging.StreamHandler()
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
@@ -32,23 +32,23 @@ def _escaped(value: object) -> str:
 
 
 class Throttle:
-    """Logs the like once a minute, and then says how often it was: strangers can try many times a second."""
+    """Logs similar events once a minute, with a count of those suppressed: strangers can cause many a second."""
 
-    SECONDS, MOST = 60.0, 1000
+    SECONDS, MAX_KEYS = 60.0, 1000
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, ...], tuple[float, int]] = {}
+        self._logged: dict[tuple[str, ...], tuple[float, int]] = {}
 
-    def warning(self, like: tuple[str, ...], event: str, **values: object) -> None:
-        """Log an event, unless one that is `like` it was logged within the last minute."""
+    def warning(self, key: tuple[str, ...], event: str, /, **values: object) -> None:
+        """Log an event, unless one with the same `key` was logged within the last minute."""
         now = time.monotonic()
-        first, held_back = self._seen.get(like, (float("-inf"), 0))
+        first, suppressed = self._logged.get(key, (float("-inf"), 0))
         if now - first < self.SECONDS:
-            self._seen[like] = first, held_back + 1
+            self._logged[key] = first, suppressed + 1
             return
-        if len(self._seen) >= self.MOST:
-            self._seen.clear()
-        self._seen[like] = now, 0
-        if held_back:
-            values["and_before"] = held_back
+        if len(self._logged) >= self.MAX_KEYS:
+            self._logged.clear()
+        self._logged[key] = now, 0
+        if suppressed:
+            values["suppressed"] = suppressed
         logger.warning(line(event, **values))

@@ -1,6 +1,6 @@
-"""What a user may ask of a task, without torch: `TaskSettings` and its enums.
+"""The settings of a task, `TaskSettings`, and their enums. Loads no torch.
 
-Declared in `sdf_backend.wire.settings`, which the Blender extension ships; this is where the backend imports it from.
+Declared in `sdf_backend.wire.settings`, which the Blender extension ships; the backend imports them from here.
 """
 
 from sdf_backend.wire.settings import Axis, Pose, Quality, TaskSettings, bounds_of, help_of

@@ -19,13 +19,14 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from sdf_backend.console import report_errors, print_json, stderr, stdout
+from sdf_backend.console import print_json, report_errors, stderr, stdout
 from sdf_backend.errors import InputError
 from training.augment import DeformationPreset
 from training.catalog import Layout, list_meshes, read_split, select_split
 from training.collect import collect as collect_members
 from training.dataset import Dataset
 from training.evaluation.tasks import EvaluationSettings, Task, list_variants
+from training.history import EpochReport
 from training.hold_out import hold_out
 from training.prepare import MeshOutcome, PrepareSettings, prepare_dataset
 from training.sampling import Noise, SampleSettings
@@ -161,7 +162,7 @@ def train(
     """Train a decoder and one latent code per shape; the finished model is one .safetensors file."""
     from sdf_backend.model.devices import choose_device
     from training.train_settings import build_train_settings
-    from training.trainer import EpochReport, Trainer
+    from training.trainer import Trainer
 
     data = Dataset.open(dataset)
     chosen = build_train_settings(settings, data.front)

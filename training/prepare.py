@@ -113,9 +113,9 @@ def prepare_dataset(
         for entry in entries
         for copy in range(1 + (settings.copies if entry.split == "train" else 0))
     ]
-    dataset = _describe(work, output, settings)
+    dataset = _write_description(work, output, settings)
     outcomes = []
-    for outcome in _run(work, jobs or os.cpu_count() or 1):
+    for outcome in _run_jobs(work, jobs or os.cpu_count() or 1):
         outcomes.append(outcome)
         if progress:
             progress(outcome, len(work))
@@ -144,7 +144,7 @@ def draw_contact_sheet(dataset: Dataset, path: Path, most: int = 40) -> None:
     write_contact_sheet(images, labels, columns=8, path=path)
 
 
-def _describe(work: list[_Job], output: Path, settings: PrepareSettings) -> Dataset:
+def _write_description(work: list[_Job], output: Path, settings: PrepareSettings) -> Dataset:
     """Write `dataset.json`; where there is one, check that it was written with the same settings."""
     front = _canonical_front(settings)
     axis_rotation(settings.up, settings.front, front)  # raises for parallel axes, before anything is written
@@ -183,7 +183,7 @@ def _canonical_front(settings: PrepareSettings) -> str:
     return "+z"
 
 
-def _run(work: list[_Job], jobs: int) -> Iterator[MeshOutcome]:
+def _run_jobs(work: list[_Job], jobs: int) -> Iterator[MeshOutcome]:
     """Run the remaining jobs in worker processes; one that dies or hangs rejects its own mesh, until the next run."""
     remaining = []
     for job in work:
@@ -200,10 +200,11 @@ def _run(work: list[_Job], jobs: int) -> Iterator[MeshOutcome]:
     with ProcessPool(max_workers=min(jobs, len(remaining))) as pool:
         results = pool.map(_prepare_mesh, remaining, timeout=remaining[0].settings.timeout).result()
         for job in remaining:
-            yield _outcome_of(job, results)
+            yield _next_outcome(job, results)
 
 
-def _outcome_of(job: _Job, results: Iterator[MeshOutcome]) -> MeshOutcome:
+def _next_outcome(job: _Job, results: Iterator[MeshOutcome]) -> MeshOutcome:
+    """The next result of the pool, that of `job`; a time-out or a dead worker rejects the mesh."""
     try:
         return next(results)
     except TimeoutError:
@@ -253,6 +254,7 @@ def _prepare_mesh(job: _Job) -> MeshOutcome:
 
 
 def _reject(job: _Job, reason: str, seconds: float) -> MeshOutcome:
+    """Record a rejection, so that the next run does not try the mesh again."""
     outcome = MeshOutcome(job.name, reason, seconds)
     with atomic_write(_rejection_path(job)) as temporary:
         temporary.write_text(json.dumps(asdict(outcome)))

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import check_folder, atomic_write
+from sdf_backend.files import atomic_write, check_folder
 from sdf_backend.model.decoder import Decoder, initial_codes
 from sdf_backend.model.store import Model, ModelCard, save_model
 from training.dataset import Dataset, ShapeRecord

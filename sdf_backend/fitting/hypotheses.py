@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from sdf_backend.errors import InputError
 from sdf_backend.fitting.assessment import assess_surface
 from sdf_backend.fitting.encoding import Encoding
 from sdf_backend.fitting.fit import Fit, FitRequest, OnStage, fit_codes
@@ -66,7 +67,13 @@ def encode_observations(
     observations : one an input, in the input's frame; all solids or all surfaces
     clock : gets the time of each phase
     on_stage : called with the first hypothesis about each input; see `fit_codes`
+
+    Raises
+    ------
+    InputError : no observations, or solids and surfaces in one batch
     """
+    if len({observed.solid for observed in observations}) != 1:
+        raise InputError("a batch of observations must hold at least one, and be all solids or all surfaces")
     hypotheses = [
         hypothesis
         for index, (observed, share) in enumerate(zip(observations, parts(progress, len(observations)), strict=True))

@@ -8,7 +8,7 @@ import trimesh
 from trimesh.visual import ColorVisuals
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import check_folder, atomic_write
+from sdf_backend.files import atomic_write, check_folder
 
 OUTPUT_FORMATS = (".ply", ".obj", ".glb", ".stl")
 # A shape cannot be fitted to fewer points.

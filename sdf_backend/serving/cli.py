@@ -1,4 +1,4 @@
-"""The operator's commands: serve, status, keygen."""
+"""The commands of an operator: serve, status, keygen."""
 
 import os
 import signal
@@ -15,52 +15,57 @@ import typer
 from rich.table import Table
 
 from sdf_backend import log
-from sdf_backend.console import report_errors, print_json, stdout
+from sdf_backend.console import print_json, report_errors, stdout
 from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder
-from sdf_backend.serving.auth import DEFAULT_CLIENT, SECRET, SERVER, ServerKeys, is_loopback, load_keys, make_keys
-from sdf_backend.serving.local_workers import LocalWorkers, WorkerSettings
+from sdf_backend.serving.addresses import is_loopback
+from sdf_backend.serving.local_workers import LocalWorkerPool, WorkerSettings
 from sdf_backend.serving.server import DEFAULT_ADDRESS, SOFTWARE, Server, ServerSettings
+from sdf_backend.serving.server_keys import DEFAULT_CLIENT, SECRET, SERVER, ServerKeys, load_keys, make_keys
 from sdf_backend.wire.client import Client, ClientError
 from sdf_backend.wire.messages import Limits, Status
 
-# How long `status` tries to reach a backend.
+# Timeout of `status`.
 STATUS_SECONDS = 3.0
-# What a server whose standard input has ended may take beyond its grace.
+# Time that a server whose standard input is closed may take beyond its grace.
 LIFELINE_SECONDS = 5.0
-LIMITS_HELP = "a limit, as NAME=VALUE, once for each; " + ", ".join(
+LIMITS_HELP = "change a limit, NAME=VALUE; repeat for others; " + ", ".join(
     f"{limit.name} ({limit.default:g})" for limit in fields(Limits)
 )
 
-Bind = Annotated[str, typer.Option(help="address to listen on; another computer's needs --keys")]
+Bind = Annotated[str, typer.Option(help="address to listen on; one that other computers can reach requires --keys")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 WorkerCount = Annotated[
-    int | None, typer.Option("--workers", min=1, help="processes that compute; by default one a GPU")
+    int | None, typer.Option("--workers", min=1, help="number of worker processes; by default one for each GPU")
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option("--batch", min=1, help="jobs alike that a worker computes at once; by default 8 on a GPU, else 1"),
+    typer.Option(
+        "--batch",
+        min=1,
+        help="most jobs of one batch; by default 8 on a GPU, else 1",
+    ),
 ]
-Models = Annotated[Path | None, typer.Option(help="folder with more models; also SDF_BACKEND_MODELS")]
-Keys = Annotated[Path | None, typer.Option(help="folder that `keygen` made; only its clients may connect")]
-Cache = Annotated[Path | None, typer.Option(help="folder for results kept by content; a folder of yours by default")]
-CacheSize = Annotated[int, typer.Option("--cache-mib", min=0, help="most that it may hold; 0 keeps nothing")]
+Models = Annotated[Path | None, typer.Option(help="folder of further models; also SDF_BACKEND_MODELS")]
+Keys = Annotated[Path | None, typer.Option(help="folder made by `keygen`; only its clients may connect")]
+Cache = Annotated[Path | None, typer.Option(help="folder of the result cache; by default in your cache folder")]
+CacheSize = Annotated[int, typer.Option("--cache-mib", min=0, help="largest size of the cache; 0 for no cache")]
 LimitTexts = Annotated[list[str] | None, typer.Option("--limit", help=LIMITS_HELP)]
 Grace = Annotated[float, typer.Option(min=0, help="seconds that running jobs have to end when the server is stopped")]
-Stall = Annotated[float, typer.Option("--stall-seconds", min=1, help="a worker silent for so long is replaced")]
-Silence = Annotated[float, typer.Option(min=1, help="seconds after which a silent client counts as gone")]
+Stall = Annotated[float, typer.Option("--stall-seconds", min=1, help="seconds after which a silent worker is replaced")]
+Silence = Annotated[float, typer.Option(min=1, help="seconds after which a silent client is treated as disconnected")]
 Lifeline = Annotated[
-    bool, typer.Option("--lifeline", help="stop when standard input ends, as it does with the program that holds it")
+    bool, typer.Option("--lifeline", help="stop when standard input is closed, as it is when the parent process ends")
 ]
-KeyFolder = Annotated[Path, typer.Argument(help="folder for the keys; made where there is none")]
-ClientName = Annotated[str, typer.Option("--client", help="who the client's keys are for")]
+KeyFolder = Annotated[Path, typer.Argument(help="folder for the keys; created if necessary")]
+ClientName = Annotated[str, typer.Option("--client", help="name of the client")]
 Address = Annotated[str, typer.Option(help="address of the backend")]
 KeyFile = Annotated[Path | None, typer.Option("--key", help="your key file, for a backend with keys")]
-AsJson = Annotated[bool, typer.Option("--json", help="print for a script to read")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to an app."""
     for command in (serve, status, keygen):
         app.command()(command)
 
@@ -80,16 +85,16 @@ def serve(
     silence: Silence = 10.0,
     lifeline: Lifeline = False,
 ) -> None:
-    """Run the backend until Ctrl-C; log lines go to stderr."""
+    """Run a backend until Ctrl-C; its log goes to stderr."""
     with report_errors():
-        if lifeline and sys.stdin is None:  # its number may be that of another file by now
-            raise InputError("there is no standard input for --lifeline; start the backend with a pipe as its input")
+        if lifeline and sys.stdin is None:  # its descriptor may belong to another file by now
+            raise InputError("--lifeline requires a standard input; start the backend with a pipe as its input")
         limits = _limits(limit or [])
         settings = ServerSettings(bind, limits, silence, grace)
         folder = _cache_folder(cache) if cache_mib else None
         local = WorkerSettings(device, workers, models, folder, cache_mib << 20, batch, stall_seconds, limits=limits)
         pairs = load_keys(keys) if keys else None
-        server = Server(settings, lambda context, gate: LocalWorkers(context, gate, local), pairs)
+        server = Server(settings, lambda context, authenticator: LocalWorkerPool(context, authenticator, local), pairs)
         log.configure()
         _allow_many_connections()
         _print_start(server.address, keys, pairs)
@@ -100,7 +105,7 @@ def serve(
 
 
 def status(address: Address = DEFAULT_ADDRESS, key: KeyFile = None, as_json: AsJson = False) -> None:
-    """Show how a backend does: devices, memory, models, queue, jobs."""
+    """Show the status of a backend: workers, devices, memory, models, queue and jobs."""
     with report_errors():
         content = _ask_status(address, key)
         if as_json:
@@ -110,35 +115,35 @@ def status(address: Address = DEFAULT_ADDRESS, key: KeyFile = None, as_json: AsJ
 
 
 def keygen(folder: KeyFolder, client: ClientName = DEFAULT_CLIENT) -> None:
-    """Make a client's key file, and the server's keys where there are none yet."""
+    """Make the key file of a client, and the keys of the server if there are none yet."""
     with report_errors():
         server, own = make_keys(folder, client)
-        stdout.print(f"{server}: the server's keys; stay here. Serve with --keys {folder}", soft_wrap=True)
-        stdout.print(f"{own}: for {client}; hand over this one file where nobody else can read it", soft_wrap=True)
+        stdout.print(f"{server}: keys of the server; keep them here, and serve with --keys {folder}", soft_wrap=True)
+        stdout.print(f"{own}: for {client}; send them this one file, over a private channel", soft_wrap=True)
 
 
 # --- serve -------------------------------------------------------------------------------------------------------
 
 
 def _limits(texts: list[str]) -> Limits:
-    """The limits with those that are given as NAME=VALUE changed."""
+    """The default limits, with the changes given as NAME=VALUE."""
     known = {name: type(value) for name, value in asdict(Limits()).items()}
     values: dict[str, int | float] = {}
     for text in texts:
         name, _, value = text.partition("=")
         if name not in known:
-            raise InputError(f"there is no limit {name!r}; the limits are {', '.join(known)}")
+            raise InputError(f"unknown limit {name!r}; use one of {', '.join(known)}")
         try:
             values[name] = known[name](value)
         except ValueError:
             raise InputError(f"the limit {text!r} is not {name}=NUMBER") from None
         if not 0 < values[name] < 2**53:
-            raise InputError(f"the limit {name} must be positive, not {value}")
+            raise InputError(f"the limit {name} is {value}; use a positive number")
     return replace(Limits(), **values)
 
 
 def _allow_many_connections() -> None:
-    """As many open files as this process may have: each connection is two."""
+    """Raise the number of open files to its maximum: each connection takes two."""
     with suppress(ImportError, ValueError, OSError):  # Windows has no such limit
         import resource
 
@@ -147,20 +152,20 @@ def _allow_many_connections() -> None:
 
 
 def _cache_folder(given: Path | None) -> Path:
-    """The folder of what was computed before, which holds shapes of users: nobody else may read it."""
+    """The folder of the content cache, private because it holds shapes of users."""
     homes = (os.environ.get("XDG_CACHE_HOME"), os.environ.get("LOCALAPPDATA"), Path.home() / ".cache")
     folder = given or Path(next(home for home in homes if home)) / "sdf-shapes"
     check_folder(folder)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make the cache's folder {folder}: {error.strerror}; see --cache") from error
+        raise InputError(f"cannot create the cache folder {folder}: {error.strerror}; see --cache") from error
     return folder
 
 
 @contextmanager
 def _stopped_by_signals(server: Server) -> Iterator[None]:
-    """SIGTERM and Ctrl-C stop the server in order; a second one stops it at once."""
+    """Let SIGTERM and Ctrl-C stop the server, after its grace or, the second time, at once."""
     before = {number: signal.signal(number, lambda *_: server.stop()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
@@ -170,34 +175,34 @@ def _stopped_by_signals(server: Server) -> Iterator[None]:
 
 
 def _stop_with_input(server: Server) -> None:
-    """Stop the server in order when standard input ends, and the process where that comes to nothing.
+    """Stop the server when standard input is closed, and end the process if that takes too long.
 
-    Whoever would have stopped it a second time is gone.
+    The program that could stop it a second time has ended.
     """
     with suppress(OSError):
         while os.read(sys.stdin.fileno(), 1024):
             pass
     server.stop()
     time.sleep(server.settings.grace + LIFELINE_SECONDS)
-    os._exit(1)  # its workers end with it
+    os._exit(1)  # its workers end too
 
 
 def _print_start(address: str, folder: Path | None, keys: ServerKeys | None) -> None:
-    """What a person needs who has just started a backend."""
+    """Print the address and how to connect."""
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     reachable = address if is_loopback(host) else f"tcp://THIS-COMPUTER:{port}"
     rows = [("SDF Shapes", SOFTWARE), ("address", address)]
     if keys and folder:
         files = sorted(path.stem for path in keys.clients.glob("*.key"))
         named = [f"{folder / name}{SECRET}" for name in files if name != SERVER] or [f"none yet; keygen {folder}"]
-        rows += [("clients", ", ".join(files) or "none"), ("hand out", "one file a person: " + ", ".join(named))]
+        rows += [("clients", ", ".join(files) or "none"), ("key files", "one for each person: " + ", ".join(named))]
     else:
-        rows.append(("clients", "programs on this computer only; for others see `keygen` and --keys"))
+        rows.append(("clients", "programs on this computer only; to admit others see `keygen` and --keys"))
     key = " --key FILE" if keys else ""
     rows += [
         ("connect", f"Blender: address {reachable}{' and your key file' if keys else ''}"),
         ("", f"shell:   python -m sdf_backend status --address {reachable}{key}"),
-        ("stop", "Ctrl-C; again to stop at once"),
+        ("stop", "Ctrl-C; twice to stop at once"),
     ]
     _print_rows(rows)
 
@@ -228,12 +233,12 @@ def _ask_status(address: str, key: Path | None) -> Status:
 def _print_status(state: Status) -> None:
     stdout.print(
         f"{state.software}, up {_duration(state.uptime)}, {_size(state.memory_bytes)}; "
-        f"{state.clients} clients, {state.queued} jobs wait, {state.running} run; since the start {state.done} done, "
-        f"{state.failed} failed, {state.cancelled} cancelled, {state.refused} answered busy, "
-        f"{state.malformed} unusable messages, {state.workers_lost} workers lost",
+        f"{state.clients} clients, {state.queued} jobs queued, {state.running} running; since the start "
+        f"{state.done} done, {state.failed} failed, {state.cancelled} cancelled, {state.refused} answered busy, "
+        f"{state.malformed} invalid messages, {state.workers_lost} workers lost",
         soft_wrap=True,
     )
-    workers = Table("worker", "device", "state", "process", "job", "models in memory", "memory", "on the device")
+    workers = Table("worker", "device", "state", "process", "job", "models in memory", "memory", "device memory")
     for worker in state.workers:
         sizes = _size(worker.memory_bytes), _size(worker.device_bytes)
         loaded = ", ".join(worker.models)

@@ -1,4 +1,4 @@
-"""The engine's inputs and shapes as messages of the wire, and back; workers and remote engines meet here."""
+"""Converts inputs and shapes between the engine and the wire, for workers and remote engines."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from sdf_backend.wire import messages as wire
 
 
 def source_to_wire(source: Source) -> wire.Source:
-    """An input, to be sent as precise as it is. Raises `ValueError` for arrays that do not fit together."""
+    """Convert an input, keeping its precision. Raises `ValueError` for arrays whose lengths do not match."""
     geometry = source.geometry
     faces = geometry.faces.astype(np.int32) if len(geometry.faces) else None
     if source.sensor is None:
@@ -20,9 +20,9 @@ def source_to_wire(source: Source) -> wire.Source:
 
 
 def source_from_wire(source: wire.Source, name: str) -> Source:
-    """The inverse of `source_to_wire`; arrays are copied, so that they are aligned, writable and of the engine's types.
+    """The inverse of `source_to_wire`, with copied arrays: aligned, writable and of the dtypes of the engine.
 
-    Raises `InputError`, which names the input `name`, for vertices that cannot be used.
+    Raises `InputError`, which calls the input `name`, for vertices that cannot be used.
     """
     vertices = np.array(source.vertices, dtype=np.float64)
     check_vertices(vertices, name)
@@ -33,7 +33,7 @@ def source_from_wire(source: wire.Source, name: str) -> Source:
 
 
 def shape_to_wire(shape: Shape, dtype: np.dtype) -> wire.Shape:
-    """A finished shape, to be sent with vertices of that type."""
+    """Convert a finished shape; `dtype` is that of the vertices."""
     return wire.Shape(
         shape.vertices.astype(dtype),
         shape.faces.astype(np.int32),
@@ -51,7 +51,7 @@ def shape_to_wire(shape: Shape, dtype: np.dtype) -> wire.Shape:
 
 
 def shape_from_wire(shape: wire.Shape, model: str) -> Shape:
-    """The inverse of `shape_to_wire`; how many evaluations it took is not told."""
+    """The inverse of `shape_to_wire`, without the number of evaluations."""
     return Shape(
         model,
         shape.vertices.astype(np.float64),
@@ -70,18 +70,20 @@ def shape_from_wire(shape: wire.Shape, model: str) -> Shape:
 
 
 def matrix_of(pose: Similarity) -> np.ndarray:
-    """A similarity as a (4, 4) matrix for column vectors."""
+    """A similarity as a (4, 4) float64 matrix for column vectors."""
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = pose.scale * pose.rotation, pose.translation
     return matrix
 
 
 def similarity_of(matrix: np.ndarray, name: str) -> Similarity:
-    """The inverse of `matrix_of`; raises `InputError` for a matrix that shears, mirrors, or scales one axis more."""
+    """The inverse of `matrix_of`; raises `InputError` for a matrix with shear, reflection or non-uniform scale."""
     linear = matrix[:3, :3].astype(np.float64)
     determinant = float(np.linalg.det(linear))
     scale = abs(determinant) ** (1 / 3)
-    upright = np.abs(linear.T @ linear - scale**2 * np.eye(3)).max() <= 1e-4 * scale**2
-    if determinant <= 0 or not upright or np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-6:
-        raise InputError(f"{name} is no turn, shift and one scale for all axes; apply other transforms to the result")
+    uniform = np.abs(linear.T @ linear - scale**2 * np.eye(3)).max() <= 1e-4 * scale**2
+    if determinant <= 0 or not uniform or np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-6:
+        raise InputError(
+            f"{name} is not a rotation, translation and uniform scale; apply other transforms to the result"
+        )
     return Similarity(scale, linear / scale, matrix[:3, 3].astype(np.float64))

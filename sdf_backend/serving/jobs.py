@@ -1,32 +1,26 @@
-"""The jobs of a server: which wait, which comes next, what is remembered of those that ended.
+"""The jobs of a server: the queue, the running jobs, and the finished jobs that are kept for their clients.
 
-A data structure without sockets and without a clock; who calls says what time it is, in seconds.
+A data structure without sockets and without a clock: callers pass the time, in seconds.
 
-    queued -> running -> finished -> forgotten
-       ^---------' (once more, when its worker died)
+    queued -> running -> finished -> removed
+       ^---------' (once, if its worker is lost)
 
-Owners take turns, and clients do where owners have no names; within each the first come is the first served. A job
-belongs to its owner (whoever may ask for it) and is attached to one client (who gets its messages).
+Scheduling is round-robin over users, or over clients where there are no keys, and first in, first out within each. A
+job belongs to its owner, the user who may request it, and is attached to one client, which receives its messages.
 """
 
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from sdf_backend.wire.codec import Frame
-from sdf_backend.wire.messages import Limits
+from sdf_backend.wire.errors import ErrorCode
+from sdf_backend.wire.messages import JobState, Limits
 
-# Bytes of the submissions that are done together; larger ones keep a device busy alone.
+# Most bytes of the submissions of one batch; larger inputs keep a device busy by themselves.
 BATCH_BYTES = 64 << 20
-
-
-class State(StrEnum):
-    """Where a job is."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    FINISHED = "finished"
 
 
 class Outcome(StrEnum):
@@ -37,9 +31,21 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Termination(NamedTuple):
+    """Why the server ends a job without a result."""
+
+    code: ErrorCode
+    message: str
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the job is counted."""
+        return Outcome.CANCELLED if self.code is ErrorCode.CANCELLED else Outcome.FAILED
+
+
 @dataclass(eq=False)
 class Job:
-    """One job; times in seconds of the caller's clock."""
+    """One job; times are in seconds of the clock of the caller."""
 
     name: str
     owner: str
@@ -47,241 +53,242 @@ class Job:
     task: str
     model: str
     request: Sequence[Frame]
-    """the submission as it came, for a worker"""
+    """the frames of the submission"""
     keep: float
-    """seconds that the job outlives its client's silence, and its result the delivery"""
+    """seconds that the job is kept while its client is absent, and its result after delivery"""
     submitted: float
-    alike: Hashable = None
-    """jobs for which this is the same can be computed together; None for a job that is computed alone"""
-    state: State = State.QUEUED
+    batch_key: Hashable = None
+    """jobs with the same key can run as one batch; a job with None runs alone"""
+    state: JobState = JobState.QUEUED
     started: float = 0.0
     finished: float = 0.0
     worker: str = ""
-    deaths: int = 0
+    lost_workers: int = 0
     """workers that ended while they ran it"""
-    batch: int = 1
-    """jobs that its worker was given together with it, itself included"""
-    verdict: tuple[str, str] | None = None
-    """error code and message that it will end with, decided while it runs"""
-    kill_at: float = 0.0
-    """when its worker is killed, once there is a verdict"""
+    batch_size: int = 1
+    """jobs in the batch that it runs in"""
+    termination: Termination | None = None
+    """set while it runs, to end it as soon as its worker stops it"""
+    kill_deadline: float = 0.0
+    """when its worker is killed, if it has not stopped the job by then"""
     outcome: Outcome | None = None
-    last: Sequence[Frame] | None = None
-    """the last message about it, for a client that asks"""
+    last_message: Sequence[Frame] | None = None
+    """answers a client that requests the status of the job"""
     delivered: bool = False
-    """whether `last`, the result, was handed to a client"""
-    absent_since: float | None = None
-    """since when its client is not heard of"""
+    """whether the final message was handed to a client"""
+    client_absent_since: float | None = None
+    """None while its client is connected"""
 
     @property
     def request_bytes(self) -> int:
         """Bytes of the submission."""
-        return size_of(self.request)
+        return count_bytes(self.request)
 
 
-def size_of(frames: Sequence[Frame] | None) -> int:
-    """Bytes of a message's frames."""
+def count_bytes(frames: Sequence[Frame] | None) -> int:
+    """Count the bytes of the frames of a message."""
     return sum(frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in frames or ())
 
 
 @dataclass
-class Jobs:
-    """All jobs that a server knows of."""
+class JobTable:
+    """All jobs of a server."""
 
     limits: Limits = field(default_factory=Limits)
     queue_bytes: int = 2 << 30
-    """bytes of the submissions that wait, all together"""
+    """most bytes of all queued submissions"""
     result_bytes: int = 1 << 30
-    """bytes of the results that are remembered, all together; the newest is kept whatever its size"""
-    remembered: int = 4096
-    """most finished jobs that are remembered"""
+    """most bytes of all kept results; the newest is kept whatever its size"""
+    finished_jobs: int = 4096
+    """most finished jobs that are kept"""
 
     def __post_init__(self) -> None:
-        self._known: dict[tuple[str, str], Job] = {}
-        self._lanes: dict[str | bytes, deque[Job]] = {}  # in the order of their turns
-        self._again: deque[Job] = deque()
-        self._finished: dict[tuple[str, str], Job] = {}  # in the order in which they ended
-        self._waiting_bytes = self._result_bytes = 0
+        self._jobs: dict[tuple[str, str], Job] = {}
+        self._queues: dict[str | bytes, deque[Job]] = {}  # in round-robin order
+        self._retries: deque[Job] = deque()
+        self._finished: dict[tuple[str, str], Job] = {}  # oldest first
+        self._queued_bytes = self._result_bytes = 0
 
-    # --- what there is ---
+    # --- queries ---
 
     def find(self, owner: str, name: str) -> Job | None:
-        """The job of that owner and name, in whatever state."""
-        return self._known.get((owner, name))
+        """The job of that owner and name, in any state."""
+        return self._jobs.get((owner, name))
 
     def __iter__(self) -> Iterator[Job]:
-        return iter(list(self._known.values()))
+        return iter(list(self._jobs.values()))
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._jobs)
 
     @property
-    def queued(self) -> int:
-        """How many wait."""
-        return len(self._again) + sum(map(len, self._lanes.values()))
+    def queue_length(self) -> int:
+        """Number of queued jobs."""
+        return len(self._retries) + sum(map(len, self._queues.values()))
 
     @property
     def running(self) -> list[Job]:
-        """Those that a worker has."""
-        return [job for job in self._known.values() if job.state is State.RUNNING]
+        """All running jobs."""
+        return [job for job in self._jobs.values() if job.state is JobState.RUNNING]
 
     @property
-    def waiting(self) -> list[Job]:
-        """Those that wait, in no order."""
-        return [job for job in self._known.values() if job.state is State.QUEUED]
+    def queued(self) -> list[Job]:
+        """All queued jobs, in no particular order."""
+        return [job for job in self._jobs.values() if job.state is JobState.QUEUED]
 
     def position(self, job: Job) -> int:
-        """How many jobs will be taken before this one, as things stand; 0 where it does not wait."""
-        if job.state is not State.QUEUED:
+        """Number of jobs that start before this one, as the queue is now; 0 for a job that is not queued."""
+        if job.state is not JobState.QUEUED:
             return 0
-        if job in self._again:
-            return self._again.index(job)
-        mine = _lane(job.owner, job.client)
-        own, ahead, before = self._lanes[mine].index(job), len(self._again), True
-        for key, lane in self._lanes.items():
-            before = before and key != mine
-            ahead += own if key == mine else min(len(lane), own + before)
+        if job in self._retries:
+            return self._retries.index(job)
+        own_key = _queue_key(job.owner, job.client)
+        own, ahead, before = self._queues[own_key].index(job), len(self._retries), True
+        for key, queue in self._queues.items():
+            before = before and key != own_key
+            ahead += own if key == own_key else min(len(queue), own + before)
         return ahead
 
     # --- the queue ---
 
-    def full(self, owner: str, client: bytes, size: int) -> str:
-        """Why a further job of `size` bytes cannot wait; empty where it can."""
-        if self.queued >= self.limits.queue:
-            return f"the queue is full: {self.queued} jobs wait; submit it again later"
-        waiting = len(self._lanes.get(_lane(owner, client), ()))
-        if waiting >= self.limits.client_queue:
-            return f"{waiting} jobs of this client wait already; submit it again when some of them are done"
-        if self.queued and self._waiting_bytes + size > self.queue_bytes:
-            return f"the jobs that wait fill {self._waiting_bytes >> 20} MiB; submit it again later"
+    def rejection_reason(self, owner: str, client: bytes, size: int) -> str:
+        """Why another job of `size` bytes cannot be queued; empty if it can."""
+        if self.queue_length >= self.limits.queue:
+            return f"the queue is full: {self.queue_length} jobs are queued; submit the job again later"
+        queued = len(self._queues.get(_queue_key(owner, client), ()))
+        if queued >= self.limits.client_queue:
+            return f"{queued} jobs of this client are queued; submit the job again when some of them are done"
+        if self.queue_length and self._queued_bytes + size > self.queue_bytes:
+            return f"the queued jobs fill {self._queued_bytes >> 20} MiB; submit the job again later"
         return ""
 
     def add(self, job: Job) -> None:
-        """Let a new job wait; raises `ValueError` for a name that its owner has used already."""
+        """Queue a new job; raises `ValueError` for a name that its owner has used already."""
         key = job.owner, job.name
-        if key in self._known:
-            raise ValueError(f"there is a job {job.name} already")
-        self._known[key] = job
-        self._join_queue(job)
+        if key in self._jobs:
+            raise ValueError(f"job {job.name} exists already")
+        self._jobs[key] = job
+        self._enqueue(job)
 
     def take(self, most: int, now: float) -> list[Job]:
-        """The next jobs for one worker, now running: the next one, and up to `most` in all if those after it are alike.
+        """Take the next batch for one worker and mark its jobs as running.
 
-        One that was tried before runs alone.
+        Returns the next job and up to `most` - 1 after it that have the same batch key. A retried job runs alone.
         """
         batch: list[Job] = []
-        while len(batch) < most and (job := self._next()) and _joins(batch, job):
-            self._leave_queue(job, turn=True)
-            job.state, job.started = State.RUNNING, now
+        while len(batch) < most and (job := self._next()) and _can_join(batch, job):
+            self._dequeue(job, scheduled=True)
+            job.state, job.started = JobState.RUNNING, now
             batch.append(job)
         for job in batch:
-            job.batch = len(batch)
+            job.batch_size = len(batch)
         return batch
 
     @property
     def next_model(self) -> str:
-        """The model of the job that is next; empty where none waits."""
+        """The model of the next job; empty if none is queued."""
         job = self._next()
         return job.model if job else ""
 
     def retry(self, job: Job) -> None:
-        """Put a running job back to the head of the queue; it will run alone."""
-        job.state, job.worker, job.alike = State.QUEUED, "", None
-        self._again.append(job)
-        self._waiting_bytes += job.request_bytes
+        """Put a running job back at the head of the queue; it will run alone."""
+        job.state, job.worker, job.batch_key = JobState.QUEUED, "", None
+        self._retries.append(job)
+        self._queued_bytes += job.request_bytes
 
     def _next(self) -> Job | None:
-        if self._again:
-            return self._again[0]
-        return next((lane[0] for lane in self._lanes.values()), None)
+        if self._retries:
+            return self._retries[0]
+        return next((queue[0] for queue in self._queues.values()), None)
 
-    def _join_queue(self, job: Job) -> None:
-        self._lanes.setdefault(_lane(job.owner, job.client), deque()).append(job)
-        self._waiting_bytes += job.request_bytes
+    def _enqueue(self, job: Job) -> None:
+        self._queues.setdefault(_queue_key(job.owner, job.client), deque()).append(job)
+        self._queued_bytes += job.request_bytes
 
-    def _leave_queue(self, job: Job, *, turn: bool = False) -> None:
-        """Take a waiting job out. Where that was its client's turn, the next one comes after those of all others."""
-        self._waiting_bytes -= job.request_bytes
-        if job in self._again:
-            self._again.remove(job)
+    def _dequeue(self, job: Job, *, scheduled: bool = False) -> None:
+        """Remove a queued job; if it was scheduled, its queue moves to the end of the round."""
+        self._queued_bytes -= job.request_bytes
+        if job in self._retries:
+            self._retries.remove(job)
             return
-        key = _lane(job.owner, job.client)
-        lane = self._lanes[key]
-        lane.remove(job)
-        if turn or not lane:
-            del self._lanes[key]
-        if turn and lane:
-            self._lanes[key] = lane
+        key = _queue_key(job.owner, job.client)
+        queue = self._queues[key]
+        queue.remove(job)
+        if scheduled or not queue:
+            del self._queues[key]
+        if scheduled and queue:
+            self._queues[key] = queue
 
-    # --- the end ---
+    # --- finished jobs ---
 
-    def finish(self, job: Job, outcome: Outcome, last: Sequence[Frame], now: float) -> None:
-        """A job has ended; its last message is remembered, within bounds."""
-        if job.state is State.QUEUED:
-            self._leave_queue(job)
-        job.state, job.outcome, job.finished, job.last, job.delivered = State.FINISHED, outcome, now, last, False
+    def finish(self, job: Job, outcome: Outcome, last_message: Sequence[Frame], now: float) -> None:
+        """Mark a job as finished and keep its final message; evicts old results, delivered ones first."""
+        if job.state is JobState.QUEUED:
+            self._dequeue(job)
+        job.state, job.outcome, job.finished = JobState.FINISHED, outcome, now
+        job.last_message, job.delivered = last_message, False
         job.request, job.worker = (), ""
         self._finished[job.owner, job.name] = job
-        self._result_bytes += size_of(last)
+        self._result_bytes += count_bytes(last_message)
         while len(self._finished) > 1 and (
-            self._result_bytes > self.result_bytes or len(self._finished) > self.remembered
+            self._result_bytes > self.result_bytes or len(self._finished) > self.finished_jobs
         ):
-            others = [known for known in self._finished.values() if known is not job]
-            self.forget(next((known for known in others if known.delivered), others[0]))
+            older = [other for other in self._finished.values() if other is not job]
+            self.remove(next((other for other in older if other.delivered), older[0]))
 
-    def forget(self, job: Job) -> None:
-        """Remember a finished job no longer."""
-        del self._known[job.owner, job.name], self._finished[job.owner, job.name]
-        self._result_bytes -= size_of(job.last)
+    def remove(self, job: Job) -> None:
+        """Remove a finished job."""
+        del self._jobs[job.owner, job.name], self._finished[job.owner, job.name]
+        self._result_bytes -= count_bytes(job.last_message)
 
     # --- clients ---
 
     def attach(self, job: Job, client: bytes) -> None:
-        """From now on the job's messages go to `client`, and while it waits it takes that client's turns."""
-        moves = job.state is State.QUEUED and client != job.client and not job.owner and job not in self._again
+        """Attach a job to another client, which then gets its messages; a queued job moves to its queue."""
+        moves = job.state is JobState.QUEUED and client != job.client and not job.owner and job not in self._retries
         if moves:
-            self._leave_queue(job)
-        job.client, job.absent_since = client, None
+            self._dequeue(job)
+        job.client, job.client_absent_since = client, None
         if moves:
-            self._join_queue(job)
+            self._enqueue(job)
 
-    def client_left(self, client: bytes, now: float) -> None:
-        """A client is not heard of any more: its jobs' time runs."""
+    def mark_absent(self, client: bytes, now: float) -> None:
+        """Note that a client is disconnected: its jobs expire after their `keep` seconds."""
         for job in self._of(client):
-            if job.absent_since is None:
-                job.absent_since = now
+            if job.client_absent_since is None:
+                job.client_absent_since = now
 
-    def client_is_back(self, client: bytes) -> list[Job]:
-        """A client is heard of again; its finished jobs whose end it may not have heard of."""
+    def mark_present(self, client: bytes) -> list[Job]:
+        """Note that a client is connected again; returns its finished jobs whose final message it may have missed."""
         jobs = self._of(client)
         for job in jobs:
-            job.absent_since = None
-        return [job for job in jobs if job.state is State.FINISHED and not job.delivered]
+            job.client_absent_since = None
+        return [job for job in jobs if job.state is JobState.FINISHED and not job.delivered]
 
     def expired(self, now: float) -> list[Job]:
-        """Those whose client is gone for longer than they are to be kept, and results kept long enough."""
-        return [job for job in self._known.values() if now >= _expiry(job)]
+        """Jobs of clients that are absent for too long, and delivered results that were kept long enough."""
+        return [job for job in self._jobs.values() if now >= _expiry(job)]
 
     def _of(self, client: bytes) -> list[Job]:
-        return [job for job in self._known.values() if job.client == client]
+        return [job for job in self._jobs.values() if job.client == client]
 
 
-def _lane(owner: str, client: bytes) -> str | bytes:
-    """Whose turns a job takes: its owner's, however many clients that is, or its client's where owners have no name."""
+def _queue_key(owner: str, client: bytes) -> str | bytes:
+    """The queue of a job: one for each user, however many clients that is, or one for each client without keys."""
     return owner or client
 
 
 def _expiry(job: Job) -> float:
-    """When nobody waits for a job any more."""
-    if job.state is State.FINISHED and job.delivered:
-        return max(job.finished, job.absent_since or job.finished) + job.keep
-    return float("inf") if job.absent_since is None else job.absent_since + job.keep
+    """The time at which a job expires."""
+    if job.state is JobState.FINISHED and job.delivered:
+        return max(job.finished, job.client_absent_since or job.finished) + job.keep
+    return float("inf") if job.client_absent_since is None else job.client_absent_since + job.keep
 
 
-def _joins(batch: list[Job], job: Job) -> bool:
-    """Whether a worker can do a job together with those; it knows them by their names, which two owners may share."""
+def _can_join(batch: list[Job], job: Job) -> bool:
+    """Whether a job can run in a batch. Workers identify jobs by name, which jobs of two owners may share."""
     if not batch:
         return True
-    alike = job.alike is not None and job.alike == batch[0].alike
+    same_key = job.batch_key is not None and job.batch_key == batch[0].batch_key
     size = sum(other.request_bytes for other in (*batch, job))
-    return alike and size <= BATCH_BYTES and all(job.name != other.name for other in batch)
+    return same_key and size <= BATCH_BYTES and all(job.name != other.name for other in batch)

@@ -1,4 +1,4 @@
-"""Workers that are processes on this machine, one a device: started, watched, talked to, replaced."""
+"""The worker pool of this machine: one process for each device, started, monitored and replaced."""
 
 import os
 import re
@@ -17,20 +17,21 @@ import zmq
 
 from sdf_backend.errors import InputError
 from sdf_backend.log import line, logger
-from sdf_backend.serving.auth import Gate
-from sdf_backend.serving.worker_messages import FROM_WORKER, Assignment, Batch, Heartbeat, WorkerHello, WorkerKeys
-from sdf_backend.serving.worker_pool import Event, Lost, Ready, Reply
+from sdf_backend.serving.authenticator import Authenticator
+from sdf_backend.serving.worker_messages import FROM_WORKER, Batch, Heartbeat, WorkerConfig, WorkerHello, WorkerKeys
+from sdf_backend.serving.worker_pool import WorkerEvent, WorkerLost, WorkerReady, WorkerReply
 from sdf_backend.threads import PATIENT_THREADS
 from sdf_backend.wire.codec import Frame, WireError, build, encode, read_header
-from sdf_backend.wire.messages import Cancel, Limits, ModelInfo, WorkerInfo
+from sdf_backend.wire.errors import ErrorCode
+from sdf_backend.wire.messages import Cancel, Limits, ModelInfo, WorkerInfo, WorkerState
 
-# A socket that is a file is as private as the folder that it is in. Windows knows no such folders.
+# A socket file is as private as its folder. Windows has no such folders.
 SOCKET_FILES = os.name == "posix" and zmq.has("ipc")
-# A worker that ends so often before it greets is not expected to start at all; it is tried now and then all the same.
-STARTS_BEFORE_GIVING_UP = 3
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
-# What a worker said last may still be under way when its process has ended.
-LAST_WORDS_SECONDS = 0.1
+# After this many failed starts in a row a worker counts as unavailable; it is still started again at long intervals.
+FAILURES_UNTIL_UNAVAILABLE = 3
+FIRST_RESTART_SECONDS, LONGEST_RESTART_SECONDS = 0.5, 60.0
+# Messages of a process may still be in transit when it has ended.
+DRAIN_SECONDS = 0.1
 SHUTDOWN_SECONDS = 1.0
 MESSAGES_A_CALL = 256
 
@@ -42,31 +43,31 @@ class WorkerSettings:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N"""
     count: int | None = None
-    """how many; None is one a GPU, and one on a machine without"""
+    """number of workers; None for one on each GPU, or one on a machine without GPUs"""
     models: Path | None = None
     """folder of further models"""
     cache: Path | None = None
-    """folder in which results are kept by content, so that the same is not computed twice; None keeps none"""
+    """folder of the content cache, so that equal jobs are not computed again; None for no cache"""
     cache_bytes: int = 4 << 30
-    """most that it may hold"""
+    """largest size of the cache"""
     batch: int | None = None
-    """most jobs that a worker computes together; None is 8 on a GPU, and 1 on a CPU, where it gains nothing"""
+    """most jobs of one batch; None for 8 on a GPU, and 1 on a CPU, where batches save no time"""
     stall_seconds: float = 30.0
-    """a worker that says nothing for so long is replaced"""
+    """a worker without a heartbeat for this time is replaced"""
     start_seconds: float = 120.0
-    """a worker that has not greeted after so long is replaced"""
+    """a worker that is not ready after this time is replaced"""
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
             raise InputError(f"unknown device {self.device!r}; use auto, cpu, cuda or cuda:N")
         if self.models and not self.models.is_dir():
-            raise InputError(f"the models' folder {self.models} does not exist")
+            raise InputError(f"the models folder {self.models} does not exist")
 
 
 @dataclass
 class _Slot:
-    """One worker's place, and the process that has it now; times in seconds of the server's clock."""
+    """One worker and its current process; times are in seconds of the clock of the server."""
 
     name: str
     device: str
@@ -74,121 +75,121 @@ class _Slot:
     process: subprocess.Popen | None = None
     identity: str = ""
     started: float = 0.0
-    heard: float = 0.0
+    last_heard: float = 0.0
     ended: float | None = None
     hello: WorkerHello | None = None
-    beat: Heartbeat = field(default_factory=Heartbeat)
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
     failures: int = 0
-    """starts in a row that came to nothing"""
-    reason: str = ""
-    """what the process said why it cannot start, or why it was killed"""
-    last_reason: str = ""
-    """why the process before it ended"""
+    """failed starts in a row"""
+    termination_reason: str = ""
+    """why the process was killed, or why it says that it cannot start"""
+    previous_reason: str = ""
+    """why the previous process ended"""
     generation: int = 0
 
 
-class LocalWorkers:
-    """Worker processes on this machine, one a device."""
+class LocalWorkerPool:
+    """Worker processes on this machine, one for each device."""
 
-    def __init__(self, context: zmq.Context, gate: Gate, settings: WorkerSettings) -> None:
+    def __init__(self, context: zmq.Context, authenticator: Authenticator, settings: WorkerSettings) -> None:
         self.settings = settings
         self._slots: list[_Slot] = []
         self._by_identity: dict[bytes, _Slot] = {}
         self._models: tuple[ModelInfo, ...] = ()
         self._ever_ready = False
-        self._refused = ""
+        self._configuration_error = ""
         self._folder: Path | None = None
         self._keys: WorkerKeys | None = None
         self._socket = context.socket(zmq.ROUTER)
         self._socket.set(zmq.LINGER, 0)
         self._socket.set(zmq.ROUTER_MANDATORY, 1)
-        self._address = self._bind(gate)
+        self._address = self._bind(authenticator)
 
-    # --- the interface ---
+    # --- the interface WorkerPool ---
 
     def start(self, now: float) -> None:
-        """Start the first worker, and the others unless it is to say first how many GPUs there are."""
-        self._add_slots(1 if self._wait_for_first() else self.settings.count or 1, 0, now)
-        self._start_those_due(now)
+        """Start the first worker, and the others unless it has to report the number of GPUs first."""
+        self._add_slots(1 if self._count_depends_on_gpus() else self.settings.count or 1, 0, now)
+        self._start_due(now)
 
     def sockets(self) -> Sequence[zmq.Socket]:
         """The private socket."""
         return [self._socket]
 
-    def events(self, now: float) -> Iterator[Event]:
-        """Read what workers say, notice those that ended or stalled, and start those that are due."""
-        yield from self._messages(now)
+    def poll(self, now: float) -> Iterator[WorkerEvent]:
+        """Receive messages, detect processes that have ended or stalled, and start those that are due."""
+        yield from self._receive(now)
         for slot in self._slots:
-            self._watch(slot, now)
-            if slot.ended is not None and now - slot.ended >= LAST_WORDS_SECONDS:
-                yield self._buried(slot, now)
-        self._start_those_due(now)
+            self._monitor(slot, now)
+            if slot.ended is not None and now - slot.ended >= DRAIN_SECONDS:
+                yield self._reap(slot, now)
+        self._start_due(now)
 
-    def give(self, worker: str, jobs: Sequence[Sequence[Frame]]) -> bool:
-        """Send submissions, several with word that they belong together; False where the connection is gone."""
+    def submit(self, worker: str, jobs: Sequence[Sequence[Frame]]) -> bool:
+        """Send submissions, several of them as a batch; False if the connection is lost."""
         messages = [encode(Batch(len(jobs))), *jobs] if len(jobs) > 1 else jobs
         if all(self._send(worker, frames) for frames in messages):
             return True
-        self.kill(worker, "its connection is gone")  # it may have part of them
+        self.kill(worker, "its connection is lost")  # it may have received some of them
         return False
 
     def cancel(self, worker: str, job: str) -> None:
-        """Send word of it, if the worker is there."""
+        """Forward a cancellation, if the worker is running."""
         self._send(worker, encode(Cancel(job)))
 
     def kill(self, worker: str, reason: str) -> None:
-        """End a worker's process."""
+        """Kill the process of a worker."""
         self._kill(self._slot(worker), reason)
 
-    def excuse(self, seconds: float) -> None:
-        """Shift what is measured from the last sign of life."""
+    def extend_deadlines(self, seconds: float) -> None:
+        """Shift the time of the last heartbeat."""
         for slot in self._slots:
-            slot.heard += seconds
+            slot.last_heard += seconds
 
     def capacity(self, worker: str) -> int:
-        """As its greeting says."""
+        """As the worker reported when it was ready."""
         hello = self._slot(worker).hello
         return hello.capacity if hello else 0
 
-    def loaded(self, worker: str) -> Sequence[str]:
-        """As its last sign of life says."""
-        return self._slot(worker).beat.loaded
+    def loaded_models(self, worker: str) -> Sequence[str]:
+        """As of the last heartbeat."""
+        return self._slot(worker).heartbeat.loaded
 
     def describe(self) -> tuple[WorkerInfo, ...]:
-        """All places, also those whose process is about to be started."""
+        """All workers, including those whose process is about to be started."""
         return tuple(
             WorkerInfo(
                 slot.name,
                 slot.hello.device if slot.hello else slot.device,
-                "idle" if slot.hello else "starting",
+                WorkerState.IDLE if slot.hello else WorkerState.STARTING,
                 slot.process.pid if slot.process else 0,
                 None,
-                slot.beat.loaded,
-                slot.beat.memory_bytes,
-                slot.beat.device_bytes,
+                slot.heartbeat.loaded,
+                slot.heartbeat.memory_bytes,
+                slot.heartbeat.device_bytes,
             )
             for slot in self._slots
         )
 
     def models(self) -> tuple[ModelInfo, ...]:
-        """As the workers saw them last."""
+        """As a worker reported last."""
         return self._models
 
-    def hopeless(self) -> str:
-        """The reason of the first worker, where all are given up."""
-        if self._slots and all(slot.failures >= STARTS_BEFORE_GIVING_UP for slot in self._slots):
-            return self._slots[0].last_reason
+    def unavailable_reason(self) -> str:
+        """Why the first worker failed, if all have failed repeatedly."""
+        if self._slots and all(slot.failures >= FAILURES_UNTIL_UNAVAILABLE for slot in self._slots):
+            return self._slots[0].previous_reason
         return ""
 
-    def refused(self) -> str:
+    def configuration_error(self) -> str:
         """For instance that there is no such device."""
-        return self._refused
+        return self._configuration_error
 
     def stop(self) -> None:
         """Ask all processes to end by closing their standard input, and kill those that do not."""
         processes = [slot.process for slot in self._slots if slot.process]
         for process in processes:
-            _close_input(process)
+            _close_stdin(process)
         for process in processes:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(SHUTDOWN_SECONDS / len(processes))
@@ -198,44 +199,44 @@ class LocalWorkers:
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _bind(self, gate: Gate) -> str:
-        """Listen where nobody else gets in: at a socket file in a folder of our own, or else with keys.
+    def _bind(self, authenticator: Authenticator) -> str:
+        """Listen on a socket file in a private folder, or with keys where there are no such files.
 
         Encryption would take longer for a large mesh than everything else on its way.
         """
         if SOCKET_FILES:
-            self._folder = Path(tempfile.mkdtemp(prefix="sdf-shapes-"))  # of mode 0700
+            self._folder = Path(tempfile.mkdtemp(prefix="sdf-shapes-"))  # mode 0700
             self._socket.bind(f"ipc://{self._folder / 'workers'}")
             return f"ipc://{self._folder / 'workers'}"
         (server_public, server_secret), (public, secret) = zmq.curve_keypair(), zmq.curve_keypair()
         self._keys = server_public.decode(), public.decode(), secret.decode()
-        gate.guard(self._socket, "workers", server_secret, lambda key: "worker" if key == public else None)
+        authenticator.protect(self._socket, "workers", server_secret, lambda key: "worker" if key == public else None)
         return f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
 
-    # --- places ---
+    # --- slots ---
 
     def _slot(self, worker: str) -> _Slot:
         return next(slot for slot in self._slots if slot.name == worker)
 
-    def _wait_for_first(self) -> bool:
-        """Whether the number of GPUs, which only a worker can tell, decides how many workers there are and where."""
+    def _count_depends_on_gpus(self) -> bool:
+        """Whether the workers depend on the number of GPUs, which only a worker can find out."""
         return self.settings.device in ("auto", "cuda") and self.settings.count != 1
 
     def _add_slots(self, count: int, cuda_devices: int, now: float) -> None:
-        """Have `count` workers in all, in turn on each of the GPUs that there are."""
+        """Add workers until there are `count`, distributed over the GPUs."""
         while len(self._slots) < count:
             number = len(self._slots)
             device = f"cuda:{number % cuda_devices}" if cuda_devices else self.settings.device
             self._slots.append(_Slot(f"worker-{number}", device, now))
 
     def _threads(self) -> int:
-        """Several workers on one CPU share its cores."""
+        """Threads of each worker: several on one CPU share its cores."""
         count = self.settings.count or 1
         return max(1, (os.cpu_count() or 1) // count) if count > 1 else 0
 
     # --- processes ---
 
-    def _start_those_due(self, now: float) -> None:
+    def _start_due(self, now: float) -> None:
         for slot in self._slots:
             if slot.process is None and now >= slot.start_at:
                 self._start(slot, now)
@@ -243,10 +244,10 @@ class LocalWorkers:
     def _start(self, slot: _Slot, now: float) -> None:
         slot.generation += 1
         slot.identity = f"{slot.name}.{slot.generation}"
-        slot.started = slot.heard = now
-        slot.hello, slot.beat, slot.ended, slot.reason = None, Heartbeat(), None, ""
+        slot.started = slot.last_heard = now
+        slot.hello, slot.heartbeat, slot.ended, slot.termination_reason = None, Heartbeat(), None, ""
         try:
-            # Its output belongs into the log, and a Ctrl-C in the terminal is for the server alone.
+            # Its output goes to the log, and Ctrl-C in the terminal is for the server alone.
             slot.process = subprocess.Popen(
                 [sys.executable, "-m", "sdf_backend.serving.worker"],
                 stdin=subprocess.PIPE,
@@ -256,61 +257,62 @@ class LocalWorkers:
             )
         except OSError as error:
             slot.failures += 1
-            slot.last_reason, slot.start_at = f"its process cannot be started: {error}", now + _pause(slot.failures)
-            logger.error(line("worker cannot start", worker=slot.name, reason=slot.last_reason))
+            slot.previous_reason = f"its process cannot be started: {error}"
+            slot.start_at = now + _restart_delay(slot.failures)
+            logger.error(line("worker start failed", worker=slot.name, reason=slot.previous_reason))
             return
         self._by_identity[slot.identity.encode()] = slot
-        with suppress(OSError):  # one that has ended already is noticed soon enough
-            _input_of(slot.process).write(self._assignment(slot).line())
-            _input_of(slot.process).flush()
+        with suppress(OSError):  # a process that has ended already is detected by `_monitor`
+            _stdin_of(slot.process).write(self._config(slot).to_line())
+            _stdin_of(slot.process).flush()
         logger.info(line("worker started", worker=slot.name, pid=slot.process.pid, device=slot.device))
 
-    def _assignment(self, slot: _Slot) -> Assignment:
-        return Assignment(
-            slot.name,
-            slot.identity,
-            self._address,
-            self._keys,
-            slot.device,
-            str(self.settings.models) if self.settings.models else None,
-            str(self.settings.cache) if self.settings.cache else None,
-            self.settings.cache_bytes,
-            self.settings.batch or 0,
-            self._threads(),
-            min(1.0, self.settings.stall_seconds / 4),
-            self.settings.limits,
+    def _config(self, slot: _Slot) -> WorkerConfig:
+        return WorkerConfig(
+            name=slot.name,
+            identity=slot.identity,
+            address=self._address,
+            keys=self._keys,
+            device=slot.device,
+            models=str(self.settings.models) if self.settings.models else None,
+            cache=str(self.settings.cache) if self.settings.cache else None,
+            cache_bytes=self.settings.cache_bytes,
+            batch=self.settings.batch or 0,
+            threads=self._threads(),
+            heartbeat=min(1.0, self.settings.stall_seconds / 4),
+            limits=self.settings.limits,
         )
 
-    def _watch(self, slot: _Slot, now: float) -> None:
-        """Notice that a process has ended, or end one that is stuck."""
+    def _monitor(self, slot: _Slot, now: float) -> None:
+        """Detect that a process has ended, and kill one that misses a deadline."""
         if slot.process is None or slot.ended is not None:
             return
         if slot.process.poll() is not None:
             slot.ended = now
-        elif slot.hello and now - slot.heard > self.settings.stall_seconds:
-            self._kill(slot, f"stalled: nothing was heard of it for {self.settings.stall_seconds:g} s")
+        elif slot.hello and now - slot.last_heard > self.settings.stall_seconds:
+            self._kill(slot, f"it stalled: no heartbeat for {self.settings.stall_seconds:g} s")
         elif not slot.hello and now - slot.started > self.settings.start_seconds:
-            self._kill(slot, f"it was not ready {self.settings.start_seconds:g} s after its start")
+            self._kill(slot, f"it was not ready within {self.settings.start_seconds:g} s")
 
     def _kill(self, slot: _Slot, reason: str) -> None:
-        if slot.process and not slot.reason:
-            slot.reason = reason
+        if slot.process and not slot.termination_reason:
+            slot.termination_reason = reason
         if slot.process:
             slot.process.kill()
 
-    def _buried(self, slot: _Slot, now: float) -> Lost:
-        """Take leave of a process that has ended, and say when the next one starts."""
+    def _reap(self, slot: _Slot, now: float) -> WorkerLost:
+        """Clean up after a process that has ended, and schedule its replacement."""
         assert slot.process
-        _close_input(slot.process)
-        reason = slot.reason or _ending(slot.process.returncode)
-        started = slot.hello is not None
-        slot.failures = 0 if started else slot.failures + 1
-        slot.last_reason, slot.start_at = reason, now + _pause(slot.failures)
+        _close_stdin(slot.process)
+        reason = slot.termination_reason or _exit_reason(slot.process.returncode)
+        was_ready = slot.hello is not None
+        slot.failures = 0 if was_ready else slot.failures + 1
+        slot.previous_reason, slot.start_at = reason, now + _restart_delay(slot.failures)
         del self._by_identity[slot.identity.encode()]
-        slot.process, slot.hello, slot.ended, slot.beat = None, None, None, Heartbeat()
-        log = logger.error if slot.failures >= STARTS_BEFORE_GIVING_UP else logger.warning
-        log(line("worker lost" if started else "worker cannot start", worker=slot.name, reason=reason))
-        return Lost(slot.name, reason)
+        slot.process, slot.hello, slot.ended, slot.heartbeat = None, None, None, Heartbeat()
+        log = logger.error if slot.failures >= FAILURES_UNTIL_UNAVAILABLE else logger.warning
+        log(line("worker lost" if was_ready else "worker start failed", worker=slot.name, reason=reason))
+        return WorkerLost(slot.name, reason)
 
     # --- messages ---
 
@@ -322,32 +324,32 @@ class LocalWorkers:
             return False
         return True
 
-    def _messages(self, now: float) -> Iterator[Event]:
+    def _receive(self, now: float) -> Iterator[WorkerEvent]:
         for _ in range(MESSAGES_A_CALL):
             try:
                 identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
             slot = self._by_identity.get(identity.bytes)
-            if slot is None:  # from one that was taken leave of
+            if slot is None:  # a process that was reaped
                 continue
-            slot.heard = now
+            slot.last_heard = now
             try:
                 header = read_header(frames, self.settings.limits)
                 if header.kind in FROM_WORKER:
-                    yield from self._news(slot, build(header, FROM_WORKER), now)
-                elif header.job is None:  # an error about no job: why it cannot start
-                    slot.reason = str(header.content.get("message"))
-                    if header.content.get("code") == "bad_input" and not self._ever_ready:
-                        self._refused = slot.reason
+                    yield from self._handle(slot, build(header, FROM_WORKER), now)
+                elif header.job is None:  # an error without a job: the worker cannot start
+                    slot.termination_reason = str(header.content.get("message"))
+                    if header.content.get("code") == ErrorCode.BAD_INPUT and not self._ever_ready:
+                        self._configuration_error = slot.termination_reason
                 else:
-                    yield Reply(slot.name, header, frames)
+                    yield WorkerReply(slot.name, header, frames)
             except WireError as error:
-                self._kill(slot, f"it said what cannot be understood: {error}")
+                self._kill(slot, f"it sent an invalid message: {error}")
 
-    def _news(self, slot: _Slot, message: WorkerHello | Heartbeat, now: float) -> Iterator[Event]:
+    def _handle(self, slot: _Slot, message: WorkerHello | Heartbeat, now: float) -> Iterator[WorkerEvent]:
         if isinstance(message, Heartbeat):
-            slot.beat = message
+            slot.heartbeat = message
             return
         if message.models != self._models:
             self._models = message.models
@@ -358,21 +360,21 @@ class LocalWorkers:
         if first:
             slot.failures = 0
             logger.info(line("worker ready", worker=slot.name, device=message.device, seconds=now - slot.started))
-            if self._wait_for_first() and not self._ever_ready:
+            if self._count_depends_on_gpus() and not self._ever_ready:
                 self._add_slots(self.settings.count or max(1, message.cuda_devices), message.cuda_devices, now)
             self._ever_ready = True
-            yield Ready(slot.name)
+            yield WorkerReady(slot.name)
 
 
-def _pause(failures: int) -> float:
-    """Seconds until the next start: at once after a life that began well, ever longer otherwise."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (failures - 1)) if failures else 0.0
+def _restart_delay(failures: int) -> float:
+    """Seconds until the next start: none for a worker that was ready, doubled with each failed start."""
+    return min(LONGEST_RESTART_SECONDS, FIRST_RESTART_SECONDS * 2 ** (failures - 1)) if failures else 0.0
 
 
-def _ending(code: int) -> str:
-    """How a process ended, in words."""
+def _exit_reason(code: int) -> str:
+    """How a process ended, as a sentence."""
     if code >= 0:
-        return f"its process ended with status {code}; the log says why"
+        return f"its process ended with status {code}; see the log"
     if -code == getattr(signal, "SIGKILL", 9):
         return "its process was killed (signal 9), perhaps because memory ran out; if so, lower the resolution"
     with suppress(ValueError):
@@ -380,11 +382,11 @@ def _ending(code: int) -> str:
     return f"its process was ended by signal {-code}"
 
 
-def _input_of(process: subprocess.Popen) -> IO[bytes]:
+def _stdin_of(process: subprocess.Popen) -> IO[bytes]:
     assert process.stdin
     return process.stdin
 
 
-def _close_input(process: subprocess.Popen) -> None:
+def _close_stdin(process: subprocess.Popen) -> None:
     with suppress(OSError):
-        _input_of(process).close()
+        _stdin_of(process).close()

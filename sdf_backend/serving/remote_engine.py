@@ -1,36 +1,38 @@
-"""An engine that is elsewhere: the tasks of `engine.py`, done by a backend that is reached over the wire.
+"""An engine on another computer: the tasks of `engine.py`, run by a backend over the wire.
 
 with RemoteEngine("tcp://127.0.0.1:5577") as engine:
     [shape] = engine.complete("airplanes", [Source(geometry)], TaskSettings())
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from sdf_backend.engine import Shape, Source
 from sdf_backend.errors import InputError
-from sdf_backend.progress import Progress
 from sdf_backend.serving.conversion import shape_from_wire, source_to_wire
 from sdf_backend.settings import TaskSettings
 from sdf_backend.wire import messages as wire
 from sdf_backend.wire.client import Client, Event, StateChanged, new_job
 from sdf_backend.wire.codec import WireError
 
-# How long a backend is waited for that does not answer, perhaps because it is just being started.
+# Timeout of the connection; a backend may just be starting.
 CONNECT_SECONDS = 5.0
+# The phase of a queued job.
 WAITING = "waiting"
+# Called with the phases of a job, and with the state of the connection.
+Progress = Callable[[str, float], None]
 
 
 class RemoteEngine:
-    """A connection to a backend, with the tasks of an `Engine` as far as files need them.
+    """A connection to a backend, with the tasks of an `Engine` that the command line needs.
 
-    Everything raises `InputError`: for what the backend refuses, and where there is no backend or no answer. Whatever
-    else ends a task early, Ctrl-C or an exception of `progress`, cancels its job.
+    All methods raise `InputError` for what the backend refuses, and if there is no connection. Whatever else ends a
+    task early, such as Ctrl-C or an exception of `progress`, cancels its job.
     """
 
     def __init__(self, address: str, key_file: Path | None = None) -> None:
-        with _explained():
+        with _input_errors():
             self._client = Client(address, key_file, name="command line")
 
     def __enter__(self) -> "RemoteEngine":
@@ -43,44 +45,44 @@ class RemoteEngine:
         self, model: str, sources: Sequence[Source], settings: TaskSettings, progress: Progress
     ) -> list[Shape]:
         """See `Engine.complete`."""
-        return self._run("complete", model, settings, progress, sources)
+        return self._run(wire.Task.COMPLETE, model, settings, progress, sources)
 
     def reconstruct(
         self, model: str, sources: Sequence[Source], settings: TaskSettings, progress: Progress
     ) -> list[Shape]:
         """See `Engine.reconstruct`."""
-        return self._run("reconstruct", model, settings, progress, sources)
+        return self._run(wire.Task.RECONSTRUCT, model, settings, progress, sources)
 
     def interpolate(
         self, model: str, sources: Sequence[Source], steps: int, settings: TaskSettings, progress: Progress
     ) -> list[Shape]:
         """See `Engine.interpolate`."""
-        return self._run("interpolate", model, settings, progress, sources, steps)
+        return self._run(wire.Task.INTERPOLATE, model, settings, progress, sources, steps)
 
     def sample(self, model: str, count: int, settings: TaskSettings, progress: Progress) -> list[Shape]:
         """See `Engine.sample`."""
-        return self._run("sample", model, settings, progress, count=count)
+        return self._run(wire.Task.SAMPLE, model, settings, progress, count=count)
 
     def _run(
         self,
-        task: str,
+        task: wire.Task,
         model: str,
         settings: TaskSettings,
         progress: Progress,
         sources: Sequence[Source] = (),
         count: int = 1,
     ) -> list[Shape]:
-        with _explained():
+        with _input_errors():
             sent = tuple(map(source_to_wire, sources))
             submit = wire.Submit(new_job(), task, model, settings, sent, count=count)
             self._client.wait_connected(CONNECT_SECONDS)
-            result = self._client.run(submit, lambda event: _tell(event, progress))
+            result = self._client.run(submit, lambda event: _report(event, progress))
         return [shape_from_wire(shape, model) for shape in result.shapes]
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """What the wire has to complain of as the user's error that it is."""
+def _input_errors() -> Iterator[None]:
+    """Raise errors of the wire as `InputError`."""
     try:
         yield
     except InputError:
@@ -89,10 +91,10 @@ def _explained() -> Iterator[None]:
         raise InputError(str(error)) from error
 
 
-def _tell(event: Event, progress: Progress) -> None:
+def _report(event: Event, progress: Progress) -> None:
     match event:
         case wire.Accepted(position=position):
-            progress(f"{WAITING}, {position} before" if position else WAITING, 0.0)
+            progress(f"{WAITING}, {position} ahead" if position else WAITING, 0.0)
         case wire.Progress(phase=phase, fraction=fraction):
             progress(phase, fraction)
         case StateChanged(state=state):

@@ -1,32 +1,36 @@
-"""The server: a loop that greets, admits, hands out, passes on and remembers. It never computes and never waits.
+"""The server: the loop that accepts clients and their requests. It routes messages; it never computes and never blocks.
 
-    server = Server(ServerSettings(), workers_of, keys)
+    server = Server(ServerSettings(), lambda context, authenticator: LocalWorkerPool(...), keys)
     server.run()
 
-Of clients' messages it reads the headers only and passes the frames on as they are, however large. What waits and who
-is next is `jobs.py`; who is there is `clients.py`; who may connect is `auth.py`; what a job may ask is `admission.py`;
-and who computes is behind the interface of `workers.py`.
+Of the messages of clients it reads the headers only, and forwards the frames unchanged. The queue is `jobs.py`, the
+connections are `clients.py`, and `dispatcher.py` assigns jobs to the workers behind the interface of `worker_pool.py`.
 """
 
 import errno
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
 import zmq
 
 from sdf_backend.errors import InputError
 from sdf_backend.log import Throttle, line, logger
+from sdf_backend.serving.addresses import check_address
 from sdf_backend.serving.admission import check_submission
-from sdf_backend.serving.auth import AuthorisedClients, Doorkeeper, Gate, ServerKeys, check_address
-from sdf_backend.serving.clients import OWN_IDENTITY, Clients, Incoming
-from sdf_backend.serving.jobs import Job, Jobs, Outcome, State, size_of
+from sdf_backend.serving.authenticator import Authenticator, AuthorisedClients
+from sdf_backend.serving.clients import GENERATED_ID, Clients, Incoming
+from sdf_backend.serving.connection_monitor import ConnectionMonitor
+from sdf_backend.serving.dispatcher import Dispatcher
+from sdf_backend.serving.jobs import Job, Termination, count_bytes
 from sdf_backend.serving.memory import resident_bytes
-from sdf_backend.serving.refusals import refusal
-from sdf_backend.serving.worker_pool import Event, Lost, Ready, Reply, Workers
-from sdf_backend.wire.codec import Header, WireError, build, encode, read_header
+from sdf_backend.serving.server_keys import ServerKeys
+from sdf_backend.serving.task_table import TASKS
+from sdf_backend.serving.worker_pool import WorkerPool
+from sdf_backend.wire.codec import Header, WireError, build, encode, encode_error, read_header
+from sdf_backend.wire.errors import MALFORMED, ErrorCode
 from sdf_backend.wire.messages import (
     REQUESTS,
     Accepted,
@@ -34,10 +38,12 @@ from sdf_backend.wire.messages import (
     Cancel,
     Cancelling,
     Hello,
+    JobState,
     Limits,
     Status,
     StatusRequest,
     Submit,
+    Task,
     Welcome,
 )
 
@@ -48,20 +54,15 @@ except PackageNotFoundError:  # run from its folder, not installed
     SOFTWARE = "sdf-shapes"
 
 TICK_SECONDS = 0.1
-# While a client's backlog waits for it to read, it is looked at this often.
+# Interval at which backlogs are sent, while there are any.
 BACKLOG_SECONDS = 0.002
 # Messages of clients that are read before workers have their turn.
 MESSAGES_A_TURN = 64
-# A worker that has not let go of an unwanted job after this long is killed.
-RELEASE_SECONDS = 1.0
-# Once everything has ended, messages have this long to leave.
-FAREWELL_SECONDS = 1.0
-DEATHS_OF_A_JOB = 2
-# Tasks of which a worker does several at once where model and settings are the same.
-BATCHED = ("complete", "reconstruct")
-STOPPING = "the server is going down; submit the job again later"
-# Errors that are a peer's defect, and not a state of the server or of a job.
-MALFORMED = ("version", "bad_magic", "bad_header", "bad_kind", "bad_value", "bad_array", "not_finite", "too_large")
+# When all jobs have ended, messages are sent for up to this time before the server stops.
+DRAIN_SECONDS = 1.0
+# A turn of the loop that starts this much too late means that the process was suspended.
+SUSPENDED_SECONDS = 1.0
+STOPPING = Termination(ErrorCode.STOPPING, "the server is shutting down; submit the job again later")
 
 
 @dataclass(frozen=True)
@@ -71,104 +72,110 @@ class ServerSettings:
     bind: str = DEFAULT_ADDRESS
     limits: Limits = field(default_factory=Limits)
     silence: float = 10.0
-    """seconds after which a client that says nothing counts as gone"""
+    """seconds after which a silent client is treated as disconnected"""
     grace: float = 10.0
     """seconds that running jobs have to end when the server is stopped"""
 
 
-@dataclass
-class Counts:
-    """What has happened since the start."""
-
-    done: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    refused: int = 0
-    malformed: int = 0
-    workers_lost: int = 0
-
-
 class Server:
-    """Listens on one address. `workers` makes the workers, given the context and the gate of this server.
-
-    Raises `InputError` where the address cannot be listened on.
-    """
+    """A server at one address."""
 
     def __init__(
-        self, settings: ServerSettings, workers: Callable[[zmq.Context, Gate], Workers], keys: ServerKeys | None = None
+        self,
+        settings: ServerSettings,
+        make_pool: Callable[[zmq.Context, Authenticator], WorkerPool],
+        keys: ServerKeys | None = None,
     ) -> None:
+        """Listen at the address.
+
+        Parameters
+        ----------
+        settings : address, limits and timeouts
+        make_pool : makes the worker pool, with the context and the authenticator of this server
+        keys : admit only authorised clients; required for an address that other computers can reach
+
+        Raises
+        ------
+        InputError : for an address that cannot be listened on
+        """
         self.settings = settings
         address = check_address(settings.bind, keys is not None)
         self._context = zmq.Context()
-        self._gate = Gate(self._context)
+        self._authenticator = Authenticator(self._context)
         self._clients = Clients(self._context, settings.limits, settings.silence)
         self._authorised = AuthorisedClients(keys.clients) if keys else None
         if keys and self._authorised:
-            self._gate.guard(self._clients.socket, "clients", keys.secret, self._authorised.user)
-        self._doorkeeper = Doorkeeper(self._clients.socket, self._clients.opened, self._clients.closed)
+            self._authenticator.protect(self._clients.socket, "clients", keys.secret, self._authorised.user_of)
+        self._monitor = ConnectionMonitor(
+            self._clients.socket, self._clients.connection_opened, self._clients.connection_closed
+        )
         try:
             self.address = self._bind(address)
         except InputError:
             self._close()
             raise
-        self._workers = workers(self._context, self._gate)
-        self._jobs = Jobs(settings.limits)
-        self._running: dict[str, dict[str, Job]] = {}  # by worker, then by name
-        self._counts = Counts()
-        self._lines = Throttle()
+        self._pool = make_pool(self._context, self._authenticator)
+        self._dispatcher = Dispatcher(self._pool, self._clients, settings.limits)
+        self._log = Throttle()
         self._started = self._turned = time.monotonic()
-        self._stops: list[float] = []  # when `stop` was called
-        self._stop_at = float("inf")
-        self._farewell_at = float("inf")
+        self._stop_requests: list[float] = []  # the times of the calls of `stop`
+        self._end_jobs_at = float("inf")
+        self._exit_at = float("inf")
         self._tick_at = 0.0
 
     def run(self, on_ready: Callable[[Status], None] | None = None) -> None:
-        """Serve until `stop`; `on_ready` hears once, when the first worker is ready.
+        """Serve until `stop`.
 
-        Raises `InputError` where workers cannot run as they were told to, and that is found out before any did.
+        Parameters
+        ----------
+        on_ready : called once, when the first worker is ready
+
+        Raises
+        ------
+        InputError : if no worker can run with its settings
         """
         poller = zmq.Poller()
-        sockets = [self._clients.socket, self._gate.socket, self._doorkeeper.socket, *self._workers.sockets()]
+        sockets = [self._clients.socket, self._authenticator.socket, self._monitor.socket, *self._pool.sockets()]
         for socket in sockets:
             poller.register(socket, zmq.POLLIN)
         logger.info(line("server started", address=self.address, software=SOFTWARE, keys=bool(self._authorised)))
         try:
-            self._workers.start(time.monotonic())
-            while time.monotonic() < self._farewell_at:
-                poller.poll(int(1000 * (BACKLOG_SECONDS if self._clients.waiting else TICK_SECONDS)))
+            self._pool.start(time.monotonic())
+            while time.monotonic() < self._exit_at:
+                poller.poll(int(1000 * (BACKLOG_SECONDS if self._clients.has_backlog else TICK_SECONDS)))
                 self._turn(time.monotonic())
-                if on_ready and self._running:
+                if on_ready and self._dispatcher.has_worker:
                     on_ready(self._status(time.monotonic()))
                     on_ready = None
         finally:
-            self._workers.stop()
+            self._pool.stop()
             self._close()
-            logger.info(line("server stopped", **vars(self._counts)))
+            logger.info(line("server stopped", **vars(self._dispatcher.counts)))
 
     def stop(self) -> None:
-        """Take no more jobs and give running ones `grace` seconds; called again, none.
+        """Accept no more jobs and end running ones after `grace` seconds; a second call ends them at once.
 
-        For signal handlers and other threads: to append is one step, so that none of two calls at once is lost.
+        For signal handlers and other threads: appending is atomic, so no call is lost.
         """
-        self._stops.append(time.monotonic())
+        self._stop_requests.append(time.monotonic())
 
     # --- one turn of the loop ---
 
     def _turn(self, now: float) -> None:
-        held_up, self._turned = now - self._turned - TICK_SECONDS, now
-        if held_up > 1:  # this process was suspended: what the others said meanwhile is not read yet
-            self._clients.excuse(held_up)
-            self._workers.excuse(held_up)
-        self._gate.answer()
-        self._doorkeeper.look()
+        suspended, self._turned = now - self._turned - TICK_SECONDS, now
+        if suspended > SUSPENDED_SECONDS:  # messages of that time have not been read yet
+            self._clients.extend_deadlines(suspended)
+            self._pool.extend_deadlines(suspended)
+        self._authenticator.process()
+        self._monitor.process()
         for _ in range(MESSAGES_A_TURN):
             incoming = self._clients.receive(now)
             if incoming is None:
                 break
             self._serve(incoming, now)
-        for event in self._workers.events(now):
-            self._note(event, now)
-        self._hand_out(now)
+        self._dispatcher.process_events(now)
+        if not self._stop_requests:
+            self._dispatcher.assign(now)
         for tag in self._clients.flush():
             if isinstance(tag, Job):
                 tag.delivered = True
@@ -177,91 +184,73 @@ class Server:
             self._tick(now)
 
     def _tick(self, now: float) -> None:
-        """What time alone brings about."""
-        for peer in self._clients.gone(now):
-            self._jobs.client_left(peer, now)
-        for job in self._jobs.expired(now):
-            if job.state is State.FINISHED:
-                self._jobs.forget(job)
-            else:
-                self._end(job, "cancelled", "its client was not heard of for too long", now)
-        for worker, jobs in self._running.items():
-            for job in list(jobs.values()):
-                self._check_running(worker, job, now)
-        if reason := self._workers.refused():
+        """Check all deadlines."""
+        for peer in self._clients.take_disconnected(now):
+            self._dispatcher.jobs.mark_absent(peer, now)
+        self._dispatcher.expire(now)
+        self._dispatcher.check_deadlines(now)
+        if reason := self._pool.configuration_error():
             raise InputError(reason)
-        if reason := self._workers.hopeless():
-            for job in self._jobs.waiting:
-                self._finish(job, Outcome.FAILED, "worker_lost", f"no worker can start: {reason}", now)
-        self._stop_by_steps(now)
+        if reason := self._pool.unavailable_reason():
+            self._dispatcher.fail_queued(reason, now)
+        if self._stop_requests:
+            self._shut_down(now)
 
-    def _check_running(self, worker: str, job: Job, now: float) -> None:
-        limit = self.settings.limits.job_seconds
-        if job.verdict and now >= job.kill_at:
-            self._workers.kill(worker, f"it did not let go of the job {job.name} that was {job.verdict[0]}")
-            job.kill_at = float("inf")
-        elif not job.verdict and now - job.started > limit and job.batch > 1:
-            self._workers.kill(worker, f"jobs that it did together took longer than {limit:g} s; each is tried alone")
-        elif not job.verdict and now - job.started > limit:
-            self._end(job, "timed_out", f"the job took longer than {limit:g} s; lower the resolution or quality", now)
-
-    def _stop_by_steps(self, now: float) -> None:
-        """Once `stop` was called: queued jobs go back, running ones may end, then those too are ended."""
-        if not self._stops:
-            return
-        if self._stop_at == float("inf"):
-            self._stop_at = now + self.settings.grace
-            logger.info(line("server stopping", queued=self._jobs.queued, running=len(self._jobs.running)))
-        if len(self._stops) > 1:
-            self._stop_at = min(self._stop_at, now)
-        for job in self._jobs.waiting:
-            self._end(job, "stopping", STOPPING, now)
-        running = self._jobs.running
-        if now >= self._stop_at:
+    def _shut_down(self, now: float) -> None:
+        """Return queued jobs, let running ones end until the grace is over, then end them and drain."""
+        jobs = self._dispatcher.jobs
+        if self._end_jobs_at == float("inf"):
+            self._end_jobs_at = now + self.settings.grace
+            logger.info(line("server stopping", queued=jobs.queue_length, running=len(jobs.running)))
+        if len(self._stop_requests) > 1:
+            self._end_jobs_at = min(self._end_jobs_at, now)
+        for job in jobs.queued:
+            self._dispatcher.terminate(job, STOPPING, now)
+        running = jobs.running
+        if now >= self._end_jobs_at:
             for job in running:
-                self._end(job, "stopping", STOPPING, now)
-        if self._farewell_at == float("inf") and not running:
-            self._farewell_at = now + (FAREWELL_SECONDS if self._clients.waiting else TICK_SECONDS)
+                self._dispatcher.terminate(job, STOPPING, now)
+        if self._exit_at == float("inf") and not running:
+            self._exit_at = now + (DRAIN_SECONDS if self._clients.has_backlog else TICK_SECONDS)
 
-    # --- clients ---
+    # --- requests ---
 
     def _serve(self, incoming: Incoming, now: float) -> None:
-        """Answer one message; whatever it holds, the loop goes on."""
+        """Answer one message; no message can end the loop."""
         try:
             self._check_peer(incoming)
             if incoming.returned:
-                self._welcome_back(incoming.peer)
+                self._resume_jobs(incoming.peer)
             if incoming.frames is None:
                 limits = self.settings.limits
                 raise WireError(
-                    "too_large",
-                    f"a message has more than {limits.frames} arrays or {limits.message_bytes} bytes; "
-                    "nothing of it was kept",
+                    ErrorCode.TOO_LARGE,
+                    f"a message has more than {limits.frames} arrays or {limits.message_bytes} bytes; it was discarded",
                 )
             header = read_header(incoming.frames, self.settings.limits)
             self._answer(incoming, header, now)
         except WireError as error:
-            self._counts.malformed += error.code in MALFORMED
+            self._dispatcher.counts.malformed += error.code in MALFORMED
             self._log_refusal(incoming, error.code, str(error))
-            self._clients.send(incoming.peer, refusal(error.code, str(error), error.job))
+            self._clients.send(incoming.peer, encode_error(error.code, str(error), error.job))
         except Exception:
-            self._counts.malformed += 1
+            self._dispatcher.counts.malformed += 1
             logger.error(line("defect", traceback=traceback.format_exc()))
-            self._clients.send(
-                incoming.peer, refusal("failed", "the server cannot handle this message; its log says more")
-            )
+            text = "internal error of the server; see its log"
+            self._clients.send(incoming.peer, encode_error(ErrorCode.FAILED, text))
 
     def _check_peer(self, incoming: Incoming) -> None:
-        """Raise `WireError` for a user whose key was taken away, and for a name that could be another's connection."""
+        """Raise `WireError` for a revoked key, and for a routing id that could be that of another client."""
         if self._authorised is None:
             return
-        if not self._authorised.knows(incoming.user):
-            raise WireError("not_authorised", "this key is not authorised any more; ask the operator for another")
-        if not incoming.peer.startswith(OWN_IDENTITY):
-            raise WireError("bad_value", "a client must not choose the routing id of its socket")
+        if not self._authorised.is_authorised(incoming.user):
+            text = "this key is no longer authorised; ask the operator for another"
+            raise WireError(ErrorCode.NOT_AUTHORISED, text)
+        if not incoming.peer.startswith(GENERATED_ID):
+            raise WireError(ErrorCode.BAD_VALUE, "a client must not choose the routing id of its socket")
 
     def _answer(self, incoming: Incoming, header: Header, now: float) -> None:
-        match build(header.outlined(), REQUESTS):
+        match build(header.without_values(), REQUESTS):
             case Hello() as hello:
                 self._greet(incoming, hello)
             case Submit() as submit:
@@ -271,8 +260,7 @@ class Server:
             case StatusRequest(job=None):
                 self._clients.send(incoming.peer, encode(self._status(now)), droppable=True)
             case StatusRequest(job=str(name)):
-                job = self._find(incoming, name)
-                self._attach(job, incoming.peer)
+                self._dispatcher.attach(self._find(incoming, name), incoming.peer)
 
     def _greet(self, incoming: Incoming, hello: Hello) -> None:
         client = self._clients.get(incoming.peer)
@@ -280,7 +268,7 @@ class Server:
             client.name = hello.client[:64] or "unnamed"
             logger.info(
                 line(
-                    "client here",
+                    "client connected",
                     client=client.name,
                     user=client.user,
                     address=client.address,
@@ -288,206 +276,79 @@ class Server:
                 )
             )
         welcome = Welcome(
-            SOFTWARE, self.settings.limits, self._workers.models(), self._devices(), self.settings.silence
+            SOFTWARE, self.settings.limits, self._pool.models(), self._dispatcher.devices(), self.settings.silence
         )
         self._clients.send(incoming.peer, encode(welcome), droppable=True)
 
     def _submit(self, incoming: Incoming, submit: Submit, now: float) -> None:
-        if known := self._jobs.find(incoming.user, submit.job):
-            self._attach(known, incoming.peer)
+        jobs = self._dispatcher.jobs
+        if known := jobs.find(incoming.user, submit.job):
+            self._dispatcher.attach(known, incoming.peer)
             return
         assert incoming.frames is not None
         check_submission(submit, self.settings.limits)
-        if self._stops:
-            raise WireError("stopping", STOPPING, submit.job)
-        if reason := self._workers.hopeless():
-            raise WireError("worker_lost", f"no worker can start: {reason}", submit.job)
-        if reason := self._jobs.full(incoming.user, incoming.peer, size_of(incoming.frames)):
-            self._counts.refused += 1
+        if self._stop_requests:
+            raise WireError(STOPPING.code, STOPPING.message, submit.job)
+        if reason := self._pool.unavailable_reason():
+            raise WireError(ErrorCode.WORKER_LOST, f"no worker can start: {reason}", submit.job)
+        if reason := jobs.rejection_reason(incoming.user, incoming.peer, count_bytes(incoming.frames)):
+            self._dispatcher.counts.refused += 1
             self._log_refusal(incoming, "busy", reason, submit.job)
-            busy = Busy(submit.job, self._jobs.queued, self.settings.limits.queue, reason)
+            busy = Busy(submit.job, jobs.queue_length, self.settings.limits.queue, reason)
             self._clients.send(incoming.peer, encode(busy))
             return
-        keep = min(submit.keep, self.settings.limits.keep_seconds)
+        batched = TASKS[Task(submit.task)].batched
         job = Job(
-            submit.job,
-            incoming.user,
-            incoming.peer,
-            submit.task,
-            submit.model,
-            incoming.frames,
-            keep,
-            now,
-            (submit.task, submit.model, submit.settings) if submit.task in BATCHED else None,
+            name=submit.job,
+            owner=incoming.user,
+            client=incoming.peer,
+            task=submit.task,
+            model=submit.model,
+            request=incoming.frames,
+            keep=min(submit.keep, self.settings.limits.keep_seconds),
+            submitted=now,
+            batch_key=(submit.task, submit.model, submit.settings) if batched else None,
         )
-        self._jobs.add(job)
-        logger.info(line("job queued", **self._names(job), task=job.task, model=job.model, queued=self._jobs.queued))
-        self._clients.send(incoming.peer, encode(Accepted(job.name, self._jobs.position(job))))
+        jobs.add(job)
+        fields = self._dispatcher.log_fields(job)
+        logger.info(line("job queued", **fields, task=job.task, model=job.model, queued=jobs.queue_length))
+        self._clients.send(incoming.peer, encode(Accepted(job.name, jobs.position(job))))
 
     def _cancel(self, incoming: Incoming, cancel: Cancel, now: float) -> None:
         job = self._find(incoming, cancel.job)
-        self._clients.send(incoming.peer, encode(Cancelling(job.name, job.state.value)))
-        if job.state is not State.FINISHED:
-            self._end(job, "cancelled", "the job was cancelled", now)
+        self._clients.send(incoming.peer, encode(Cancelling(job.name, job.state)))
+        if job.state is not JobState.FINISHED:
+            self._dispatcher.terminate(job, Termination(ErrorCode.CANCELLED, "the job was cancelled"), now)
 
     def _find(self, incoming: Incoming, name: str) -> Job:
-        job = self._jobs.find(incoming.user, name)
+        job = self._dispatcher.jobs.find(incoming.user, name)
         if job is None:
-            raise WireError("unknown_job", f"there is no job {name} (any more)", name)
+            raise WireError(ErrorCode.UNKNOWN_JOB, f"unknown job {name}; it may have expired", name)
         return job
 
-    def _attach(self, job: Job, peer: bytes) -> None:
-        """From now on the job's messages go to that client; the last one does at once."""
-        self._jobs.attach(job, peer)
-        frames = job.last
-        if job.state is State.QUEUED or frames is None:
-            frames = encode(Accepted(job.name, self._jobs.position(job)))
-        if job.state is State.FINISHED:
-            job.delivered = self._clients.send(peer, frames, tag=job)
-        else:
-            self._clients.send(peer, frames)
-
-    def _welcome_back(self, peer: bytes) -> None:
-        for job in self._jobs.client_is_back(peer):
-            self._attach(job, peer)
-
-    # --- workers ---
-
-    def _hand_out(self, now: float) -> None:
-        """Give waiting jobs to free workers, preferably to those that have the model in memory."""
-        free = [worker for worker, jobs in self._running.items() if not jobs]
-        while free and self._jobs.queued and not self._stops:
-            worker = self._best(free)
-            free.remove(worker)
-            self._give(worker, self._jobs.take(self._workers.capacity(worker), now), now)
-
-    def _best(self, free: list[str]) -> str:
-        model = self._jobs.next_model
-        return next((worker for worker in free if model in self._workers.loaded(worker)), free[0])
-
-    def _give(self, worker: str, batch: list[Job], now: float) -> None:
-        if not self._workers.give(worker, [job.request for job in batch]):  # it has just ended, not by their doing
-            for job in batch:
-                self._jobs.retry(job)
-            return
-        for job in batch:
-            job.worker = worker
-            self._running[worker][job.name] = job
-            waited = now - job.submitted
-            logger.info(line("job started", **self._names(job), worker=worker, waited=waited, batch=len(batch)))
-
-    def _note(self, event: Event, now: float) -> None:
-        match event:
-            case Ready(worker):
-                self._running[worker] = {}
-            case Reply(worker, header, frames):
-                job = self._running.get(worker, {}).get(header.job or "")
-                if job:
-                    self._pass_on(worker, job, header, list(frames), now)
-            case Lost(worker, reason):
-                self._counts.workers_lost += worker in self._running
-                jobs = self._running.pop(worker, {})
-                for job in jobs.values():
-                    self._orphaned(job, reason, now, guilty=not any(other.verdict for other in jobs.values()))
-
-    def _pass_on(self, worker: str, job: Job, header: Header, frames: list, now: float) -> None:
-        if header.kind == "progress":
-            job.last = frames
-            if not job.verdict:
-                self._clients.send(job.client, frames, droppable=True)
-            return
-        del self._running[worker][job.name]
-        if job.verdict:
-            self._end_with_verdict(job, now)
-        elif header.kind == "result":
-            self._deliver(job, Outcome.DONE, frames, now)
-        else:
-            self._log_failure(job, str(header.content.get("code")), str(header.content.get("message")))
-            self._deliver(job, Outcome.FAILED, frames, now)
-
-    def _orphaned(self, job: Job, reason: str, now: float, *, guilty: bool) -> None:
-        """The worker of a job is gone: the job is tried once more, unless that was wanted or happened before."""
-        job.deaths += guilty
-        if job.verdict:
-            self._end_with_verdict(job, now)
-        elif job.deaths >= DEATHS_OF_A_JOB:
-            text = f"two workers in a row ended while they ran this job: {reason}"
-            self._finish(job, Outcome.FAILED, "worker_lost", text, now)
-        else:
-            self._jobs.retry(job)
-            logger.warning(line("job tried again", **self._names(job), reason=reason))
-            self._clients.send(job.client, encode(Accepted(job.name, 0)), droppable=True)
-
-    # --- the end of a job ---
-
-    def _end(self, job: Job, code: str, message: str, now: float) -> None:
-        """End a queued job at once, and a running one as soon as its worker lets go of it. The first verdict holds."""
-        if job.state is State.QUEUED:
-            outcome = Outcome.CANCELLED if code == "cancelled" else Outcome.FAILED
-            self._finish(job, outcome, code, message, now)
-        elif job.state is State.RUNNING and not job.verdict:
-            job.verdict, job.kill_at = (code, message), now + RELEASE_SECONDS
-            self._workers.cancel(job.worker, job.name)
-
-    def _end_with_verdict(self, job: Job, now: float) -> None:
-        assert job.verdict
-        outcome = Outcome.CANCELLED if job.verdict[0] == "cancelled" else Outcome.FAILED
-        self._finish(job, outcome, *job.verdict, now)
-
-    def _finish(self, job: Job, outcome: Outcome, code: str, message: str, now: float) -> None:
-        """A job has ended without a result."""
-        self._log_failure(job, code, message)
-        self._deliver(job, outcome, refusal(code, message, job.name), now)
-
-    def _deliver(self, job: Job, outcome: Outcome, frames: list, now: float) -> None:
-        """A job has ended: remember its last message, and send it."""
-        ran = now - job.started if job.state is State.RUNNING else 0.0
-        self._jobs.finish(job, outcome, frames, now)
-        match outcome:
-            case Outcome.DONE:
-                self._counts.done += 1
-                logger.info(line("job done", **self._names(job), seconds=ran, bytes=size_of(frames)))
-            case Outcome.FAILED:
-                self._counts.failed += 1
-            case Outcome.CANCELLED:
-                self._counts.cancelled += 1
-        job.delivered = self._clients.send(job.client, frames, tag=job)
-
-    # --- what is told ---
+    def _resume_jobs(self, peer: bytes) -> None:
+        for job in self._dispatcher.jobs.mark_present(peer):
+            self._dispatcher.attach(job, peer)
 
     def _status(self, now: float) -> Status:
-        workers = []
-        for worker in self._workers.describe():
-            jobs = self._running.get(worker.name)
-            name = next(iter(jobs), None) if jobs else None
-            workers.append(replace(worker, state="running", job=name) if jobs else worker)
+        jobs = self._dispatcher.jobs
         return Status(
-            SOFTWARE,
-            now - self._started,
-            tuple(workers),
-            self._workers.models(),
-            len(self._clients),
-            self._jobs.queued,
-            len(self._jobs.running),
+            software=SOFTWARE,
+            uptime=now - self._started,
+            workers=self._dispatcher.describe_workers(),
+            models=self._pool.models(),
+            clients=len(self._clients),
+            queued=jobs.queue_length,
+            running=len(jobs.running),
             memory_bytes=resident_bytes(),
             limits=self.settings.limits,
-            **vars(self._counts),
+            **vars(self._dispatcher.counts),
         )
-
-    def _devices(self) -> tuple[str, ...]:
-        return tuple(worker.device for worker in self._workers.describe() if worker.name in self._running)
-
-    def _names(self, job: Job) -> dict[str, str]:
-        client = self._clients.get(job.client)
-        return {"job": job.name, "client": client.name if client else "", "user": job.owner}
-
-    def _log_failure(self, job: Job, code: str, reason: str) -> None:
-        logger.warning(line("job ended", **self._names(job), code=code, reason=reason))
 
     def _log_refusal(self, incoming: Incoming, code: str, reason: str, job: str = "") -> None:
         client = self._clients.get(incoming.peer)
         address = client.address if client else ""
-        self._lines.warning(
+        self._log.warning(
             (address, incoming.user, code),
             "message refused",
             address=address,
@@ -505,7 +366,7 @@ class Server:
             self._clients.socket.bind(address)
         except zmq.ZMQError as error:
             reason = {
-                zmq.EADDRINUSE: "another program, perhaps a backend, listens there; stop it or choose another port",
+                zmq.EADDRINUSE: "the port is in use, perhaps by another backend; stop it or choose another port",
                 zmq.EADDRNOTAVAIL: "this computer has no such address",
                 errno.ENODEV: "this computer has no such address",
             }.get(error.errno or 0, str(error))
@@ -513,7 +374,7 @@ class Server:
         return self._clients.socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
 
     def _close(self) -> None:
-        self._doorkeeper.close()
-        self._clients.close(linger=int(1000 * FAREWELL_SECONDS))
-        self._gate.close()
+        self._monitor.close()
+        self._clients.close(linger=int(1000 * DRAIN_SECONDS))
+        self._authenticator.close()
         self._context.term()

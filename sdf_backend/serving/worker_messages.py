@@ -1,6 +1,6 @@
-"""What a server and its own workers say to each other, besides the messages of the wire that they pass on.
+"""The private messages between a server and its workers, besides the messages of the wire that they forward.
 
-A worker is given its `Assignment` on its standard input, as one line; the rest goes over a private socket.
+A worker reads its `WorkerConfig` from standard input, as one line; everything else goes over a private socket.
 """
 
 import json
@@ -9,72 +9,72 @@ from typing import ClassVar
 
 from sdf_backend.wire.messages import Limits, ModelInfo
 
-# The server's public key, and the worker's own pair.
+# The public key of the server, and the key pair of the worker.
 WorkerKeys = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """Where a new worker connects and what it is to do. Holds a secret: it is not logged, nor on a command line."""
+class WorkerConfig:
+    """How a new worker connects and runs. Holds a secret: never logged, nor passed on a command line."""
 
     name: str
     identity: str
-    """what the server knows this very process by"""
+    """routing id of this process, unique among all workers that had this name"""
     address: str
     keys: WorkerKeys | None = field(repr=False)
-    """for an address that others could reach too"""
+    """for an address that other programs can reach"""
     device: str = "auto"
     models: str | None = None
     """folder of further models"""
     cache: str | None = None
-    """folder for what was computed before"""
+    """folder of the content cache"""
     cache_bytes: int = 0
     batch: int = 0
-    """most jobs to compute together; 0 leaves the choice to the worker"""
+    """most jobs of one batch; 0 for the default of the device"""
     threads: int = 0
-    """that it may compute with on a CPU; 0 leaves the choice to torch"""
+    """threads of torch on a CPU; 0 for the default of torch"""
     heartbeat: float = 1.0
-    """seconds between two signs of life"""
+    """seconds between two heartbeats"""
     limits: Limits = field(default_factory=Limits)
 
-    def line(self) -> bytes:
-        """The assignment as a line of text."""
+    def to_line(self) -> bytes:
+        """Serialise as one line of JSON."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
-    def read(cls, text: bytes) -> "Assignment":
-        """The inverse of `line`."""
+    def from_line(cls, text: bytes) -> "WorkerConfig":
+        """The inverse of `to_line`."""
         content = json.loads(text)
         return cls(**content | {"limits": Limits(**content["limits"])})
 
 
 @dataclass(frozen=True)
 class WorkerHello:
-    """A worker can take jobs; sent again when its models change."""
+    """A worker is ready for jobs; sent again when its models change."""
 
     kind: ClassVar[str] = "hello"
     device: str
     cuda_devices: int
-    """how many this machine has"""
+    """number of GPUs of this machine"""
     capacity: int = 1
-    """jobs that it takes at once"""
+    """most jobs of one batch"""
     models: tuple[ModelInfo, ...] = ()
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """A worker's sign of life."""
+    """A worker is alive."""
 
     kind: ClassVar[str] = "heartbeat"
     loaded: tuple[str, ...] = ()
-    """models in its memory"""
+    """names of the models in memory"""
     memory_bytes: int = 0
     device_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The next `jobs` submissions are to be computed together."""
+    """The next `jobs` submissions are one batch."""
 
     kind: ClassVar[str] = "batch"
     jobs: int

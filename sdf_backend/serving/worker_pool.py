@@ -1,8 +1,7 @@
-"""What a server needs of its workers: the seam behind which they may be anywhere.
+"""The interface of a worker pool: all that the server knows of its workers.
 
-The server sees workers only through `Workers`. Those that are processes on this machine are in `local_workers.py`;
-another implementation may run them elsewhere, without a change to the wire. A worker takes the wire's own messages and
-answers with them, and the server passes both on as they are.
+`local_workers.py` implements it with processes on this machine; another implementation can run workers elsewhere,
+without a change to the wire. Workers take and send the messages of the wire, which the server forwards unchanged.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,15 +15,15 @@ from sdf_backend.wire.messages import ModelInfo, WorkerInfo
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A worker can take its first job."""
+class WorkerReady:
+    """A worker can take its first batch."""
 
     worker: str
 
 
 @dataclass(frozen=True)
-class Reply:
-    """A worker's message about a job, for the job's client."""
+class WorkerReply:
+    """A message about a job, for the client of the job."""
 
     worker: str
     header: Header
@@ -32,69 +31,69 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Lost:
-    """A worker has ended, with whatever it was doing; another takes its place by itself."""
+class WorkerLost:
+    """A worker has ended, together with the jobs that it ran; the pool replaces it."""
 
     worker: str
     reason: str
 
 
-Event = Ready | Reply | Lost
+WorkerEvent = WorkerReady | WorkerReply | WorkerLost
 
 
-class Workers(Protocol):
-    """What a server needs of its workers. None of it waits; times are in seconds of the server's clock."""
+class WorkerPool(Protocol):
+    """Starts, monitors and replaces workers. No method blocks; times are in seconds of the clock of the server."""
 
     def start(self, now: float) -> None:
-        """Begin to have workers."""
+        """Begin to start workers."""
         ...
 
     def sockets(self) -> Sequence[zmq.Socket]:
-        """What becomes readable when there are events."""
+        """Sockets that become readable when there are events."""
         ...
 
-    def events(self, now: float) -> Iterable[Event]:
-        """What has happened since the last call; also the time at which workers are watched, replaced and added."""
+    def poll(self, now: float) -> Iterable[WorkerEvent]:
+        """The events since the last call; also checks deadlines and replaces workers, so call it regularly."""
         ...
 
-    def give(self, worker: str, jobs: Sequence[Sequence[Frame]]) -> bool:
-        """Hand submissions to a worker, to be computed together; False where it is not there any more."""
+    def submit(self, worker: str, jobs: Sequence[Sequence[Frame]]) -> bool:
+        """Send submissions to a worker as one batch; False if the worker has ended."""
         ...
 
     def cancel(self, worker: str, job: str) -> None:
-        """Tell a worker that a job is not wanted any more; it answers with the job's end all the same."""
+        """Ask a worker to stop a job; it still answers with the end of the job."""
         ...
 
     def kill(self, worker: str, reason: str) -> None:
-        """End a worker whatever it does; a `Lost` follows."""
+        """Kill a worker; a `WorkerLost` with that reason follows."""
         ...
 
-    def excuse(self, seconds: float) -> None:
-        """The server itself was held up for so long; that is no worker's silence."""
+    def extend_deadlines(self, seconds: float) -> None:
+        """Do not count a time in which the server itself was suspended as silence of the workers."""
         ...
 
     def capacity(self, worker: str) -> int:
-        """How many jobs a worker takes at once."""
+        """Most jobs of one batch."""
         ...
 
-    def loaded(self, worker: str) -> Sequence[str]:
-        """The models that a worker holds in memory."""
+    def loaded_models(self, worker: str) -> Sequence[str]:
+        """Names of the models that a worker has in memory."""
         ...
 
     def describe(self) -> tuple[WorkerInfo, ...]:
-        """All workers, those that start too; `state` is starting or idle, what they run is the server's to say."""
+        """All workers, idle or starting; the server knows which of them are running jobs."""
         ...
 
     def models(self) -> tuple[ModelInfo, ...]:
-        """The models that jobs can name; none until a worker is ready."""
+        """All models; empty until a worker is ready."""
         ...
 
-    def hopeless(self) -> str:
-        """Why no worker is there or will be there soon; empty otherwise."""
+    def unavailable_reason(self) -> str:
+        """Why no worker can start; empty as long as one runs or may start."""
         ...
 
-    def refused(self) -> str:
-        """Why workers cannot run as they were told to, found out before any did; empty otherwise."""
+    def configuration_error(self) -> str:
+        """Why workers cannot run with these settings, if that is found before any was ready; else empty."""
         ...
 
     def stop(self) -> None:

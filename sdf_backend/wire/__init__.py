@@ -1,4 +1,4 @@
-"""The wire: what travels between clients and the backend (PROTOCOL.md), and the client.
+"""The wire protocol between clients and the backend (PROTOCOL.md), and the client.
 
-Standard library, numpy and pyzmq only, and nothing else of the project: the Blender extension carries a copy.
+Needs the standard library, numpy and pyzmq only, and nothing else of the project: the Blender extension ships a copy.
 """

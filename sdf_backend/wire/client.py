@@ -1,10 +1,10 @@
-"""The client of a backend: for a timer in Blender, for the command line, for a notebook.
+"""A client of a backend: for a timer in Blender, the command line or a notebook.
 
     with Client("tcp://127.0.0.1:5577") as client:
         client.wait_connected()
         result = client.run(Submit(new_job(), "complete", "airplanes", sources=(Source(vertices, faces),)), print)
 
-and without blocking, a few times a second:
+or without blocking, a few times a second:
 
     for event in client.poll():
         match event:
@@ -13,9 +13,9 @@ and without blocking, a few times a second:
             case Result(job, shapes): ...
             case Error(code, message, job): ...
 
-A job that was submitted is followed until it ends, over lost connections and restarts of the server: after each the
-server is asked for it, and gets it once more if it has forgotten it. Every job ends with one `Result`, `Error` or
-`Busy`. A client belongs to one thread.
+A submitted job is tracked until it ends, across lost connections and restarts of the server: after each reconnection
+the client requests its status, and submits it again if the server does not know it. Every job ends with exactly one
+`Result`, `Error` or `Busy`. A client belongs to one thread.
 """
 
 import time
@@ -27,6 +27,7 @@ from types import TracebackType
 
 from .codec import Frame, WireError, build, decode, encode, read_header
 from .connection import Connection, State, StateChanged, Timing
+from .errors import ErrorCode
 from .keys import read_client_keys
 from .messages import (
     REQUESTS,
@@ -48,36 +49,38 @@ from .messages import (
 __all__ = ["Client", "ClientError", "Event", "State", "StateChanged", "Timing", "new_job"]
 
 Event = Reply | StateChanged
-# A job that was sent this often, and of which a server never knew when asked, is perhaps what the server dies of.
-SUBMISSIONS = 5
-# How often a blocking call looks at its clocks, seconds.
+# A job that the server has lost this often may be what crashes it.
+MAX_SUBMISSIONS = 5
+# Seconds between two checks of the deadlines by a blocking call.
 TICK = 0.25
+NO_CONNECTION, BUSY = "no_connection", "busy"
 
 
 class ClientError(WireError):
-    """A connection or a job has failed; `code` is the server's, or one of `State`, or no_connection."""
+    """A connection or a job has failed; `code` is an `ErrorCode`, the value of a `State`, `NO_CONNECTION` or `BUSY`."""
 
 
 def new_job() -> str:
-    """A name for a job that nobody else has."""
+    """Make a unique name for a job."""
     return uuid.uuid4().hex
 
 
 @dataclass
 class _Job:
-    """A job that has not ended. Its frames are kept for a server that forgets it; None where only its name is known."""
+    """A job that has not ended."""
 
     frames: Sequence[Frame] | None
+    """the submission, for a server that has lost the job; None if only the name is known"""
     submissions: int = 0
-    answered: bool = True
-    """the last submission was"""
-    questions: int = 0
-    """that were asked about it and not answered"""
+    acknowledged: bool = True
+    """the server has answered the last submission"""
+    open_requests: int = 0
+    """status requests and cancellations without an answer"""
     cancelled: bool = False
 
 
 class Client:
-    """A connection to a backend and the jobs that wait for its answers."""
+    """A connection to a backend and the jobs submitted over it."""
 
     def __init__(
         self,
@@ -87,32 +90,41 @@ class Client:
         software: str = "",
         timing: Timing | None = None,
     ) -> None:
-        """Begin to connect; `poll` or a blocking call goes on with it.
+        """Begin to connect; `poll` and the blocking calls continue.
 
-        Raises `ClientError` for an address or a key file that cannot be used.
+        Parameters
+        ----------
+        address : tcp://HOST:PORT
+        key_file : file made by `keygen`, for a backend with keys
+        name, software : for the log of the server
+        timing : shorter timeouts, for tests
+
+        Raises
+        ------
+        ClientError : for an invalid address or key file
         """
         try:
             keys = None if key_file is None else read_client_keys(key_file)
             self._connection = Connection(address, keys, str(key_file), Hello(name, software), timing or Timing())
         except ValueError as error:
-            raise ClientError("bad_value", str(error)) from error
+            raise ClientError(ErrorCode.BAD_VALUE, str(error)) from error
         self._jobs: dict[str, _Job] = {}
         self._events: list[Event] = []
         self._polled_at = time.monotonic()
 
     @property
     def state(self) -> State:
-        """What has become of the connection."""
+        """The state of the connection."""
         return self._connection.state
 
     @property
     def reason(self) -> str:
-        """The state in one sentence, with what to do where something is wrong."""
+        """The state as one sentence, with what to do if something is wrong."""
         return self._connection.reason
 
     @property
     def welcome(self) -> Welcome | None:
-        """What the server said of itself at last: its limits, models and devices."""
+        """The last greeting of the server: its limits, models and devices."""
         return self._connection.welcome
 
     @property
@@ -123,29 +135,39 @@ class Client:
     # --- without blocking --------------------------------------------------------------------------------------------
 
     def poll(self) -> list[Event]:
-        """What has happened since the last call; never blocks and takes a few milliseconds at most."""
-        self._work()
+        """Return the events since the last call; never blocks and takes a few milliseconds at most."""
+        self._process()
         events, self._events = self._events, []
         return events
 
     def submit(self, submit: Submit) -> str:
-        """Ask for a job, now or as soon as there is a connection; returns its name.
+        """Submit a job, now or as soon as there is a connection.
 
-        Its arrays are not copied: leave them as they are until the job has ended. Raises `WireError` for what the
-        server would not take, arrays' values left aside, and `ClientError` for a closed client.
+        Parameters
+        ----------
+        submit : the job; its arrays are not copied and must not change until the job has ended
+
+        Returns
+        -------
+        The name of the job.
+
+        Raises
+        ------
+        WireError : for a message that the server would refuse; values of arrays are not checked here
+        ClientError : for a closed client
         """
         self._check_open()
         if submit.job not in self._jobs:
             frames = encode(submit)
-            # The values of arrays are the server's to check: here somebody may be waiting for their mouse to move.
-            build(read_header(frames, self._connection.limits).outlined(), REQUESTS)
+            # The server checks the values of arrays: this thread may be that of a user interface.
+            build(read_header(frames, self._connection.limits).without_values(), REQUESTS)
             self._jobs[submit.job] = _Job(frames)
             if self.state is State.CONNECTED:
                 self._submit(submit.job)
         return submit.job
 
     def fetch(self, job: str) -> None:
-        """Ask for a job of an earlier client: what it does now, and then the rest of it."""
+        """Take over a job of an earlier client: its last message and all later ones come as events."""
         self._check_open()
         if job not in self._jobs:
             decode(encode(StatusRequest(job)), REQUESTS, self._connection.limits)
@@ -154,21 +176,21 @@ class Client:
                 self._ask(StatusRequest(job))
 
     def cancel(self, job: str) -> None:
-        """Ask that a job end; it ends with an `Error` of the code `cancelled`, or with a result that was faster."""
+        """Cancel a job; it ends with an `Error` of code `cancelled`, or with its result if that was faster."""
         if job in self._jobs:
             self._jobs[job].cancelled = True
             if self.state is State.CONNECTED:
                 self._ask(Cancel(job))
             elif self._jobs[job].frames and not self._jobs[job].submissions:
-                self._end(Error("cancelled", "the job was cancelled before it was sent", job))
+                self._end(Error(ErrorCode.CANCELLED, "the job was cancelled before it was sent", job))
 
     def ask_status(self) -> None:
-        """Ask how the server does; a `Status` comes with the events, if there is a connection."""
+        """Request the status of the server; a `Status` comes as an event, if there is a connection."""
         if self.state is State.CONNECTED:
             self._ask(StatusRequest())
 
     def close(self) -> None:
-        """End the connection. Jobs go on at the server for the time that they were to be kept; `fetch` finds them."""
+        """Close the connection. The server keeps running the jobs for their `keep` seconds; `fetch` takes them over."""
         self._connection.close()
 
     def __enter__(self) -> "Client":
@@ -182,27 +204,35 @@ class Client:
     # --- blocking, for scripts ---------------------------------------------------------------------------------------
 
     def wait_connected(self, seconds: float = 10.0) -> Welcome:
-        """Wait for the server's greeting; raises `ClientError` with the reason why there is none."""
-        give_up = time.monotonic() + seconds
+        """Wait for the greeting of the server; raises `ClientError` with the reason if there is none in time."""
+        deadline = time.monotonic() + seconds
         while True:
-            self._work()
-            self._check_hope(give_up)
+            self._process()
+            self._check_reachable(deadline)
             if self.state is State.CONNECTED and self.welcome:
-                # How it went until here is of no interest any more.
+                # The state changes until here are obsolete.
                 self._events = [event for event in self._events if not isinstance(event, StateChanged)]
                 return self.welcome
-            self._connection.wait(min(TICK, give_up - time.monotonic()))
+            self._connection.wait(min(TICK, deadline - time.monotonic()))
 
     def wait(self, job: str, on_event: Callable[[Event], None] | None = None, patience: float = 60.0) -> Result:
-        """Wait for a job's result. `on_event` hears of the job's events, and of the connection's.
+        """Wait for the result of a job.
 
-        Raises `ClientError` where the job fails, where the connection is refused, and where there is none for
-        `patience` seconds; `KeyError` for a job that was never submitted nor fetched.
+        Parameters
+        ----------
+        job : its name
+        on_event : called with each event of the job and of the connection
+        patience : longest time without a connection, seconds
+
+        Raises
+        ------
+        ClientError : if the job fails, the connection is refused, or there is none for `patience` seconds
+        KeyError : for a job that was neither submitted nor fetched
         """
-        give_up = time.monotonic() + patience
+        deadline = time.monotonic() + patience
         while True:
-            self._work()
-            for event in self._withdraw(job):
+            self._process()
+            for event in self._take_events(job):
                 if on_event:
                     on_event(event)
                 match event:
@@ -211,100 +241,102 @@ class Client:
                     case Error():
                         raise ClientError(event.code, event.message, job)
                     case Busy():
-                        raise ClientError("busy", event.message or f"{event.queued} jobs wait; try again later", job)
+                        raise ClientError(
+                            BUSY, event.message or f"{event.queued} jobs are queued; try again later", job
+                        )
             if job not in self._jobs:
-                raise KeyError(f"the job {job!r} is not waited for; submit or fetch it first")
+                raise KeyError(f"unknown job {job!r}; submit or fetch it first")
             if self.state is State.CONNECTED:
-                give_up = time.monotonic() + patience
-            self._check_hope(give_up)
+                deadline = time.monotonic() + patience
+            self._check_reachable(deadline)
             self._connection.wait(TICK)
 
     def run(self, submit: Submit, on_event: Callable[[Event], None] | None = None, patience: float = 60.0) -> Result:
-        """Submit a job and wait for it; whatever ends the wait, Ctrl-C above all, cancels the job. Raises as `wait`."""
+        """Submit a job and `wait` for its result; whatever ends the wait early, such as Ctrl-C, cancels the job."""
         job = self.submit(submit)
         try:
             return self.wait(job, on_event, patience)
         finally:
-            self._cancel_now(job, 2.0)
+            self._cancel_and_wait(job, 2.0)
 
     def wait_status(self, seconds: float = 5.0) -> Status:
-        """Ask how the server does and wait for the answer; raises `ClientError` where none comes."""
-        give_up = time.monotonic() + seconds
+        """Request the status of the server and wait for it; raises `ClientError` if none comes in time."""
+        deadline = time.monotonic() + seconds
         self.wait_connected(seconds)
         self.ask_status()
         while True:
-            self._work()
+            self._process()
             for event in self._events:
                 if isinstance(event, Status):
                     self._events.remove(event)
                     return event
-            self._check_hope(give_up)
+            self._check_reachable(deadline)
             self._connection.wait(TICK)
 
-    def _cancel_now(self, job: str, seconds: float) -> None:
-        """Cancel a job that has not ended, and wait a little until the server has heard it."""
+    def _cancel_and_wait(self, job: str, seconds: float) -> None:
+        """Cancel a job that has not ended, and wait up to `seconds` for the confirmation."""
         self.cancel(job)
-        give_up = time.monotonic() + seconds
-        while job in self._jobs and self.state is State.CONNECTED and time.monotonic() < give_up:
-            self._work()
-            if any(isinstance(event, Cancelling) for event in self._withdraw(job)):
+        deadline = time.monotonic() + seconds
+        while job in self._jobs and self.state is State.CONNECTED and time.monotonic() < deadline:
+            self._process()
+            if any(isinstance(event, Cancelling) for event in self._take_events(job)):
                 break
             self._connection.wait(TICK)
         self._jobs.pop(job, None)
 
-    def _check_hope(self, give_up: float) -> None:
-        """Raise where there is no connection and waiting on is of no use."""
+    def _check_reachable(self, deadline: float) -> None:
+        """Raise `ClientError` if there is no connection and waiting longer is useless."""
         if self.state in (State.REFUSED, State.INCOMPATIBLE, State.CLOSED):
-            raise ClientError(self.state.value, self.reason)
-        if time.monotonic() >= give_up:
-            raise ClientError("no_connection", self.reason)
+            raise ClientError(self.state, self.reason)
+        if time.monotonic() >= deadline:
+            raise ClientError(NO_CONNECTION, self.reason)
 
-    def _withdraw(self, job: str) -> list[Event]:
-        """Take the events of a job and of the connection out of those that wait for `poll`."""
+    def _take_events(self, job: str) -> list[Event]:
+        """Remove and return the pending events of a job and of the connection."""
         mine = [event for event in self._events if isinstance(event, StateChanged) or _job_of(event) == job]
         self._events = [event for event in self._events if not any(event is taken for taken in mine)]
         return mine
 
     # --- jobs --------------------------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        """Let the connection work a little, and sort what it brings."""
+    def _process(self) -> None:
+        """Let the connection send and receive, and handle what it received."""
         now = time.monotonic()
-        asleep, self._polled_at = now - self._polled_at, now
+        suspended, self._polled_at = now - self._polled_at, now
         for event in self._connection.poll():
-            self._sort(event)
-        if self.welcome and asleep > self.welcome.silence and self.state is State.CONNECTED:
-            # Our own thread was held up, and the server may have given up on us.
+            self._handle(event)
+        if self.welcome and suspended > self.welcome.silence and self.state is State.CONNECTED:
+            # The server may have treated this client as disconnected.
             self._resume()
 
-    def _sort(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         job = _job_of(event)
         if job is None:
             self._events.append(event)
             if isinstance(event, StateChanged) and event.state is State.CONNECTED:
-                for waiting in self._jobs.values():
-                    waiting.answered, waiting.questions = True, 0
+                for pending in self._jobs.values():
+                    pending.acknowledged, pending.open_requests = True, 0
                 self._resume()
         elif job in self._jobs:
-            self._answered(job, self._jobs[job], event)
+            self._handle_job_event(job, self._jobs[job], event)
 
-    def _answered(self, name: str, job: _Job, event: Event) -> None:
+    def _handle_job_event(self, name: str, job: _Job, event: Event) -> None:
         match event:
-            case Error(code="unknown_job") if job.cancelled:
-                self._end(Error("cancelled", "the job was cancelled, and the server no longer knows it", name))
-            case Error(code="unknown_job") if job.frames and job.questions:
-                job.questions -= 1
-                # Where a submission is on its way, this answers a question that was asked before it.
-                if job.answered:
+            case Error(code=ErrorCode.UNKNOWN_JOB) if job.cancelled:
+                self._end(Error(ErrorCode.CANCELLED, "the job was cancelled; the server no longer knows it", name))
+            case Error(code=ErrorCode.UNKNOWN_JOB) if job.frames and job.open_requests:
+                job.open_requests -= 1
+                # If a submission is under way, this answers a request that was sent before it.
+                if job.acknowledged:
                     self._submit(name)
             case Result() | Error() | Busy():
                 self._end(event)
             case _:
-                job.answered, job.questions = True, 0
-                self._events.append(self._with_latest_preview(event) if isinstance(event, Progress) else event)
+                job.acknowledged, job.open_requests = True, 0
+                self._events.append(self._merge_progress(event) if isinstance(event, Progress) else event)
 
-    def _with_latest_preview(self, progress: Progress) -> Progress:
-        """The progress in place of an older one of the same job that nobody has seen yet."""
+    def _merge_progress(self, progress: Progress) -> Progress:
+        """Replace a pending progress of the same job, and keep its preview if the new one has none."""
         for index, event in enumerate(self._events):
             if isinstance(event, Progress) and event.job == progress.job:
                 del self._events[index]
@@ -317,7 +349,7 @@ class Client:
         self._events.append(event)
 
     def _resume(self) -> None:
-        """Ask a server for all jobs that have not ended: it may have gone on, or have forgotten them."""
+        """Request the status of all jobs that have not ended: the server may have finished or lost them."""
         for name, job in list(self._jobs.items()):
             if job.frames and not job.submissions:
                 self._submit(name)
@@ -329,25 +361,26 @@ class Client:
     def _submit(self, name: str) -> None:
         job = self._jobs[name]
         assert job.frames is not None
-        if job.submissions >= SUBMISSIONS:
-            return self._end(Error("worker_lost", f"the server has lost this job {SUBMISSIONS} times", name))
+        if job.submissions >= MAX_SUBMISSIONS:
+            text = f"the server has lost this job {MAX_SUBMISSIONS} times"
+            return self._end(Error(ErrorCode.WORKER_LOST, text, name))
         try:
-            # The limits may be others than when the job was made: another server, or none yet.
+            # The limits may have changed since the job was created: it may be another server.
             read_header(job.frames, self._connection.limits)
         except WireError as error:
             return self._end(Error(error.code, str(error), name))
-        job.submissions, job.answered = job.submissions + 1, False
+        job.submissions, job.acknowledged = job.submissions + 1, False
         return self._connection.send(job.frames)
 
     def _ask(self, message: Cancel | StatusRequest) -> None:
-        """Send what a server that does not know the job answers with `unknown_job`."""
+        """Send a request that a server without that job answers with `unknown_job`."""
         if message.job is not None:
-            self._jobs[message.job].questions += 1
+            self._jobs[message.job].open_requests += 1
         self._connection.send(encode(message))
 
     def _check_open(self) -> None:
         if self.state is State.CLOSED:
-            raise ClientError("closed", self.reason)
+            raise ClientError(State.CLOSED, self.reason)
 
 
 def _job_of(event: Event) -> str | None:

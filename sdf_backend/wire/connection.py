@@ -1,8 +1,8 @@
-"""The way to one server: reach it, greet it, notice when it is gone, say in one sentence what is wrong, try again.
+"""The connection to one server: connects, exchanges heartbeats, detects failures, explains them, and reconnects.
 
-No threads and no blocking: everything happens in `poll`, which is to be called a few times a second. libzmq would
-reconnect by itself, but at the same pace whether a key is refused or a cable is out; so each attempt is one socket,
-made and closed here, and the socket's monitor tells how the attempt went.
+No threads and no blocking: everything happens in `poll`, to be called a few times a second. libzmq can reconnect by
+itself, but at the same rate whether a key is refused or a cable is unplugged; so each attempt has a socket of its own,
+and the monitor of that socket reports how the attempt went.
 """
 
 import math
@@ -17,38 +17,39 @@ from enum import StrEnum
 import zmq
 
 from .codec import Frame, VersionError, WireError, decode, encode
+from .errors import MALFORMED, ErrorCode
 from .keys import ClientKeys
 from .messages import REPLIES, Error, Hello, Limits, Reply, Welcome
-from .probe import Probe
+from .probe import Mechanism, Probe
 
 ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[\w.-]+):([0-9]{1,5})", re.ASCII)
-# Messages in either direction that libzmq holds; the rest waits on this side of it.
+# Messages that libzmq buffers in each direction; further ones wait in the outbox.
 HIGH_WATER_MARK = 64
-# A frame beyond this ends the connection before it is held in memory; the server's own limits are checked later.
+# A larger frame closes the connection before it is buffered; the limits of the server are checked later.
 LARGEST_FRAME = 1 << 30
-# Milliseconds until libzmq would connect again: later than any attempt lasts.
+# Milliseconds until libzmq reconnects by itself: longer than any attempt lasts.
 NEVER = 3_600_000
-# What one poll may do before it returns: it shares its thread with a user interface.
+# Bounds of one poll, which shares its thread with a user interface.
 POLL_SECONDS, POLL_MESSAGES = 0.005, 64
 
 
 class State(StrEnum):
-    """What has become of the connection; all but CLOSED go on trying."""
+    """The state of a connection; in every state but CLOSED it keeps trying."""
 
     CLOSED = "closed"
     CONNECTING = "connecting"
     CONNECTED = "connected"
     LOST = "lost"
-    """it was connected, and will be again by itself"""
+    """it was connected, and is reconnecting"""
     REFUSED = "refused"
-    """the keys do not fit"""
+    """the keys do not match"""
     INCOMPATIBLE = "incompatible"
-    """the server speaks another version"""
+    """the server uses another protocol version"""
 
 
 @dataclass(frozen=True)
 class StateChanged:
-    """The connection's state, or the reason for it, is another than before."""
+    """The state of the connection, or the reason for it, has changed."""
 
     state: State
     reason: str
@@ -56,26 +57,26 @@ class StateChanged:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds. A test shortens them."""
+    """Timeouts in seconds; tests shorten them."""
 
     greeting: float = 5.0
-    """from an attempt's begin to the server's greeting"""
+    """from the begin of an attempt to the greeting of the server"""
     heartbeat: float = 2.0
-    """of our silence until a `hello` says that we are there"""
+    """between two messages to the server; a `hello` is sent if there is nothing else to send"""
     silence: float = 30.0
-    """without an answer until the server counts as gone; a large result on a slow line holds up all other answers"""
+    """without an answer until the connection counts as lost; a large result on a slow line delays all other answers"""
     first_retry: float = 0.1
     longest_retry: float = 3.0
-    """between attempts; doubled from the first with each one that fails"""
+    """between attempts; doubled from `first_retry` after each failure"""
     refused_retry: float = 15.0
-    """between attempts with keys that were refused, each of which is a line in the server's log"""
+    """between attempts with refused keys, each of which is a line in the log of the server"""
 
 
 class Connection:
-    """A connection that keeps itself up; `state` and `reason` say how it does, `welcome` what the server said."""
+    """A connection that reconnects by itself; `welcome` is the last greeting of the server."""
 
     def __init__(self, address: str, keys: ClientKeys | None, key_name: str, hello: Hello, timing: Timing) -> None:
-        """`key_name` is what a user calls the keys. Raises `ValueError` for an address that cannot be one."""
+        """`key_name` is the name of the keys in error messages. Raises `ValueError` for an invalid address."""
         match = ADDRESS.fullmatch(address)
         if match is None or not 0 < int(match[3]) < 1 << 16:
             raise ValueError(f"{address!r} is not an address; use tcp://HOST:PORT, for example tcp://127.0.0.1:5577")
@@ -87,7 +88,7 @@ class Connection:
         self._attempt: _Attempt | None = None
         self._probe: Probe | None = None
         self._outbox: deque[Sequence[Frame]] = deque()
-        self._news: list[Reply | StateChanged] = []
+        self._received: list[Reply | StateChanged] = []
         self._was_connected = False
         self._failures = 0
         self._silence = timing.silence
@@ -96,37 +97,37 @@ class Connection:
 
     @property
     def limits(self) -> Limits:
-        """What the server takes, as far as it is known."""
+        """The limits of the server, or the defaults before its greeting."""
         return self.welcome.limits if self.welcome else Limits()
 
     def send(self, frames: Sequence[Frame]) -> None:
-        """Send as soon as possible; what a lost connection did not take is forgotten."""
+        """Queue a message; messages that are not sent when the connection is lost are dropped."""
         self._outbox.append(frames)
 
     def poll(self) -> list[Reply | StateChanged]:
-        """What has happened since. Does a little work and returns, however much there is to do."""
+        """Process pending work, for a bounded time, and return what was received."""
         if self.state is not State.CLOSED:
             now = time.monotonic()
-            self._excuse(now)
+            self._extend_deadlines(now)
             if self._attempt:
-                self._watch(self._attempt, now)
+                self._advance(self._attempt, now)
             elif self._probe:
-                self._ask(self._probe, now)
+                self._check_probe(self._probe, now)
             elif now >= self._retry_at:
-                self._begin(now)
-        news, self._news = self._news, []
+                self._start_attempt(now)
+        news, self._received = self._received, []
         return news
 
-    def _excuse(self, now: float) -> None:
-        """Time in which nobody polled, a computer that slept for one, is not the server's silence."""
-        held_up, self._polled_at = now - self._polled_at, now
-        if held_up > self.timing.heartbeat:
-            self._deadline += held_up
+    def _extend_deadlines(self, now: float) -> None:
+        """Time without polls, for instance while the computer slept, does not count against the server."""
+        suspended, self._polled_at = now - self._polled_at, now
+        if suspended > self.timing.heartbeat:
+            self._deadline += suspended
             if self._unanswered_since is not None:
-                self._unanswered_since += held_up
+                self._unanswered_since += suspended
 
     def wait(self, seconds: float) -> None:
-        """Block until there is something to poll for, or `seconds` have passed."""
+        """Block until there is something to poll for, for at most `seconds`."""
         poller = zmq.Poller()
         if self._attempt:
             poller.register(self._attempt.monitor, zmq.POLLIN)
@@ -138,45 +139,45 @@ class Connection:
         poller.poll(max(0, math.ceil(seconds * 1000)))
 
     def close(self) -> None:
-        """End it; what waits to be sent is forgotten. May be called twice."""
+        """Close the connection and drop unsent messages. May be called twice."""
         if self.state is not State.CLOSED:
-            self._drop()
+            self._abandon()
             self._context.destroy(linger=0)
-            self._change(State.CLOSED, f"the connection to {self.address} was closed")
+            self._set_state(State.CLOSED, f"the connection to {self.address} was closed")
 
-    # --- an attempt: reach, shake hands, greet ----------------------------------------------------------------------
+    # --- an attempt: connect, handshake, greeting ---------------------------------------------------------------------
 
-    def _begin(self, now: float) -> None:
+    def _start_attempt(self, now: float) -> None:
         self._deadline = now + self.timing.greeting
         self._attempt = _Attempt(self._context, self._keys)
         try:
             self._attempt.connect(self.address)
         except zmq.ZMQError as error:
-            self._fail(f"{self.address} cannot be connected to ({error.strerror}); correct the address", now)
+            self._fail(f"cannot connect to {self.address} ({error.strerror}); correct the address", now)
 
-    def _watch(self, attempt: "_Attempt", now: float) -> None:
-        """Go on with an attempt. Its end is looked for first and acted on last: what arrived before it still counts."""
+    def _advance(self, attempt: "_Attempt", now: float) -> None:
+        """Advance an attempt. A disconnection is detected first and handled last, after the messages before it."""
         for event, value in attempt.events():
             match event:
                 case zmq.EVENT_CONNECTED:
-                    attempt.reached = True
+                    attempt.connected = True
                 case zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                    attempt.agreed = True
+                    attempt.handshake_done = True
                     self._outbox.appendleft(self._hello)
-                case zmq.EVENT_DISCONNECTED if attempt.agreed:
-                    attempt.ended = True
+                case zmq.EVENT_DISCONNECTED if attempt.handshake_done:
+                    attempt.disconnected = True
                 case _:
-                    return self._explain(event, value, now)
+                    return self._handle_failure(event, value, now)
         self._flush(attempt, now)
-        drained = self._receive(attempt, now)
-        if self._attempt is None or not drained:
+        complete = self._receive(attempt, now)
+        if self._attempt is None or not complete:
             return None
-        if attempt.ended:
+        if attempt.disconnected:
             return self._fail(f"the connection to {self.address} has ended; trying again", now)
         return self._check_clocks(attempt, now)
 
-    def _explain(self, event: int, value: int, now: float) -> None:
-        """An attempt has failed before the greeting; say why."""
+    def _handle_failure(self, event: int, value: int, now: float) -> None:
+        """Report why an attempt has failed before the greeting."""
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._refuse(
                 f"the server at {self.address} does not know the key in {self._key_name}; "
@@ -184,41 +185,41 @@ class Connection:
                 now,
             )
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
-            self._refuse(self._mismatch("NULL" if self._keys else "CURVE"), now)
+            self._refuse(self._mismatch(Mechanism.NULL if self._keys else Mechanism.CURVE), now)
         elif event == zmq.EVENT_CLOSED:
             self._fail(f"no server listens at {self.address}; start the backend there, or correct the address", now)
         else:
-            self._drop()
+            self._abandon()
             self._deadline = now + self.timing.greeting
             self._probe = Probe(self._context, self.address)
 
-    def _ask(self, probe: Probe, now: float) -> None:
+    def _check_probe(self, probe: Probe, now: float) -> None:
         mechanism = probe.mechanism()
         if mechanism is None and now < self._deadline:
             return
-        mine = "CURVE" if self._keys else "NULL"
+        mine = Mechanism.CURVE if self._keys else Mechanism.NULL
         if not mechanism:
-            self._fail(f"what listens at {self.address} is no backend; correct the address", now)
+            self._fail(f"the program at {self.address} is not a backend; correct the address", now)
         elif mechanism != mine:
             self._refuse(self._mismatch(mechanism), now)
         elif self._keys:
             self._refuse(
-                f"the server at {self.address} has not the key that {self._key_name} expects of it; "
-                "ask its operator for a new key file, and make sure that the address is right",
+                f"the key of the server at {self.address} does not match {self._key_name}; "
+                "ask its operator for a new key file, and check the address",
                 now,
             )
         else:
-            self._fail(f"the server at {self.address} hung up while it was greeted; trying again", now)
+            self._fail(f"the server at {self.address} closed the connection during the handshake; trying again", now)
 
     def _mismatch(self, mechanism: str) -> str:
-        if mechanism == "CURVE":
+        if mechanism == Mechanism.CURVE:
             return f"the server at {self.address} requires a key; give the key file that its operator made for you"
         return f"the server at {self.address} works without keys; connect without {self._key_name}"
 
     def _check_clocks(self, attempt: "_Attempt", now: float) -> None:
         if self.state is State.CONNECTED:
             if self._unanswered_since is not None and now - self._unanswered_since > self._silence:
-                # Perhaps it was only a slow line, on which the same result would be too late again.
+                # It may only be a slow line, on which the same result would be late again.
                 self._silence *= 2
                 waited = f"{now - self._unanswered_since:.0f} s"
                 self._fail(f"the server at {self.address} has not answered for {waited}; trying again", now)
@@ -226,25 +227,27 @@ class Connection:
                 self.send(self._hello)
                 self._flush(attempt, now)
         elif now >= self._deadline:
-            waited = f"in {self.timing.greeting:g} s"
-            if attempt.agreed:
+            waited = f"within {self.timing.greeting:g} s"
+            if attempt.handshake_done:
                 self._fail(
-                    f"what listens at {self.address} has not greeted {waited}; "
+                    f"the program at {self.address} sent no greeting {waited}; "
                     "if it is a backend look at its log, otherwise correct the address",
                     now,
                 )
-            elif attempt.reached:
+            elif attempt.connected:
                 self._fail(
-                    f"what listens at {self.address} is no backend, no handshake came {waited}; correct the address",
+                    f"the program at {self.address} is not a backend: no handshake {waited}; correct the address",
                     now,
                 )
             else:
-                self._fail(f"no answer from {self.address} {waited}; check address, network and firewall", now)
+                self._fail(
+                    f"no answer from {self.address} {waited}; check the address, the network and the firewall", now
+                )
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
     def _can_send(self) -> bool:
-        return bool(self._outbox) and self._attempt is not None and self._attempt.agreed
+        return bool(self._outbox) and self._attempt is not None and self._attempt.handshake_done
 
     def _flush(self, attempt: "_Attempt", now: float) -> None:
         while self._can_send() and time.monotonic() - now < POLL_SECONDS:
@@ -258,7 +261,7 @@ class Connection:
                 self._unanswered_since = now
 
     def _receive(self, attempt: "_Attempt", now: float) -> bool:
-        """Take what has arrived; False where there may be more."""
+        """Handle received messages; returns False if there may be more."""
         for _ in range(POLL_MESSAGES):
             try:
                 frames = attempt.socket.recv_multipart(zmq.NOBLOCK, copy=False)
@@ -266,48 +269,48 @@ class Connection:
                 return True
             self._unanswered_since = None
             try:
-                self._take(decode(frames, REPLIES, self.limits), now)
+                self._handle(decode(frames, REPLIES, self.limits), now)
             except VersionError as error:
                 self._fail(str(error), now, State.INCOMPATIBLE)
             except WireError as error:
-                # A later server may say more than is understood here.
-                if error.code != "bad_kind":
-                    self._take(Error(error.code, f"an answer cannot be used: {error}", error.job), now)
+                # A later server may send further kinds of messages.
+                if error.code != ErrorCode.BAD_KIND:
+                    self._handle(Error(error.code, f"invalid message from the server: {error}", error.job), now)
             if self._attempt is None or time.monotonic() - now > POLL_SECONDS:
                 return False
         return False
 
-    def _take(self, message: Reply, now: float) -> None:
+    def _handle(self, message: Reply, now: float) -> None:
         match message:
             case Welcome():
-                self._greeted(message)
-            case Error(code="version"):
+                self._handle_welcome(message)
+            case Error(code=ErrorCode.VERSION):
                 self._fail(message.message, now, State.INCOMPATIBLE)
-            case Error(code="not_authorised"):
+            case Error(code=ErrorCode.NOT_AUTHORISED):
                 self._refuse(message.message, now)
             case Error(job=None) if self.state is not State.CONNECTED:
-                state = State.INCOMPATIBLE if message.code.startswith("bad_") else None
-                self._fail(f"{self.address} has not taken our greeting: {message.message}", now, state)
+                state = State.INCOMPATIBLE if message.code in MALFORMED else None
+                self._fail(f"{self.address} rejected the greeting: {message.message}", now, state)
             case _:
-                self._news.append(message)
+                self._received.append(message)
 
-    def _greeted(self, welcome: Welcome) -> None:
+    def _handle_welcome(self, welcome: Welcome) -> None:
         changed, self.welcome = welcome != self.welcome, welcome
         if self.state is not State.CONNECTED:
             again = " again" if self._was_connected else ""
             self._was_connected, self._failures = True, 0
-            self._change(State.CONNECTED, f"connected{again} to {self.address}, {welcome.software}")
+            self._set_state(State.CONNECTED, f"connected{again} to {self.address}, {welcome.software}")
         if changed:
-            self._news.append(welcome)
+            self._received.append(welcome)
 
-    # --- ends --------------------------------------------------------------------------------------------------------
+    # --- failures ----------------------------------------------------------------------------------------------------
 
     def _refuse(self, reason: str, now: float) -> None:
         self._fail(reason, now, State.REFUSED)
 
     def _fail(self, reason: str, now: float, state: State | None = None) -> None:
-        """Close the attempt, and set the time of the next."""
-        self._drop()
+        """Close the attempt and schedule the next."""
+        self._abandon()
         if state is None:
             state = State.LOST if self._was_connected else State.CONNECTING
             pause = min(self.timing.first_retry * 2 ** min(self._failures, 16), self.timing.longest_retry)
@@ -315,10 +318,10 @@ class Connection:
             pause = self.timing.refused_retry
         self._failures += 1
         self._retry_at = now + pause
-        self._change(state, reason)
+        self._set_state(state, reason)
 
-    def _drop(self) -> None:
-        """Leave the present attempt, and what was to be sent in it."""
+    def _abandon(self) -> None:
+        """Abandon the current attempt and its unsent messages."""
         if self._attempt:
             self._attempt.close()
         if self._probe:
@@ -327,21 +330,21 @@ class Connection:
         self._outbox.clear()
         self._unanswered_since = None
 
-    def _change(self, state: State, reason: str) -> None:
+    def _set_state(self, state: State, reason: str) -> None:
         if (state, reason) != (self.state, self.reason):
             self.state, self.reason = state, reason
-            self._news.append(StateChanged(state, reason))
+            self._received.append(StateChanged(state, reason))
 
 
 class _Attempt:
-    """One socket on its way to the server, and the monitor that tells how it fares."""
+    """One socket that connects to the server, and its monitor."""
 
     def __init__(self, context: zmq.Context, keys: ClientKeys | None) -> None:
-        self.reached = self.agreed = self.ended = False
+        self.connected = self.handshake_done = self.disconnected = False
         self.socket = context.socket(zmq.DEALER)
-        # Reconnecting is put off and not forbidden, and IMMEDIATE not set: with either, libzmq drops what has arrived
-        # and was not read when the connection ends, a server's last words among it. Nothing is sent before the
-        # handshake. libzmq's own heartbeat would take a frame of many seconds for silence; ours has more patience.
+        # Reconnecting is postponed rather than disabled, and IMMEDIATE not set: with either, libzmq drops received but
+        # unread messages when the connection ends, the final error of a server among them. Nothing is sent before the
+        # handshake. ZMTP heartbeats are off: they would time out during a frame that takes many seconds.
         options = {
             zmq.LINGER: 0,
             zmq.RECONNECT_IVL: NEVER,
@@ -368,13 +371,13 @@ class _Attempt:
         )
 
     def connect(self, address: str) -> None:
-        """Begin; raises `ZMQError` for an address that libzmq does not take."""
-        # With IPv6 switched on, `localhost` would be ::1, where a server on 127.0.0.1 is not found.
+        """Begin to connect; raises `ZMQError` for an address that libzmq does not accept."""
+        # With IPv6 on, `localhost` would be ::1, where a server on 127.0.0.1 is not found.
         self.socket.setsockopt(zmq.IPV6, int("[" in address))
         self.socket.connect(address)
 
     def events(self) -> Iterator[tuple[int, int]]:
-        """Events and their values, as `zmq_socket_monitor` sends them: 16 bits and 32 bits in the first frame."""
+        """Pending events and values of the monitor: 16 and 32 bits of its first frame (zmq_socket_monitor)."""
         while self.monitor.poll(0):
             yield struct.unpack("=Hi", self.monitor.recv_multipart()[0])
 

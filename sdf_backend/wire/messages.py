@@ -1,46 +1,52 @@
-"""The messages of the wire, one dataclass a kind; PROTOCOL.md describes them for other languages.
+"""The messages of the wire, one dataclass for each kind; PROTOCOL.md describes them for other languages.
 
-`REQUESTS` travel to the server, `REPLIES` from it. `codec.py` turns them into frames and back by their type hints.
+`REQUESTS` are sent to the server, `REPLIES` by it. `codec.py` encodes and decodes them by their type hints.
 """
 
 import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated, ClassVar
 
 import numpy as np
 
+from .errors import ErrorCode
 from .settings import TaskSettings
 
 JOB_PATTERN = re.compile(r"[A-Za-z0-9_-]{8,64}")
-TASKS = ("complete", "reconstruct", "encode", "interpolate", "sample", "decode", "echo")
 
-# What an `error` can say; PROTOCOL.md has the meaning of each and what to do about it.
-ERROR_CODES = (
-    "version",
-    "bad_magic",
-    "bad_header",
-    "bad_kind",
-    "bad_value",
-    "bad_array",
-    "not_finite",
-    "too_large",
-    "not_authorised",
-    "unknown_job",
-    "unknown_model",
-    "bad_input",
-    "limit",
-    "stopping",
-    "cancelled",
-    "timed_out",
-    "out_of_memory",
-    "worker_lost",
-    "failed",
-)
+
+class Task(StrEnum):
+    """What a job asks for; `serving/task_table.py` has the rest of what the backend knows of each."""
+
+    COMPLETE = "complete"
+    RECONSTRUCT = "reconstruct"
+    ENCODE = "encode"
+    INTERPOLATE = "interpolate"
+    SAMPLE = "sample"
+    DECODE = "decode"
+    ECHO = "echo"
+
+
+class JobState(StrEnum):
+    """The state of a job at the server."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class WorkerState(StrEnum):
+    """The state of a worker process."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    RUNNING = "running"
 
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What an array may be: names of its dtypes, and its shape with None for any length."""
+    """The dtypes that an array may have, by name, and its shape, with None for any length."""
 
     dtypes: tuple[str, ...]
     shape: tuple[int | None, ...]
@@ -59,7 +65,7 @@ Matrix = Annotated[np.ndarray, ArraySpec(FLOATS, (1, 4, 4))]
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server admits, announced in its greeting. A client holds its server's replies to the same sizes."""
+    """What the server accepts, announced in its `hello`. A client applies the same size limits to replies."""
 
     header_bytes: int = 1 << 20
     """bytes of a header"""
@@ -80,20 +86,20 @@ class Limits:
     shapes: int = 64
     """shapes of a result: steps, samples or codes"""
     queue: int = 128
-    """jobs that wait, of all clients together"""
+    """queued jobs of all clients together"""
     client_queue: int = 64
-    """jobs that wait, of one client; of one user, where there are keys"""
+    """queued jobs of one client, or of one user where there are keys"""
     job_seconds: float = 600.0
-    """time that a job may compute"""
+    """longest run time of a job"""
     keep_seconds: float = 3600.0
-    """longest time that a job or its result waits for a client that is not heard of"""
+    """longest time that a job or its result is kept for an absent client"""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One input in its own frame and units: a mesh, or a point cloud where there are no faces.
+    """One input in its own frame and units: a mesh, or a point cloud if it has no faces.
 
-    vertices : (n, 3); faces : (m, 3) or None; normals : (n, 3) or None; sensor : x, y, z of the viewer, or None
+    vertices : (n, 3); faces : (m, 3) or None; normals : (n, 3) or None; sensor : its position x, y, z, or None
     """
 
     vertices: Points
@@ -103,15 +109,15 @@ class Source:
 
     def __post_init__(self) -> None:
         _check_faces(self.faces, self.vertices)
-        _check_one_each("normals", self.normals, self.vertices)
+        _check_length("normals", self.normals, self.vertices)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A finished shape, or with `encode` one without vertices and faces; see `sdf_backend.engine.Shape`.
+    """A finished shape; the task `encode` leaves vertices and faces empty. See `sdf_backend.engine.Shape`.
 
     vertices : (n, 3); faces : (m, 3); code : (1, code_length); pose : (1, 4, 4), canonical frame -> the input's frame;
-    observed, deviation : (n,) or None; refinement : (k, 2) or None, what with the code makes the shape again
+    observed, deviation : (n,) or None; refinement : (k, 2) or None, the residual field
     """
 
     vertices: Points
@@ -129,8 +135,8 @@ class Shape:
 
     def __post_init__(self) -> None:
         _check_faces(self.faces, self.vertices)
-        _check_one_each("observed", self.observed, self.vertices)
-        _check_one_each("deviation", self.deviation, self.vertices)
+        _check_length("observed", self.observed, self.vertices)
+        _check_length("deviation", self.deviation, self.vertices)
 
 
 # --- to the server -----------------------------------------------------------------------------------------------
@@ -138,7 +144,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Hello:
-    """Greets; also says that the client is still there."""
+    """A greeting, and the heartbeat of a client."""
 
     kind: ClassVar[str] = "hello"
     client: str = ""
@@ -149,48 +155,50 @@ class Hello:
 
 @dataclass(frozen=True)
 class Submit:
-    """Asks for a job. The client makes its name, so that the same submission twice is one job.
+    """Submits a job. The client chooses its name, so that a repeated submission is the same job.
 
-    complete, reconstruct : one shape a source, or `candidates` of each in turn; encode : one shape a source, with code
-    and pose and without a mesh; interpolate : `count` shapes between the sources, or between `codes`; sample : `count`
-    new shapes, with `codes` of one row near that code; decode : the shapes of `codes`, (n, code_length), that stand at
-    `poses`, (n, 4, 4), moved by `weights`, (n, k), where there are some; echo : the sources come back as they are, to
-    try and to measure the way to a worker.
+    complete, reconstruct : one shape for each source, or `candidates` of each in turn; encode : one shape for each
+    source, with code and pose and without a mesh; interpolate : `count` shapes between the sources, or between `codes`;
+    sample : `count` new shapes, near one code if `codes` has one row; decode : the shapes of `codes`, (n, code_length),
+    at `poses`, (n, 4, 4), the codes moved by `weights`, (n, k), if there are any; echo : returns the sources unchanged,
+    to test and to measure the connection to a worker.
     """
 
     kind: ClassVar[str] = "submit"
     job: str
     task: str
+    """a `Task`, or its value"""
     model: str = ""
     settings: TaskSettings = field(default_factory=TaskSettings)
     sources: tuple[Source, ...] = ()
     codes: Codes | None = None
     poses: Matrices | None = None
     weights: Codes | None = None
-    """for decode: standard deviations along the model's main directions of variation, from `codes` or from the mean"""
+    """for decode: standard deviations along the principal directions of the codes, from `codes` or from the mean"""
     refinements: tuple[Refinement, ...] = ()
-    """for decode and interpolate: by what the shapes of `codes` were corrected, without rows where by nothing"""
+    """for decode and interpolate: the residual field of the shape of each code, without rows if it has none"""
     count: int = 1
     spread: float = 0.0
-    """for sample near a code: how far, as a share of the spread of the training codes"""
+    """for sample near a code: the distance, as a share of the spread of the training codes"""
     keep: float = 10.0
-    """seconds that the job, and then its result, waits for a client that is not heard of"""
+    """seconds that the job, and then its result, is kept for an absent client"""
 
     def __post_init__(self) -> None:
         _check_job(self.job)
-        if self.task not in TASKS:
-            raise ValueError(f"the task {self.task!r} is none of {', '.join(TASKS)}")
+        if self.task not in list(Task):
+            raise ValueError(f"unknown task {self.task!r}; use one of {', '.join(Task)}")
+        object.__setattr__(self, "task", Task(self.task))
         if self.keep < 0:
-            raise ValueError(f"keep is {self.keep}; it must not be negative")
+            raise ValueError(f"keep is {self.keep}; use 0 or more")
         if self.count < 1:
-            raise ValueError(f"count is {self.count}; at least one shape must be asked for")
+            raise ValueError(f"count is {self.count}; use 1 or more")
         if not 0 <= self.spread <= 1:
-            raise ValueError(f"spread is {self.spread}; it must lie in 0 to 1")
+            raise ValueError(f"spread is {self.spread}; use 0 to 1")
 
 
 @dataclass(frozen=True)
 class Cancel:
-    """Asks that a job end; the server answers with the same kind at once, and with an `error` when it has ended."""
+    """Cancels a job; the server answers with the same kind at once, and with an `error` when the job has ended."""
 
     kind: ClassVar[str] = "cancel"
     job: str
@@ -201,10 +209,10 @@ class Cancel:
 
 @dataclass(frozen=True)
 class StatusRequest:
-    """Asks how the server does, or how one job does.
+    """Asks for the status of the server, or of one job.
 
-    With `job`, the answer is that job's last message (accepted, progress, result or error), and all that follow go to
-    the asker: so a client that was away gets its job back.
+    With `job`, the answer is the last message of that job (accepted, progress, result or error), and all later ones go
+    to this client: so a client that reconnects gets its job back.
     """
 
     kind: ClassVar[str] = "status"
@@ -220,7 +228,7 @@ class StatusRequest:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One model that can be named; `problem` says why it cannot be used, where it cannot."""
+    """One model; `problem` says why it cannot be used, and is empty otherwise."""
 
     name: str
     front: str = ""
@@ -232,7 +240,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Welcome:
-    """Answers a greeting."""
+    """Answers a greeting: limits, models and devices of the server."""
 
     kind: ClassVar[str] = "hello"
     software: str
@@ -240,12 +248,12 @@ class Welcome:
     models: tuple[ModelInfo, ...] = ()
     devices: tuple[str, ...] = ()
     silence: float = 10.0
-    """seconds after which a client that says nothing counts as gone; a `hello` now and then is enough"""
+    """seconds after which a silent client is treated as disconnected; a regular `hello` is enough"""
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The job waits; `position` jobs are before it."""
+    """The job is queued, with `position` jobs ahead of it."""
 
     kind: ClassVar[str] = "accepted"
     job: str
@@ -254,12 +262,12 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Preview:
-    """A coarse mesh of a job that still runs."""
+    """A coarse mesh of a running job."""
 
     vertices: Points
     faces: Faces
     source: int = 0
-    """which of the job's sources it is of"""
+    """index of the source among those of the job"""
 
     def __post_init__(self) -> None:
         _check_faces(self.faces, self.vertices)
@@ -267,7 +275,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Progress:
-    """The job runs. `fraction` is the share of its phase, 0 to 1."""
+    """The job is running; `fraction` of its phase is done, 0 to 1."""
 
     kind: ClassVar[str] = "progress"
     job: str
@@ -278,38 +286,39 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """The job is done. For `echo` there are `sources` instead of shapes."""
+    """The result of a job: shapes, or for `echo` sources."""
 
     kind: ClassVar[str] = "result"
     job: str
     shapes: tuple[Shape, ...] = ()
     sources: tuple[Source, ...] = ()
     cached: bool = False
-    """the same was asked before, and nothing was computed"""
+    """all of it came from the cache; nothing was computed"""
 
 
 @dataclass(frozen=True)
 class Error:
-    """The job has failed, or, without a job, the message could not be used. `code` is one of `ERROR_CODES`."""
+    """The job has failed, or, without a job, a message could not be used."""
 
     kind: ClassVar[str] = "error"
-    code: str
+    code: ErrorCode | str
+    """of a later server perhaps a code that is not known here"""
     message: str
     job: str | None = None
 
 
 @dataclass(frozen=True)
 class Cancelling:
-    """The server has heard the wish to cancel; `state` is what the job was doing: queued, running or finished."""
+    """Confirms a cancellation; `state` is the state of the job at that time."""
 
     kind: ClassVar[str] = "cancel"
     job: str
-    state: str
+    state: JobState | str
 
 
 @dataclass(frozen=True)
 class Busy:
-    """The job was not taken because the queue is full; submit it again later."""
+    """The job was rejected because the queue is full; submit it again later."""
 
     kind: ClassVar[str] = "busy"
     job: str
@@ -320,24 +329,24 @@ class Busy:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """One worker; `state` is starting, idle or running."""
+    """One worker process."""
 
     name: str
     device: str
-    state: str
+    state: WorkerState | str
     pid: int = 0
     job: str | None = None
     models: tuple[str, ...] = ()
-    """models in its memory"""
+    """models in memory"""
     memory_bytes: int = 0
     """of the process"""
     device_bytes: int = 0
-    """that torch has reserved on the device; 0 on a CPU"""
+    """reserved by torch on the device; 0 on a CPU"""
 
 
 @dataclass(frozen=True)
 class Status:
-    """How the server does; counts are since its start."""
+    """The status of the server; counts are since its start."""
 
     kind: ClassVar[str] = "status"
     software: str
@@ -351,7 +360,7 @@ class Status:
     failed: int = 0
     cancelled: int = 0
     refused: int = 0
-    """jobs that were answered `busy`"""
+    """jobs answered with `busy`"""
     malformed: int = 0
     """messages that could not be used"""
     workers_lost: int = 0
@@ -370,19 +379,19 @@ REPLIES: dict[str, type] = {
 
 def _check_job(job: str) -> None:
     if not JOB_PATTERN.fullmatch(job):
-        raise ValueError(f"the job's name {job[:80]!r} is not 8 to 64 letters, digits, hyphens and underscores")
+        raise ValueError(f"the job name {job[:80]!r} is not 8 to 64 letters, digits, hyphens and underscores")
 
 
 def _check_faces(faces: np.ndarray | None, vertices: np.ndarray) -> None:
-    """Refuse a face of a vertex that is not there; whoever draws it might read beyond the array's end."""
-    # An outlined header's arrays have no values, and no strides.
+    """Refuse a vertex index out of range: a program that draws the face might read beyond the end of the array."""
+    # Arrays of `Header.without_values` have no values, and zero strides.
     if faces is not None and faces.size and faces.dtype.kind in "iu" and any(faces.strides):
-        # Seen as unsigned, a negative number is a large one.
+        # Viewed as unsigned, a negative index is a large one.
         largest = faces.view(faces.dtype.str.replace("i", "u")).max()
         if largest >= len(vertices):
-            raise ValueError(f"a face names a vertex that is none of the {len(vertices)} that there are")
+            raise ValueError(f"a face has a vertex index out of range; there are {len(vertices)} vertices")
 
 
-def _check_one_each(name: str, values: np.ndarray | None, vertices: np.ndarray) -> None:
+def _check_length(name: str, values: np.ndarray | None, vertices: np.ndarray) -> None:
     if values is not None and len(values) != len(vertices):
-        raise ValueError(f"{name} has the length {len(values)}; there are {len(vertices)} vertices")
+        raise ValueError(f"{name} has {len(values)} rows; there are {len(vertices)} vertices")

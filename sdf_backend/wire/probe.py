@@ -1,20 +1,30 @@
-"""Which security a ZeroMQ peer wants, read from its greeting.
+"""Finds out which security mechanism a ZeroMQ peer requires, from its greeting.
 
-Where two sides want different security, the server often hangs up before its own greeting is out, and the client's
-library can only say that the handshake failed. So ask once more, with a raw TCP socket and half a greeting: the peer
-sends the whole of its own and waits. https://rfc.zeromq.org/spec/23/, "Greeting".
+If two peers use different mechanisms, the server often closes the connection before it has sent its greeting, and
+libzmq can only report that the handshake failed. The probe connects again with a raw TCP socket and sends half a
+greeting: the peer answers with all of its own and waits. https://rfc.zeromq.org/spec/23/, "Greeting".
 """
 
+from enum import StrEnum
+
 import zmq
+
+
+class Mechanism(StrEnum):
+    """Security mechanisms of ZMTP that matter here."""
+
+    NULL = "NULL"
+    CURVE = "CURVE"
+
 
 SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
 MAJOR_VERSION = b"\x03"
 GREETING_BYTES = 64
-MECHANISM = slice(12, 32)
+MECHANISM_BYTES = slice(12, 32)
 
 
 class Probe:
-    """One question; ask for `mechanism` now and then until it is no longer None. Never blocks."""
+    """One probe of an address; call `mechanism` repeatedly until it is not None. Never blocks."""
 
     def __init__(self, context: zmq.Context, address: str) -> None:
         self.socket = context.socket(zmq.STREAM)
@@ -25,11 +35,11 @@ class Probe:
         self.socket.connect(address)
 
     def mechanism(self) -> str | None:
-        """NULL, PLAIN or CURVE; "" for a peer that does not speak ZeroMQ; None while that is not known."""
+        """NULL, PLAIN or CURVE; "" for a peer that does not speak ZeroMQ; None while unknown."""
         while len(self._greeting) < GREETING_BYTES:
             try:
                 peer, received = self.socket.recv_multipart(zmq.NOBLOCK)
-                # An empty message tells of the connection first, and of its end then.
+                # The first empty message reports the connection, the second its end.
                 if not received and self._greeted:
                     return ""
                 if not received:
@@ -42,7 +52,7 @@ class Probe:
             self._greeting += received
         if self._greeting[0] != SIGNATURE[0] or self._greeting[9] != SIGNATURE[9]:
             return ""
-        return self._greeting[MECHANISM].rstrip(b"\0").decode("ascii", "replace")
+        return self._greeting[MECHANISM_BYTES].rstrip(b"\0").decode("ascii", "replace")
 
     def close(self) -> None:
         """Close the socket."""

@@ -1,8 +1,8 @@
-"""What a user may ask of a task: one dataclass, one enum a choice.
+"""The settings of a task: one dataclass, and an enum for each choice.
 
 This is the only declaration. The command line, the messages of the wire, the panel and evaluation read names, types,
-defaults, bounds and help texts from it by `dataclasses.fields`. It lies in the wire because the Blender extension ships
-nothing else of the backend; everybody else imports `sdf_backend.settings`.
+defaults, bounds and help texts from it by `dataclasses.fields`. It is part of the wire because the Blender extension
+ships nothing else of the backend; everything else imports `sdf_backend.settings`.
 """
 
 from dataclasses import dataclass, field, fields
@@ -24,40 +24,49 @@ class Choice(StrEnum):
         return member
 
     @classmethod
+    def has_other_spellings(cls) -> bool:
+        """Whether a member can be made from other text than its value."""
+        return False
+
+    @classmethod
     def _missing_(cls, value: object) -> Self:
         raise InputError(f"unknown {cls.__name__.lower()} {value!r}; use one of {', '.join(cls)}")
 
 
 class Pose(Choice):
-    """What is known of the input's pose; the rest is solved for together with the code."""
+    """What is known of the pose of the input; the rest is fitted together with the code."""
 
-    KNOWN = "known", "The input is in the model's canonical frame and scale already"
+    KNOWN = "known", "The input is in the canonical frame and scale of the model already"
     ALIGNED = "aligned", "Up and front are given; scale and position are found"
-    UPRIGHT = "upright", "Up is given; rotation about it, scale and position are found"
-    FREE = "free", "Orientation unknown; rotation, scale and position are found"
+    UPRIGHT = "upright", "Up is given; the rotation about it, scale and position are found"
+    FREE = "free", "Nothing is given; the whole rotation, scale and position are found"
 
 
 class Quality(Choice):
     """How long a fit may take."""
 
-    PREVIEW = "preview", "A first look in a third of the time of standard"
-    STANDARD = "standard", "The default balance of detail and time"
-    FINE = "fine", "The most detail; uses more observations and more steps"
+    PREVIEW = "preview", "A third of the time of standard, for a first look"
+    STANDARD = "standard", "The default"
+    FINE = "fine", "More observations and more steps"
 
 
 class Axis(Choice):
     """A signed coordinate axis."""
 
-    POSITIVE_X = "+x", "The positive x axis"
-    NEGATIVE_X = "-x", "The negative x axis"
-    POSITIVE_Y = "+y", "The positive y axis"
-    NEGATIVE_Y = "-y", "The negative y axis"
-    POSITIVE_Z = "+z", "The positive z axis"
-    NEGATIVE_Z = "-z", "The negative z axis"
+    POSITIVE_X = "+x", "Along x"
+    NEGATIVE_X = "-x", "Against x"
+    POSITIVE_Y = "+y", "Along y"
+    NEGATIVE_Y = "-y", "Against y"
+    POSITIVE_Z = "+z", "Along z"
+    NEGATIVE_Z = "-z", "Against z"
+
+    @classmethod
+    def has_other_spellings(cls) -> bool:
+        """`x` and `X` mean `+x`."""
+        return True
 
     @classmethod
     def _missing_(cls, value: object) -> Self:
-        """Take `x` and `X` for `+x`."""
         text = str(value).lower()
         signed = text if text[:1] in "+-" else f"+{text}"
         for axis in cls:
@@ -67,29 +76,42 @@ class Axis(Choice):
 
 
 class Bounds(NamedTuple):
-    """The smallest and the largest value of a number, both allowed; None is no bound."""
+    """The range of a number, inclusive; None for no bound."""
 
     least: float | None = None
     most: float | None = None
 
+    def __str__(self) -> str:
+        """The range in words; empty if it has no lower bound."""
+        if self.least is None:
+            return ""
+        return f"{self.least:g} or more" if self.most is None else f"{self.least:g} to {self.most:g}"
+
+    def contain(self, value: float) -> bool:
+        """Whether a value is in the range; NaN is not."""
+        above = self.least is None or value >= self.least
+        return above and (self.most is None or value <= self.most)
+
 
 def option(default: Any, help: str, least: float | None = None, most: float | None = None) -> Any:
-    """A field with its line of help and its bounds, read by `help_of` and `bounds_of`."""
+    """Declare a field with its help text and its bounds, read by `help_of` and `bounds_of`."""
     return field(default=default, metadata={"help": help, "bounds": Bounds(least, most)})
 
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What a user may ask of a task. Raises `InputError` for a value that is out of its bounds or no choice."""
+    """The settings of a task. Raises `InputError` for a value that is out of range or not one of the choices."""
 
-    resolution: int = option(256, "cells per axis of the canonical cube, 16 to 1024", 16, 1024)
+    resolution: int = option(256, "cells per axis of the canonical cube", 16, 1024)
     pose: Pose = option(Pose.UPRIGHT, "what is known of the input's pose")
-    up: Axis = option(Axis.POSITIVE_Z, "the input's axis that points up; not used if the pose is known")
-    front: Axis = option(Axis.NEGATIVE_Y, "the input's axis that points ahead; used if the pose is aligned")
+    up: Axis = option(Axis.POSITIVE_Z, "the input's axis that points up; not used where the pose is known")
+    front: Axis = option(Axis.NEGATIVE_Y, "the input's axis that points ahead; used where the pose is aligned")
     quality: Quality = option(Quality.STANDARD, "how long the fit may take")
-    seed: int = option(0, "seed of new shapes and of further candidates; the best result does not depend on it", 0)
-    refine: float = option(1.0, "strength of the residual field: 0 ignores observed detail, 1 follows all of it", 0, 1)
-    candidates: int = option(1, "results for each input, 1 to 16: the best first, then alternatives", 1, 16)
+    seed: int = option(0, "seed of the random numbers for samples and candidates; fits use none", 0)
+    refine: float = option(
+        1.0, "strength of the residual field: 0 for the category alone, 1 for all observed detail", 0, 1
+    )
+    candidates: int = option(1, "results for each input: the best first, then alternatives", 1, 16)
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -97,10 +119,9 @@ class TaskSettings:
             if isinstance(one.default, Choice):
                 object.__setattr__(self, one.name, type(one.default)(value))
                 continue
-            least, most = one.metadata["bounds"]
-            if (least is not None and not value >= least) or (most is not None and not value <= most):
-                span = f"{least:g} to {most:g}" if most is not None else f"{least:g} or more"
-                raise InputError(f"{one.name} is {value}; use {span}")
+            bounds = one.metadata["bounds"]
+            if not bounds.contain(value):
+                raise InputError(f"{one.name} is {value}; use {bounds}")
         if self.pose is not Pose.KNOWN and self.up[1] == self.front[1]:
             raise InputError(f"up {self.up} and front {self.front} lie along one line; they must be perpendicular")
 
@@ -109,10 +130,10 @@ _FIELDS = {one.name: one for one in fields(TaskSettings)}
 
 
 def help_of(name: str) -> str:
-    """The line of help of a field of `TaskSettings`."""
+    """The help text of a field of `TaskSettings`."""
     return _FIELDS[name].metadata["help"]
 
 
 def bounds_of(name: str) -> Bounds:
-    """The bounds of a number among the fields of `TaskSettings`."""
+    """The bounds of a numeric field of `TaskSettings`."""
     return _FIELDS[name].metadata["bounds"]

@@ -1,4 +1,4 @@
-"""A real backend for tests: `python -m sdf_backend serve` in processes of its own, its log, and clients for it."""
+"""A real backend for tests: `python -m sdf_backend serve` in its own processes, its log, and clients for it."""
 
 import json
 import os
@@ -17,12 +17,15 @@ from sdf_backend.wire.client import Client, Event, new_job
 from sdf_backend.wire.messages import Busy, Error, Result, Source, Status, Submit, WorkerInfo
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
+# A loaded machine may take long to start a process that loads torch.
+PATIENCE = 120.0
+# The clients of tests are not polled while a test waits for something else; their jobs are kept meanwhile.
+KEEP = 600.0
 T = TypeVar("T")
 
 
 def until(condition: Callable[[], T | None], what: str, seconds: float = PATIENCE) -> T:
-    """Wait until a condition holds, and give what it gave."""
+    """Wait until a condition holds; returns its value."""
     give_up = time.monotonic() + seconds
     while True:
         value = condition()
@@ -33,7 +36,7 @@ def until(condition: Callable[[], T | None], what: str, seconds: float = PATIENC
 
 
 class Listener(Client):
-    """A client that remembers what it has polled."""
+    """A client that keeps all events."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -45,7 +48,7 @@ class Listener(Client):
         return events
 
     def until_heard(self, kind: type[T], what: str, seconds: float = PATIENCE, job: str | None = None) -> T:
-        """Wait until a message of that kind has come, and give the first."""
+        """Wait for an event of that kind; returns the first."""
 
         def found() -> T | None:
             self.poll()
@@ -61,7 +64,7 @@ class Listener(Client):
         return submit.job
 
     def end(self, job: str, seconds: float = PATIENCE) -> Any:
-        """Wait until a job has ended, and give the message that it ended with."""
+        """Wait until a job has ended; returns its final message."""
         return self.until_heard(Result | Error | Busy, f"the end of {job}", seconds, job)  # type: ignore[arg-type]
 
     def ends(self, jobs: Iterable[str], seconds: float = PATIENCE) -> list[Any]:
@@ -81,9 +84,11 @@ class Backend:
         self.key: Path | None = None
         self.address = "tcp://127.0.0.1:*"
         self.process: subprocess.Popen | None = None
+        self._status_client: Listener | None = None
 
     def start(self, **popen: Any) -> "Backend":
         """Start it, at the same address as before where it was started before."""
+        self._close_status_client()
         command = [sys.executable, "-m", "sdf_backend", "serve", "--bind", self.address, *self.options]
         with self.output.open("w") as output, self.errors.open("a") as errors:
             self.process = subprocess.Popen(
@@ -103,18 +108,25 @@ class Backend:
 
     def client(self, name: str = "test") -> Listener:
         client = Listener(self.address, self.key, name=name)
-        client.wait_connected()
+        client.wait_connected(PATIENCE)
         return client
 
     def status(self) -> Status:
-        with self.client("status") as client:
-            return client.wait_status()
+        """Over one connection, since tests poll the status often."""
+        if self._status_client is None:
+            self._status_client = self.client("status")
+        return self._status_client.wait_status(PATIENCE)
+
+    def _close_status_client(self) -> None:
+        if self._status_client:
+            self._status_client.close()
+            self._status_client = None
 
     def worker(self) -> WorkerInfo:
         return self.status().workers[0]
 
     def until_idle(self) -> WorkerInfo:
-        """Wait until all workers are there and have nothing to do."""
+        """Wait until all workers are ready and idle."""
 
         def idle() -> WorkerInfo | None:
             state = self.status()
@@ -138,6 +150,7 @@ class Backend:
 
     def stop(self) -> None:
         """End it if it has not ended, whatever state it is in."""
+        self._close_status_client()
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -161,33 +174,35 @@ def half_sphere(count: int = 3_000, radius: float = 0.5) -> np.ndarray:
     return points
 
 
+# Few points, since most of a small job is spent on observing them.
+FEW_POINTS = half_sphere(400)
 QUICK = TaskSettings(resolution=32, pose=Pose.KNOWN, quality=Quality.PREVIEW)
 
 
 def complete(**changes: Any) -> Submit:
-    """A job of some tenths of a second."""
+    """A job that takes a tenth of a second or two."""
     return Submit(
         **{
             "job": new_job(),
             "task": "complete",
             "model": "spheres",
             "settings": QUICK,
-            "sources": (Source(half_sphere()),),
+            "sources": (Source(FEW_POINTS),),
+            "keep": KEEP,
         }
         | changes
     )
 
 
 def long_job(**changes: Any) -> Submit:
-    """A job of many seconds that hears of a cancellation many times a second."""
+    """A job that takes many seconds and checks for cancellation many times a second."""
     settings = TaskSettings(resolution=96)
-    return Submit(
-        **{"job": new_job(), "task": "sample", "model": "spheres", "settings": settings, "count": 64} | changes
-    )
+    job = {"job": new_job(), "task": "sample", "model": "spheres", "settings": settings, "count": 64, "keep": KEEP}
+    return Submit(**job | changes)
 
 
 def is_there(pid: int) -> bool:
-    """Whether a process lives; one that has ended and waits to be noticed does not."""
+    """Whether a process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -202,4 +217,6 @@ def logged(backend: Backend, *parts: str) -> str | None:
 def status_json(*arguments: str) -> dict:
     """What `status --json` prints."""
     command = [sys.executable, "-m", "sdf_backend", "status", "--json", *arguments]
-    return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout)
+    return json.loads(
+        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
+    )

@@ -1,4 +1,4 @@
-"""ZMTP by hand (RFC 23), for what libzmq would never send: half a message, slowly, or one without an end."""
+"""Hand-written ZMTP (RFC 23), for streams that libzmq never sends: slow and endless messages."""
 
 import json
 import socket

@@ -18,6 +18,7 @@ from sdf_backend.geometry.isosurface import EmptySurfaceError, Extraction
 from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model, ModelStore, save_model
+from sdf_backend.observation.sources import observe_solid, observe_surface
 from sdf_backend.settings import Pose, Quality, TaskSettings
 from sdf_backend.shapes import mesher
 from sdf_backend.shapes.residual_field import fit_residual_field
@@ -548,3 +549,19 @@ def test_a_candidate_without_a_surface_backtracks_towards_the_best(
     np.testing.assert_array_equal(first.code, best.code)
     assert np.abs(second.code - best.code).max() == pytest.approx(far[0] / 4, rel=1e-3)
     assert far[1] == pytest.approx(far[0] / 2, rel=1e-3)
+
+
+def test_observations_of_both_kinds_cannot_be_fitted_in_one_batch(engine: Engine) -> None:
+    solid, surface = observe_solid(ball(), None), observe_surface(cap(), None)
+    for batch in ([solid, surface], []):
+        with pytest.raises(InputError, match="all solids or all surfaces"):
+            engine.fit("spheres", batch, KNOWN)
+
+
+def test_a_public_fit_and_extraction_give_the_shape_of_the_task(engine: Engine) -> None:
+    """As evaluation calls them."""
+    [encoding] = engine.fit("spheres", [observe_surface(cap(0.55), np.array([0.0, 1, 0]))], KNOWN)
+    shape, [completed] = engine.extract("spheres", encoding, KNOWN), engine.complete("spheres", [cap(0.55)], KNOWN)
+    np.testing.assert_array_equal(shape.vertices, completed.vertices)
+    np.testing.assert_array_equal(shape.observed, completed.observed)
+    assert shape.explained == completed.explained

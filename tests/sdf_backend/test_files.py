@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all, by real processes that die on the way."""
+"""Atomic writes: files are replaced completely or not at all, even if the writer is killed."""
 
 import os
 import subprocess
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import check_folder, atomic_write
+from sdf_backend.files import atomic_write, check_folder
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_what_was_written_stands_at_the_path_and_nothing_else_beside_it(tmp_path: Path) -> None:
+def test_the_file_is_written_and_no_temporary_remains(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "mesh.ply"
     with atomic_write(path) as temporary:
         assert temporary.parent == path.parent
@@ -24,7 +24,7 @@ def test_what_was_written_stands_at_the_path_and_nothing_else_beside_it(tmp_path
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_others_may_read_the_file(tmp_path: Path) -> None:
+def test_the_file_is_readable_by_other_users(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "file") as temporary:
         temporary.touch(mode=0o600)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
@@ -49,7 +49,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
         "with atomic_write(Path(sys.argv[1])) as temporary:\n"
         "    temporary.write_text('half of the n'); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    finished = subprocess.run([sys.executable, "-c", program, str(path)], cwd=ROOT, timeout=60)
+    finished = subprocess.run([sys.executable, "-c", program, str(path)], cwd=ROOT, timeout=120)
     assert finished.returncode == -9
     assert path.read_text() == "old"
     with atomic_write(path) as temporary:
@@ -57,7 +57,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
-def test_a_reader_sees_the_old_file_whole_until_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_a_reader_sees_the_complete_old_file_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "mesh.ply"
     path.write_text("old")
     with path.open() as reader:
@@ -67,7 +67,7 @@ def test_a_reader_sees_the_old_file_whole_until_the_new_one_is_whole(tmp_path: P
     assert path.read_text() == "new"
 
 
-def test_a_file_in_the_way_of_the_folder_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_file_at_the_path_of_the_folder_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "file" / "mesh.ply", tmp_path / "file" / "deeper" / "mesh.ply"):
         with (
@@ -78,7 +78,7 @@ def test_a_file_in_the_way_of_the_folder_is_one_clear_error(tmp_path: Path) -> N
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_folder_in_the_way_of_the_file_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_folder_at_the_path_of_the_file_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "mesh.ply").mkdir()
     with pytest.raises(InputError, match="cannot write"), atomic_write(tmp_path / "mesh.ply") as temporary:
         temporary.write_text("content")
@@ -100,14 +100,14 @@ def test_a_block_that_writes_nothing_is_one_clear_error_and_keeps_the_old_file(t
     assert path.read_text() == "old"
 
 
-def test_a_folder_that_is_there_or_can_be_made_passes(tmp_path: Path) -> None:
+def test_a_folder_that_exists_or_can_be_created_is_accepted(tmp_path: Path) -> None:
     check_folder(tmp_path)
     check_folder(tmp_path / "new" / "deeper")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("below", ["", "folder", "folder/deeper"])
-def test_a_folder_that_cannot_be_is_refused_with_the_file_in_its_way(tmp_path: Path, below: str) -> None:
+def test_a_folder_below_a_file_is_refused_with_the_name_of_the_file(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=rf"{tmp_path}/file is a file; choose another folder"):
         check_folder(tmp_path / "file" / below)

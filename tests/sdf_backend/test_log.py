@@ -1,4 +1,4 @@
-"""Log lines: one an event, whatever is in it."""
+"""Log lines: one for each event, whatever it contains."""
 
 import logging
 import shlex
@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from sdf_backend.log import Throttle, line, logger
 
 
-def test_a_line_reads_well() -> None:
+def test_a_line_is_logfmt() -> None:
     assert line("job done", job="ab12", seconds=1.23456, reason="no room", empty="", worker=None) == (
         'job done job=ab12 seconds=1.235 reason="no room" empty="" worker=None'
     )
 
 
 @given(st.text())
-def test_whatever_a_stranger_sent_stays_one_value_on_one_line(text: str) -> None:
+def test_any_text_is_one_value_on_one_line(text: str) -> None:
     written = line("event", value=text, after=1)
     assert len(written.splitlines()) == 1
     assert written.isprintable() or not text.isprintable()
@@ -25,7 +25,7 @@ def test_whatever_a_stranger_sent_stays_one_value_on_one_line(text: str) -> None
     assert len(shlex.split(written.replace("'", "x"))) == 3
 
 
-def test_the_like_is_logged_once_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_similar_events_are_logged_once_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     lines, now = [], [0.0]
     monkeypatch.setattr("sdf_backend.log.time.monotonic", lambda: now[0])
     monkeypatch.setattr(logger, "warning", lines.append)
@@ -34,14 +34,14 @@ def test_the_like_is_logged_once_and_counted(monkeypatch: pytest.MonkeyPatch) ->
         now[0] = moment
         throttle.warning(("a",), "refused", who="a", when=moment)
     throttle.warning(("b",), "refused", who="b")
-    assert lines == ["refused who=a when=0", "refused who=a when=61 and_before=2", "refused who=b"]
+    assert lines == ["refused who=a when=0", "refused who=a when=61 suppressed=2", "refused who=b"]
 
 
-def test_the_number_of_likes_is_bounded() -> None:
+def test_the_number_of_throttled_keys_is_bounded() -> None:
     logging.getLogger("sdf_backend").disabled, throttle = True, Throttle()
     try:
-        for number in range(3 * Throttle.MOST):
+        for number in range(3 * Throttle.MAX_KEYS):
             throttle.warning((str(number),), "refused")
     finally:
         logging.getLogger("sdf_backend").disabled = False
-    assert len(throttle._seen) <= Throttle.MOST
+    assert len(throttle._logged) <= Throttle.MAX_KEYS

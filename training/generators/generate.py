@@ -18,7 +18,7 @@ import numpy as np
 import trimesh
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import check_folder, atomic_write
+from sdf_backend.files import atomic_write, check_folder
 from training.bodies import write_bodies
 from training.generators.credits import add_credits
 from training.generators.finish import Implausible, Reason, finish

@@ -1,12 +1,13 @@
-"""What may wait, by its header alone: counts within the limits, and arrays that go together and with the task."""
+"""Submissions are checked by their header alone: counts within the limits, and arrays that match each other."""
 
 import numpy as np
 import pytest
 
-from sdf_backend.serving.admission import check_submission, shape_count
+from sdf_backend.serving.admission import check_submission
+from sdf_backend.serving.task_table import TASKS
 from sdf_backend.settings import TaskSettings
 from sdf_backend.wire.codec import WireError, decode, encode
-from sdf_backend.wire.messages import REQUESTS, TASKS, Limits, Source, Submit
+from sdf_backend.wire.messages import REQUESTS, Limits, Source, Submit, Task
 
 JOB = "0123456789"
 CLOUD = Source(np.zeros((5, 3)))
@@ -41,10 +42,10 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize(("fields", "shapes"), ACCEPTED)
-def test_what_can_be_done_may_wait_and_crosses_the_wire(fields: dict, shapes: int) -> None:
+def test_a_valid_submission_is_accepted_and_keeps_its_arrays_on_the_wire(fields: dict, shapes: int) -> None:
     submit = Submit(JOB, model="spheres", **fields)
     check_submission(submit, LIMITS)
-    assert shape_count(submit) == shapes
+    assert TASKS[Task(submit.task)].shape_count(submit) == shapes
     back = decode(encode(submit), REQUESTS, Limits())
     assert back.spread == submit.spread
     for name in ("codes", "weights", "poses"):
@@ -68,33 +69,45 @@ def test_what_can_be_done_may_wait_and_crosses_the_wire(fields: dict, shapes: in
         ({"task": "decode", "weights": rows(2), "codes": rows(3)}, "bad_value", "3 codes and 2 rows of weights"),
         ({"task": "decode", "weights": rows(2), "codes": rows(0)}, "bad_value", "0 codes and 2 rows of weights"),
         ({"task": "decode", "weights": rows(2), "poses": poses(1)}, "bad_value", "2 codes and 1 poses"),
-        ({"task": "decode", "codes": rows(1), "spread": 0.5}, "bad_value", "spread is for sample"),
+        (
+            {"task": "decode", "codes": rows(1), "spread": 0.5},
+            "bad_value",
+            "decode takes no spread; use it with sample",
+        ),
         ({"task": "decode", "codes": rows(2), "refinements": (SOME,)}, "bad_value", "2 codes and 1 refinements"),
-        ({"task": "decode", "weights": rows(1), "refinements": (SOME,)}, "bad_value", "as they were fitted"),
-        ({"task": "sample", "refinements": (SOME,)}, "bad_value", "for decode and interpolate"),
-        ({"task": "sample", "spread": 0.5}, "bad_value", "both, the code and a spread"),
-        ({"task": "sample", "codes": rows(1)}, "bad_value", "both, the code and a spread"),
-        ({"task": "sample", "codes": rows(2), "spread": 0.5}, "bad_value", "2 codes were given"),
-        ({"task": "sample", "codes": rows(0), "spread": 0.5}, "bad_value", "0 codes were given"),
+        (
+            {"task": "decode", "weights": rows(1), "refinements": (SOME,)},
+            "bad_value",
+            "refinements belong to unmodified codes",
+        ),
+        (
+            {"task": "sample", "refinements": (SOME,)},
+            "bad_value",
+            "sample takes no refinements; use it with interpolate and decode",
+        ),
+        ({"task": "sample", "spread": 0.5}, "bad_value", "both the code and a spread"),
+        ({"task": "sample", "codes": rows(1)}, "bad_value", "both the code and a spread"),
+        ({"task": "sample", "codes": rows(2), "spread": 0.5}, "bad_value", "one code, not 2"),
+        ({"task": "sample", "codes": rows(0), "spread": 0.5}, "bad_value", "one code, not 0"),
         ({"task": "sample", "codes": rows(1), "spread": 0.5, "poses": poses(2)}, "bad_value", "1 codes and 2 poses"),
-        ({"task": "sample", "poses": poses(2)}, "bad_value", "stand at one pose; 2 were given"),
+        ({"task": "sample", "poses": poses(2)}, "bad_value", "one pose for all samples, not 2"),
         ({"task": "sample", "codes": rows(1), "spread": 0.5, "count": 5}, "limit", "5 shapes"),
     ],
 )
-def test_what_no_task_can_do_is_refused(fields: dict, code: str, words: str) -> None:
+def test_an_invalid_submission_is_refused(fields: dict, code: str, words: str) -> None:
     with pytest.raises(WireError, match=words) as caught:
         check_submission(Submit(JOB, model="spheres", **fields), LIMITS)
     assert (caught.value.code, caught.value.job) == (code, JOB)
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS if task != "decode"])
-def test_weights_are_for_decode_alone(task: str) -> None:
+@pytest.mark.parametrize("task", [task for task in Task if task != "decode"])
+def test_only_decode_takes_weights(task: str) -> None:
     submit = Submit(JOB, task, "spheres", sources=(CLOUD, CLOUD), weights=rows(1), count=2)
-    with pytest.raises(WireError, match=f"weights are for decode; {task}"):
+    with pytest.raises(WireError, match=f"{task} takes no weights; use it with decode"):
         check_submission(submit, LIMITS)
 
 
 @pytest.mark.parametrize("spread", [-0.1, 1.1, float("nan"), float("inf")])
-def test_a_spread_out_of_range_is_no_submission(spread: float) -> None:
+def test_a_spread_out_of_range_is_refused(spread: float) -> None:
     with pytest.raises(ValueError, match="0 to 1"):
         Submit(JOB, "sample", "spheres", codes=rows(1), spread=spread)

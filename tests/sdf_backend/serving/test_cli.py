@@ -1,4 +1,4 @@
-"""serve, status and keygen as an operator meets them: what they print, and one clear line for what cannot be."""
+"""The commands serve, status and keygen: what they print, and one clear line for each error."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ from backend_process import ROOT, Backend, complete, is_there, until
 from typer.testing import CliRunner, Result
 
 from sdf_backend.cli import app
-from sdf_backend.serving.auth import make_keys
+from sdf_backend.serving.server_keys import make_keys
 
 
 @pytest.fixture(scope="module")
@@ -37,31 +37,31 @@ def refused(*arguments: str | Path) -> str:
     return line
 
 
-def test_serve_says_what_a_person_needs(backend: Backend) -> None:
+def test_serve_prints_how_to_connect(backend: Backend) -> None:
     output = backend.output.read_text()
     for words in (backend.address, "this computer only", "--address", "Blender", "Ctrl-C", "cpu", "spheres"):
         assert words in output
 
 
-def test_serve_with_a_lifeline_ends_with_its_standard_input(tmp_path: Path) -> None:
+def test_serve_with_a_lifeline_ends_when_standard_input_is_closed(tmp_path: Path) -> None:
     backend = Backend(tmp_path, "--lifeline", "--grace", "0", "--device", "cpu")
     with backend.start(stdin=subprocess.PIPE):
         worker = until(lambda: backend.worker().pid, "a worker is there")
         assert backend.process and backend.process.stdin
         backend.process.stdin.close()
-        assert backend.ended(10) == 0
+        assert backend.ended() == 0
         assert "server stopped" in backend.log()
         until(lambda: not is_there(worker), "its worker is gone")
 
 
-def test_a_lifeline_does_not_wait_for_a_server_that_hangs(tmp_path: Path) -> None:
+def test_a_lifeline_ends_a_server_that_hangs(tmp_path: Path) -> None:
     program = (
         "import time; from sdf_backend.serving import cli as serve_cli; from sdf_backend.serving.server import Server; "
         "serve_cli.LIFELINE_SECONDS = 1; Server.run = lambda *_: time.sleep(600); "
         "serve_cli.serve('tcp://127.0.0.1:*', cache_mib=0, grace=0, lifeline=True)"
     )
     finished = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60
+        [sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=120
     )
     assert finished.returncode == 1
     assert b"address" in finished.stdout
@@ -92,17 +92,17 @@ def test_status_is_json_for_scripts(backend: Backend) -> None:
     assert state["limits"]["resolution"] == 512
 
 
-def test_status_where_nobody_listens() -> None:
+def test_status_without_a_server_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert "no server listens" in refused("status", "--address", f"tcp://127.0.0.1:{port}")
 
 
-def test_status_with_a_key_file_that_is_none(backend: Backend, tmp_path: Path) -> None:
+def test_status_with_a_missing_key_file_is_one_clear_line(backend: Backend, tmp_path: Path) -> None:
     assert "key file" in refused("status", "--address", backend.address, "--key", tmp_path / "nowhere")
 
 
-def test_keygen_names_the_file_to_hand_over(tmp_path: Path) -> None:
+def test_keygen_prints_the_file_for_the_client(tmp_path: Path) -> None:
     first, second = invoke("keygen", tmp_path / "keys"), invoke("keygen", tmp_path / "keys", "--client", "bob")
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert f"{tmp_path}/keys/artist.key_secret" in first.stdout
@@ -111,33 +111,33 @@ def test_keygen_names_the_file_to_hand_over(tmp_path: Path) -> None:
     assert "exists already" in refused("keygen", tmp_path / "keys")
 
 
-def test_what_keeps_a_server_from_starting_is_one_clear_line(backend: Backend, tmp_path: Path) -> None:
+def test_a_server_that_cannot_start_prints_one_clear_line(backend: Backend, tmp_path: Path) -> None:
     make_keys(tmp_path / "keys")
     (tmp_path / "file").touch()
-    assert "another program" in refused("serve", "--bind", backend.address)
+    assert "the port is in use" in refused("serve", "--bind", backend.address)
     elsewhere = "tcp://192.0.2.1:5577"  # for documentation only, RFC 5737
     assert "no such address" in refused("serve", "--bind", elsewhere, "--keys", tmp_path / "keys")
-    assert "no address to listen on" in refused("serve", "--bind", "5577")
+    assert "not an address to listen on" in refused("serve", "--bind", "5577")
     assert "keygen" in refused("serve", "--bind", "tcp://0.0.0.0:*")
     assert "no server keys" in refused("serve", "--keys", tmp_path)
     (tmp_path / "keys" / "server.key_secret").chmod(0o644)
     assert "chmod 600" in refused("serve", "--keys", tmp_path / "keys")
     assert "does not exist" in refused("serve", "--models", tmp_path / "nowhere")
     assert "unknown device" in refused("serve", "--device", "abacus")
-    assert "the limits are" in refused("serve", "--limit", "jobs=3")
+    assert "unknown limit 'jobs'" in refused("serve", "--limit", "jobs=3")
     assert "NUMBER" in refused("serve", "--limit", "queue=many")
-    assert "positive" in refused("serve", "--limit", "queue=0")
+    assert "use a positive number" in refused("serve", "--limit", "queue=0")
     assert "is a file" in refused("serve", "--cache", tmp_path / "file")
 
 
 def test_a_lifeline_without_standard_input_is_one_clear_line() -> None:
     command = f"exec {sys.executable} -m sdf_backend serve --bind 'tcp://127.0.0.1:*' --lifeline <&-"
-    finished = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    finished = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert finished.returncode == 1
-    assert finished.stderr.startswith("error: there is no standard input for --lifeline; ")
+    assert finished.stderr.startswith("error: --lifeline requires a standard input; ")
 
 
-def test_wrong_usage_is_told_from_what_fails() -> None:
+def test_usage_errors_exit_with_two() -> None:
     assert invoke("serve", "--workers", "0").exit_code == 2
     assert invoke("serve", "--nonsense").exit_code == 2
     assert invoke("keygen").exit_code == 2

@@ -1,4 +1,4 @@
-"""Connections that misbehave: slow ones are waited for, endless messages are not, who did not read may come back."""
+"""Misbehaving connections: slow uploads are accepted, endless messages are not, and unresponsive clients may return."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from backend_process import Backend, complete, logged, until
 
 from sdf_backend.serving import clients
 from sdf_backend.serving.clients import Clients, Incoming
-from sdf_backend.serving.tcp_meter import Meter
+from sdf_backend.serving.tcp_meter import TcpMeter
 from sdf_backend.wire.client import new_job
 from sdf_backend.wire.codec import encode
 from sdf_backend.wire.messages import Accepted, Hello, Limits, Result
@@ -32,8 +32,8 @@ def backend(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     assert "Traceback" not in backend.log()
 
 
-@pytest.mark.skipif(not Meter.available(), reason="this system does not tell how much a connection has brought")
-def test_a_message_without_an_end_is_cut_off(backend: Backend) -> None:
+@pytest.mark.skipif(not TcpMeter.available(), reason="this system does not count the bytes of a connection")
+def test_an_endless_message_is_cut_off(backend: Backend) -> None:
     before, sent = backend.status().memory_bytes, 0
     with raw_zmtp.connect(backend.address) as stream, suppress(OSError):
         while sent < 400:
@@ -44,11 +44,11 @@ def test_a_message_without_an_end_is_cut_off(backend: Backend) -> None:
     assert logged(backend, "client cut off", "address=127.0.0.1")
     with backend.client() as client:
         assert isinstance(client.run(complete()), Result)
-    until(lambda: backend.status().memory_bytes < before + 60 * MIB, "the memory is not given back")
+    until(lambda: backend.status().memory_bytes < before + 60 * MIB, "the memory is not released")
 
 
-@pytest.mark.skipif(not Meter.available(), reason="this system does not tell how much a connection has brought")
-def test_a_slow_upload_is_no_silence(backend: Backend) -> None:
+@pytest.mark.skipif(not TcpMeter.available(), reason="this system does not count the bytes of a connection")
+def test_a_slow_upload_does_not_count_as_silence(backend: Backend) -> None:
     job, vertices = new_job(), np.zeros((MIB // 12, 3), np.float32)
     arrays = [{"dtype": "<f4", "shape": list(vertices.shape)}]
     first = {"kind": "submit", "job": job, "task": "sample", "model": "spheres", "count": 64, "keep": 0}
@@ -58,19 +58,21 @@ def test_a_slow_upload_is_no_silence(backend: Backend) -> None:
         backend.until_running(job)
         content = memoryview(raw_zmtp.message(upload | {"arrays": arrays}, vertices.tobytes()))
         pieces = np.array_split(np.arange(len(content)), 40)
-        for piece in pieces:  # for three times as long as anybody may be silent
+        for piece in pieces:  # for three times the permitted silence
             stream.sendall(content[piece[0] : piece[-1] + 1])
             time.sleep(3 * SILENCE / len(pieces))
-        until(lambda: logged(backend, "job queued", upload["job"]), "the upload has not arrived", 5)
+        until(lambda: logged(backend, "job queued", upload["job"]), "the upload has not arrived")
         assert backend.worker().job == job
-    until(lambda: logged(backend, "job ended", job, "code=cancelled"), "its client is gone, and the job is not", 10)
+    until(lambda: logged(backend, "job ended", job, "code=cancelled"), "the job outlives its client")
 
 
-def test_who_leaves_is_noticed_at_once(backend: Backend) -> None:
+def test_a_disconnection_is_detected_at_once(backend: Backend) -> None:
     with raw_zmtp.connect(backend.address) as stream:
         stream.sendall(raw_zmtp.message({"kind": "hello", "client": "fleeting"}))
-        until(lambda: logged(backend, "client here", "client=fleeting"), "it is not here")
-    until(lambda: logged(backend, "client gone", "client=fleeting", "reason=disconnected"), "it is still here", 1)
+        until(lambda: logged(backend, "client connected", "client=fleeting"), "no greeting")
+    until(
+        lambda: logged(backend, "client disconnected", "client=fleeting", "reason=disconnected"), "no disconnection", 10
+    )
 
 
 # --- without a server ---
@@ -99,7 +101,7 @@ def received(here: Clients) -> Incoming:
     return until(lambda: here.receive(0.0), "a message")
 
 
-def test_who_does_not_read_is_new_when_heard_again(
+def test_a_client_that_does_not_read_counts_as_returned_when_it_sends_again(
     here: Clients, peer: zmq.Socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients, "BACKLOG_MESSAGES", 4)
@@ -112,15 +114,15 @@ def test_who_does_not_read_is_new_when_heard_again(
             break
         here.send(first.peer, large)
     assert here.get(first.peer) is None
-    assert here.gone(0.0) == [first.peer]
+    assert here.take_disconnected(0.0) == [first.peer]
     peer.send_multipart(encode(Hello()))
     assert received(here).returned
 
 
-def test_who_was_forgotten_and_is_back_is_not_gone(here: Clients, peer: zmq.Socket) -> None:
+def test_a_client_that_has_returned_is_not_reported_as_disconnected(here: Clients, peer: zmq.Socket) -> None:
     peer.send_multipart(encode(Hello()))
     first = received(here)
-    here._forget(first.peer, "for the test")
+    here._remove(first.peer, "for the test")
     peer.send_multipart(encode(Hello()))
     assert received(here).returned
-    assert here.gone(0.0) == []
+    assert here.take_disconnected(0.0) == []

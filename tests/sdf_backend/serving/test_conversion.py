@@ -1,4 +1,4 @@
-"""What goes to a worker and back is what was meant."""
+"""Inputs and shapes survive the conversion to messages and back."""
 
 import numpy as np
 import pytest

@@ -1,9 +1,9 @@
-"""Whatever strangers send, the server lives, does not grow, and serves who asks properly.
+"""Fuzzing: whatever is sent, the server keeps running, its memory does not grow, and valid jobs are served.
 
-Hypothesis makes messages of the right build and any content; of each, and of valid messages, a mutator makes more by
-damaging bytes, tokens and frames. SDF_FUZZ_MESSAGES says how many in all; for a million:
+Hypothesis makes well-framed messages with any content; a mutator damages bytes, tokens and frames of these and of
+valid messages. SDF_FUZZ_MESSAGES is the number of messages; for a million:
 
-    SDF_FUZZ_MESSAGES=1000000 python -m pytest -s tests/sdf_backend/test_fuzz.py
+    SDF_FUZZ_MESSAGES=1000000 python -m pytest -s tests/sdf_backend/serving/test_fuzz.py
 """
 
 import json
@@ -24,10 +24,9 @@ from hypothesis import strategies as st
 
 from sdf_backend.settings import TaskSettings
 from sdf_backend.wire.codec import FIRST_FRAME, KNOWN_DTYPES, decode, encode
+from sdf_backend.wire.errors import ErrorCode
 from sdf_backend.wire.messages import (
-    ERROR_CODES,
     REPLIES,
-    TASKS,
     Accepted,
     Cancel,
     Error,
@@ -37,13 +36,14 @@ from sdf_backend.wire.messages import (
     Source,
     StatusRequest,
     Submit,
+    Task,
 )
 
 MESSAGES = int(os.environ.get("SDF_FUZZ_MESSAGES", "20000"))
 MUTANTS = 49
-# Of what a process may grow: what it holds for jobs of the last seconds comes and goes.
+# Permitted growth: memory of the jobs of the last seconds varies.
 GROWTH, SLACK = 1.05, 8 << 20
-# A worker says only once a second how much memory it holds.
+# Longer than the interval of the heartbeat of a worker, which reports its memory.
 HEARD = 1.5
 SETTINGS = settings(
     max_examples=MESSAGES // (1 + MUTANTS),
@@ -71,12 +71,12 @@ VALID = [
     Submit("job-00000006", "decode", "spheres", QUICK, codes=CODES, weights=CODES[:, :2], keep=0.1),
     Submit("job-00000007", "sample", "spheres", QUICK, codes=CODES[:1], poses=POSES[:1], spread=0.5, keep=0.1),
     Accepted("job-00000000"),
-    Error(ERROR_CODES[0], "an error"),
+    Error(ErrorCode.VERSION, "an error"),
 ]
 WORDS = ["kind", "job", "task", "model", "settings", "sources", "codes", "poses", "count", "keep", "arrays", "array"]
 WORDS += ["weights", "spread"]
 WORDS += ["vertices", "faces", "normals", "sensor", "dtype", "shape", "resolution", "pose", "quality", "seed", "client"]
-WORDS += ["hello", "submit", "cancel", "status", "job-00000000", "spheres", *TASKS, *KNOWN_DTYPES]
+WORDS += ["hello", "submit", "cancel", "status", "job-00000000", "spheres", *Task, *KNOWN_DTYPES]
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -105,7 +105,7 @@ def mutated(frames: list[bytes], rng: random.Random) -> list[bytes]:
     """A damaged copy of a message."""
     copy = [bytes(frame) for frame in frames]
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
-        # Of a message that does not begin as it should, nothing else is read.
+        # The rest of a message with an invalid first frame is not read.
         index = rng.randrange(len(copy)) if rng.random() < 0.2 else rng.randrange(min(1, len(copy) - 1), len(copy))
         if rng.random() < 0.25:
             _damage_frames(copy, index, rng)
@@ -143,11 +143,11 @@ def _other_bytes(text: bytes, rng: random.Random) -> bytes:
     return text[:start] + rng.randbytes(rng.choice((0, 1, 1, 4, 9))) + text[end:]
 
 
-# --- who sends, and who only wants to be served ---
+# --- clients ---
 
 
 class Stranger:
-    """A DEALER that sends anything, and checks that whatever comes back is a message."""
+    """A DEALER that sends any frames, and checks that each reply is a message."""
 
     def __init__(self, backend: Backend) -> None:
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
@@ -168,7 +168,7 @@ class Stranger:
             assert self.socket.poll(int(1000 * PATIENCE)), "the server does not answer any more"
             reply = decode(self.socket.recv_multipart(), REPLIES, Limits())
             if isinstance(reply, Error):
-                assert reply.code in ERROR_CODES
+                assert reply.code in list(ErrorCode)
                 if reply.job == name:
                     return
             self.replies[getattr(reply, "code", reply.kind)] += 1
@@ -214,13 +214,13 @@ def memory(backend: Backend) -> tuple[int, int]:
 
 
 def memory_at_rest(backend: Backend) -> tuple[int, int]:
-    """What is held while nothing is done: a job at work holds what it needs, and that is no growth."""
+    """The memory of idle processes, since running jobs need memory too."""
     backend.until_idle()
     time.sleep(HEARD)
     return memory(backend)
 
 
-def test_whatever_comes_the_server_lives_and_serves(backend: Backend) -> None:
+def test_the_server_survives_any_message_and_serves_valid_jobs(backend: Backend) -> None:
     assert backend.process
     stranger, bystander = Stranger(backend), Bystander(backend)
     valid = [[bytes(frame) for frame in encode(message)] for message in VALID]
@@ -238,7 +238,7 @@ def test_whatever_comes_the_server_lives_and_serves(backend: Backend) -> None:
         bystander.look()
         if stranger.sent >= len(history) * MESSAGES / 20:
             history.append(memory(backend))
-        # The first tenth fills what is kept for later, buffers and caches.
+        # The first tenth fills buffers and caches.
         if not at_rest and stranger.sent >= MESSAGES / 10:
             at_rest.append(memory_at_rest(backend))
 

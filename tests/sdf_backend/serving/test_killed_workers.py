@@ -1,7 +1,8 @@
-"""Workers that are killed at random moments: the endpoint answers throughout, and the next job is served soon."""
+"""Workers killed at random times: the server keeps answering, and the next job is served soon."""
 
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -10,18 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backend_process import Backend, Listener, complete
+from backend_process import PATIENCE, Backend, Listener, complete
 
 from sdf_backend.wire.messages import Error, Result
 
 KILLS = 50
-# A machine that is busy with other tests takes its time to start a process that loads torch.
+# Until the next job is served, at most and in the median: seconds, or multiples of the start of a worker, which takes
+# longer on a busy machine.
 SERVED_SECONDS, USUAL_SECONDS = 20.0, 5.0
+SERVED_STARTS, USUAL_STARTS = 6.0, 2.0
 ANSWER_SECONDS = 2.0
+READY = re.compile(r" worker ready .* seconds=([0-9.]+)")
 
 
 class Background:
-    """A client that has a job at work whenever it can, and counts how they end."""
+    """A client that always has one job running, and counts how they end."""
 
     def __init__(self, backend: Backend) -> None:
         self.client = backend.client("background")
@@ -48,14 +52,14 @@ def backend(models_folder: Path, tmp_path: Path) -> Iterator[Backend]:
         yield backend
 
 
-def test_workers_killed_at_random_moments_cost_at_most_a_job_each(backend: Backend) -> None:
+def test_a_killed_worker_loses_at_most_one_job(backend: Backend) -> None:
     rng, kills = random.Random(0), 0
     background, served, answered = Background(backend), [], []
     with backend.client() as client:
         while kills < KILLS:
             background.wait(rng.uniform(0, 0.7))
             pid = backend.worker().pid
-            if not pid:  # the next one is just being started
+            if not pid:  # the next one is starting
                 continue
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -63,21 +67,22 @@ def test_workers_killed_at_random_moments_cost_at_most_a_job_each(backend: Backe
             start = time.monotonic()
             backend.status()
             answered.append(time.monotonic() - start)
-            if kills % 5:  # now and then a worker is killed while it starts
+            if kills % 5:  # some workers are killed while they start
                 served.append(seconds_until_served(client, background))
     print(f"\n{background.done} jobs done, {background.lost} lost by {kills} kills; status in {max(answered):.2f} s")
     print(f"the next job was served in {np.median(served):.1f} s (median), {max(served):.1f} s at most")
     assert background.lost <= kills
     assert background.done > 0
     assert max(answered) < ANSWER_SECONDS
-    assert np.median(served) < USUAL_SECONDS
-    assert max(served) < SERVED_SECONDS
+    start = np.median([float(seconds) for seconds in READY.findall(backend.log())])
+    assert np.median(served) < max(USUAL_SECONDS, USUAL_STARTS * start)
+    assert max(served) < max(SERVED_SECONDS, SERVED_STARTS * start)
     assert backend.status().workers_lost <= kills
 
 
 def seconds_until_served(client: Listener, background: Background) -> float:
     start, job = time.monotonic(), client.send(complete())
-    while time.monotonic() - start < SERVED_SECONDS:
+    while time.monotonic() - start < PATIENCE:
         background.look()
         for event in client.poll():
             if getattr(event, "job", None) == job and isinstance(event, Result | Error):

@@ -1,4 +1,4 @@
-"""Local workers without a server: how they are reached, and that nobody else reaches them."""
+"""The local worker pool without a server: the server reaches the workers, and other programs cannot."""
 
 import stat
 import sys
@@ -12,9 +12,9 @@ import zmq
 from backend_process import PATIENCE
 
 from sdf_backend.serving import local_workers
-from sdf_backend.serving.auth import Gate
-from sdf_backend.serving.local_workers import LocalWorkers, WorkerSettings
-from sdf_backend.serving.worker_pool import Event, Lost, Ready, Reply
+from sdf_backend.serving.authenticator import Authenticator
+from sdf_backend.serving.local_workers import LocalWorkerPool, WorkerSettings
+from sdf_backend.serving.worker_pool import WorkerEvent, WorkerLost, WorkerReady, WorkerReply
 from sdf_backend.threads import PATIENT_THREADS
 from sdf_backend.wire.codec import decode, encode
 from sdf_backend.wire.messages import REPLIES, Hello, Limits, Result, Source, Submit
@@ -23,38 +23,38 @@ ECHO = Submit("0123456789", "echo", sources=(Source(np.eye(3, dtype=np.float32))
 
 
 class Running:
-    """Workers, and the little of a server that they need."""
+    """A pool, and the parts of a server that it needs."""
 
     def __init__(self, models: Path) -> None:
         self.context = zmq.Context()
-        self.gate = Gate(self.context)
-        self.workers = LocalWorkers(self.context, self.gate, WorkerSettings("cpu", models=models))
-        self.workers.start(time.monotonic())
+        self.authenticator = Authenticator(self.context)
+        self.pool = LocalWorkerPool(self.context, self.authenticator, WorkerSettings("cpu", models=models))
+        self.pool.start(time.monotonic())
 
-    def until(self, wanted: Callable[[Event], bool]) -> Event:
+    def until(self, wanted: Callable[[WorkerEvent], bool]) -> WorkerEvent:
         give_up = time.monotonic() + PATIENCE
         while time.monotonic() < give_up:
-            self.gate.answer()
-            for event in self.workers.events(time.monotonic()):
+            self.authenticator.process()
+            for event in self.pool.poll(time.monotonic()):
                 if wanted(event):
                     return event
             time.sleep(0.005)
         raise AssertionError("waited in vain for a worker")
 
     def result(self) -> Result:
-        reply = self.until(lambda event: isinstance(event, Reply) and event.header.kind == "result")
-        assert isinstance(reply, Reply)
+        reply = self.until(lambda event: isinstance(event, WorkerReply) and event.header.kind == "result")
+        assert isinstance(reply, WorkerReply)
         return decode(list(reply.frames), REPLIES, Limits())
 
     def stop(self) -> None:
-        self.workers.stop()
-        self.gate.close()
+        self.pool.stop()
+        self.authenticator.close()
         self.context.term()
 
 
 @pytest.fixture(params=[True, False], ids=["socket file", "keys"])
 def running(request: pytest.FixtureRequest, models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    """Both ways to a worker, whichever this system takes by itself."""
+    """Both transports, whichever this system uses by default."""
     if request.param and not local_workers.SOCKET_FILES:
         pytest.skip("this system has no socket files")
     monkeypatch.setattr(local_workers, "SOCKET_FILES", request.param)
@@ -63,15 +63,15 @@ def running(request: pytest.FixtureRequest, models_folder: Path, monkeypatch: py
     running.stop()
 
 
-def test_a_job_goes_to_a_worker_and_back(running: Running) -> None:
-    running.until(lambda event: isinstance(event, Ready))
-    assert running.workers.give("worker-0", [encode(ECHO)])
+def test_a_worker_answers_a_job(running: Running) -> None:
+    running.until(lambda event: isinstance(event, WorkerReady))
+    assert running.pool.submit("worker-0", [encode(ECHO)])
     np.testing.assert_array_equal(running.result().sources[0].vertices, np.eye(3))
 
 
-def test_strangers_do_not_reach_the_workers(running: Running) -> None:
-    running.until(lambda event: isinstance(event, Ready))
-    address = running.workers._address
+def test_other_programs_cannot_reach_the_workers(running: Running) -> None:
+    running.until(lambda event: isinstance(event, WorkerReady))
+    address = running.pool._address
     if address.startswith("ipc://"):
         folder = Path(address.removeprefix("ipc://")).parent
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -82,25 +82,25 @@ def test_strangers_do_not_reach_the_workers(running: Running) -> None:
         stranger.connect(address)
         stranger.send_multipart(encode(Hello()))
         for _ in range(30):
-            running.gate.answer()
-            assert not any(isinstance(event, Reply | Lost) for event in running.workers.events(time.monotonic()))
+            running.authenticator.process()
+            assert not any(isinstance(event, WorkerReply | WorkerLost) for event in running.pool.poll(time.monotonic()))
             assert not stranger.poll(10)
-    assert running.workers.give("worker-0", [encode(ECHO)])
+    assert running.pool.submit("worker-0", [encode(ECHO)])
     assert running.result().sources
 
 
 @pytest.mark.parametrize("running", [True], ids=["socket file"], indirect=True)
-def test_nothing_is_left_where_the_socket_was(running: Running) -> None:
-    folder = Path(running.workers._address.removeprefix("ipc://")).parent
-    running.until(lambda event: isinstance(event, Ready))
+def test_the_socket_folder_is_removed(running: Running) -> None:
+    folder = Path(running.pool._address.removeprefix("ipc://")).parent
+    running.until(lambda event: isinstance(event, WorkerReady))
     assert folder.exists()
-    running.workers.stop()
+    running.pool.stop()
     assert not folder.exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process was started with is read from /proc")
-def test_threads_of_a_worker_leave_the_cores_to_others_while_they_wait(running: Running) -> None:
-    running.until(lambda event: isinstance(event, Ready))
-    [worker] = running.workers.describe()
+def test_waiting_threads_of_a_worker_sleep(running: Running) -> None:
+    running.until(lambda event: isinstance(event, WorkerReady))
+    [worker] = running.pool.describe()
     environment = Path(f"/proc/{worker.pid}/environ").read_text().split("\0")
     assert {f"{name}={value}" for name, value in PATIENT_THREADS.items()} <= set(environment)

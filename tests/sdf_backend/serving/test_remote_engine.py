@@ -1,4 +1,4 @@
-"""The shape commands with --address: what they write is what they write without it, and Ctrl-C ends the job."""
+"""The shape commands with --address write the same files as without it, and Ctrl-C cancels the job."""
 
 import signal
 import socket
@@ -44,10 +44,10 @@ def invoke(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def both_ways(
+def compare_local_and_remote(
     backend: Backend, models: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str | Path
 ) -> list[bytes]:
-    """The files that a command writes with the backend, checked to be those that it writes without."""
+    """Run a command with and without the backend, and compare the files; returns them."""
     written = []
     ways = {"here": ["--device", "cpu", "--models", models], "there": ["--address", backend.address]}
     for where, options in ways.items():
@@ -63,30 +63,38 @@ def both_ways(
     return written[0]
 
 
-def test_complete(
+def test_complete_writes_the_same_file_remotely(
     backend: Backend, models_folder: Path, cloud: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     options = ("-o", "whole.ply", "--sensor", "0,2,0", *QUICK, *FITTED)
-    [mesh] = both_ways(backend, models_folder, monkeypatch, tmp_path, "complete", cloud, *options)
+    [mesh] = compare_local_and_remote(backend, models_folder, monkeypatch, tmp_path, "complete", cloud, *options)
     assert len(mesh) > 1000
 
 
-def test_reconstruct(
+def test_reconstruct_writes_the_same_file_remotely(
     backend: Backend, models_folder: Path, ball: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    both_ways(backend, models_folder, monkeypatch, tmp_path, "reconstruct", ball, "-o", "it.stl", *QUICK, *FITTED)
+    compare_local_and_remote(
+        backend, models_folder, monkeypatch, tmp_path, "reconstruct", ball, "-o", "it.stl", *QUICK, *FITTED
+    )
 
 
-def test_interpolate(
+def test_interpolate_writes_the_same_files_remotely(
     backend: Backend, models_folder: Path, ball: Path, cloud: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     options = ("-o", "steps", "--steps", "4", *QUICK, *FITTED)
-    files = both_ways(backend, models_folder, monkeypatch, tmp_path, "interpolate", ball, cloud, *options)
+    files = compare_local_and_remote(
+        backend, models_folder, monkeypatch, tmp_path, "interpolate", ball, cloud, *options
+    )
     assert len(files) == 4
 
 
-def test_sample(backend: Backend, models_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    files = both_ways(backend, models_folder, monkeypatch, tmp_path, "sample", "-o", "new", "--count", "3", *QUICK)
+def test_sample_writes_the_same_files_remotely(
+    backend: Backend, models_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files = compare_local_and_remote(
+        backend, models_folder, monkeypatch, tmp_path, "sample", "-o", "new", "--count", "3", *QUICK
+    )
     assert len(files) == 3
 
 
@@ -113,7 +121,7 @@ def test_ctrl_c_cancels_the_job(backend: Backend, tmp_path: Path) -> None:
 
 
 def refused(tmp_path: Path, *arguments: str | Path) -> str:
-    """The one line on stderr of a command that failed as it should, and left nothing."""
+    """The one line on stderr of a command that fails as it should and writes nothing."""
     result = invoke("sample", "-o", tmp_path / "new", *arguments)
     assert result.exit_code == 1, result.output
     assert isinstance(result.exception, SystemExit)
@@ -123,20 +131,20 @@ def refused(tmp_path: Path, *arguments: str | Path) -> str:
     return line
 
 
-def test_what_cannot_be_is_one_clear_line(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_one_clear_line(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(MODELS_VARIABLE, raising=False)
     there = ("--address", backend.address)
     assert "known models: " in refused(tmp_path, "--model", "boats", *there)
     assert "at most 64" in refused(tmp_path, *QUICK, "--count", "65", *there)
-    assert "resolution 8" in refused(tmp_path, "--model", "spheres", "--resolution", "8", *there)
+    assert "resolution is 8" in refused(tmp_path, "--model", "spheres", "--resolution", "8", *there)
     assert "leave them out" in refused(tmp_path, *QUICK, *there, "--device", "cpu")
     assert "leave them out" in refused(tmp_path, *QUICK, *there, "--models", tmp_path)
     assert "--address" in refused(tmp_path, *QUICK, "--key", tmp_path / "a.key_secret")
     assert "key file" in refused(tmp_path, *QUICK, *there, "--key", tmp_path / "nowhere")
-    assert "no address" in refused(tmp_path, *QUICK, "--address", "somewhere")
+    assert "not an address" in refused(tmp_path, *QUICK, "--address", "somewhere")
 
 
-def test_nobody_there_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_missing_server_is_one_clear_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert "no server listens" in refused(tmp_path, *QUICK, "--address", f"tcp://127.0.0.1:{port}")

@@ -1,6 +1,6 @@
-"""A scriptable backend for tests of clients: a bare ROUTER that the test's own thread drives step by step.
+"""A scriptable backend for tests of clients: a bare ROUTER, driven step by step by the thread of the test.
 
-It greets, and otherwise says what the test tells it to. Left out: workers, queue, limits, memory of jobs, time.
+It answers greetings, and sends what the test tells it to. It has no workers, queue, limits, jobs or clock.
 """
 
 import time
@@ -12,12 +12,12 @@ import zmq
 from sdf_backend.wire.codec import Frame, decode, encode
 from sdf_backend.wire.messages import REQUESTS, Hello, Limits, Request, Welcome
 
-# Generous, since the tests share two cores with other work; nothing waits for all of it when it goes well.
-PATIENCE = 30.0
+# Generous, since tests share two cores with other work; a passing test never waits for all of it.
+PATIENCE = 60.0
 
 
 class FakeServer:
-    """One ROUTER on the loopback; `port` 0 takes any that is free."""
+    """One ROUTER on the loopback, at any free port if `port` is 0."""
 
     def __init__(
         self, port: int = 0, curve: tuple[bytes, bytes] | None = None, context: zmq.Context | None = None
@@ -39,7 +39,7 @@ class FakeServer:
         self.requests: list[Any] = []
 
     def step(self) -> None:
-        """Read what has come: greetings are answered with `welcome`, the rest is put into `requests`."""
+        """Receive: greetings are answered with `welcome`, other messages are added to `requests`."""
         while self.socket.poll(0):
             self.peer, *frames = self.socket.recv_multipart()
             request: Request = decode(frames, REQUESTS, Limits())
@@ -51,7 +51,7 @@ class FakeServer:
                 self.send(self.welcome)
 
     def send(self, *messages: Any) -> None:
-        """Send messages to whom was heard last."""
+        """Send messages to the last sender."""
         for message in messages:
             self.send_frames(encode(message))
 
@@ -65,10 +65,10 @@ class FakeServer:
 
 
 def until(condition: Callable[[], Any], *steps: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """Take the steps in turn until the condition holds; gives what it gave."""
-    give_up = time.monotonic() + seconds
+    """Repeat the steps until the condition holds; returns its value."""
+    deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < give_up, "that did not happen"
+        assert time.monotonic() < deadline, "the condition never held"
         for step in steps:
             step()
         time.sleep(0.001)

@@ -1,4 +1,4 @@
-"""The client against a scripted server on real sockets: what it says, what it does when the server goes, and why."""
+"""The client against a scripted server on real sockets: its states, its reasons, and what it does without a server."""
 
 import contextlib
 import socket
@@ -15,7 +15,7 @@ import zmq
 from fake_server import FakeServer, until
 from zmq.auth.thread import ThreadAuthenticator
 
-from sdf_backend.wire.client import SUBMISSIONS, Client, ClientError, State, StateChanged, Timing, new_job
+from sdf_backend.wire.client import MAX_SUBMISSIONS, Client, ClientError, State, StateChanged, Timing, new_job
 from sdf_backend.wire.codec import FIRST_FRAME, WireError, encode
 from sdf_backend.wire.connection import POLL_MESSAGES
 from sdf_backend.wire.keys import ClientKeys
@@ -43,7 +43,7 @@ QUICK = Timing(heartbeat=0.05, first_retry=0.02, longest_retry=0.05, refused_ret
 
 
 class Scene:
-    """A server, a client and what the client has told so far."""
+    """A server, a client and the events of the client so far."""
 
     def __init__(self, server: FakeServer, client: Client) -> None:
         self.server, self.client = server, client
@@ -63,7 +63,7 @@ class Scene:
         return self.client.reason
 
     def until_told(self, kind: type) -> Any:
-        """Go on until the client tells an event of a kind; that event, taken out."""
+        """Continue until the client reports an event of a kind; removes and returns it."""
         event = self.until(lambda: next((event for event in self.events if isinstance(event, kind)), None))
         self.events.remove(event)
         return event
@@ -108,7 +108,7 @@ def scene(server: FakeServer) -> Iterator[Scene]:
 
 
 def lone_client(address: str, key_file: Path | None = None, seconds: float = 20.0, **timing: float) -> StateChanged:
-    """What a client says first when nothing is done at the other side."""
+    """The first event of a client without a cooperating server."""
     with Client(address, key_file, timing=Timing(**timing)) as client:
         events: list[Any] = []
         until(lambda: events, lambda: events.extend(client.poll()), seconds=seconds)
@@ -118,7 +118,7 @@ def lone_client(address: str, key_file: Path | None = None, seconds: float = 20.
 # --- connecting ----------------------------------------------------------------------------------------------------
 
 
-def test_a_client_says_when_it_is_connected_and_to_what(server: FakeServer) -> None:
+def test_a_client_reports_when_it_is_connected_and_to_what(server: FakeServer) -> None:
     models = (ModelInfo("chairs"), ModelInfo("lamps", problem="damaged"))
     server.welcome = Welcome("sdf 9", Limits(resolution=64), models, ("cpu",))
     before = threading.active_count()
@@ -135,7 +135,7 @@ def test_a_client_says_when_it_is_connected_and_to_what(server: FakeServer) -> N
     client.close()
 
 
-def test_a_silent_client_says_that_it_is_there_and_hears_of_changes(scene: Scene) -> None:
+def test_an_idle_client_sends_heartbeats_and_reports_changes(scene: Scene) -> None:
     hellos = scene.server.hellos
     scene.until(lambda: scene.server.hellos > hellos + 3)
     assert scene.events == []
@@ -164,7 +164,7 @@ def test_a_poll_never_blocks_and_takes_only_some_of_many_messages(scene: Scene) 
     ["", "localhost", "127.0.0.1:5577", "tcp://127.0.0.1", "tcp://127.0.0.1:0", "tcp://127.0.0.1:99999", "tcp://:5577",
      "tcp://*:5577", "http://127.0.0.1:5577", "ipc://x", "inproc://x", "tcp://a b:1", "tcp://127.0.0.1:5577\n", "tcp://h\u00f6st:5577"],
 )  # fmt: skip
-def test_an_address_that_is_none_is_refused_at_once(address: str) -> None:
+def test_an_invalid_address_is_refused_at_once(address: str) -> None:
     with pytest.raises(ClientError, match="use tcp://HOST:PORT"):
         Client(address)
 
@@ -175,28 +175,28 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("address", ["tcp://[1:::::2]:5577", "tcp://[.]:5577"])
-def test_an_address_that_only_looks_like_one_is_told(address: str) -> None:
+def test_an_address_that_cannot_be_connected_to_is_reported(address: str) -> None:
     said = lone_client(address, greeting=1.0)
     assert said.state is State.CONNECTING and address in said.reason and "address" in said.reason
 
 
-def test_nobody_listens() -> None:
+def test_a_port_without_a_server_is_reported() -> None:
     address = f"tcp://127.0.0.1:{free_port()}"
     said = lone_client(address)
     assert said.state is State.CONNECTING
     assert f"no server listens at {address}" in said.reason and "start the backend" in said.reason
 
 
-def test_what_listens_is_no_backend() -> None:
+def test_a_program_that_is_not_a_backend_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         said = lone_client(f"tcp://127.0.0.1:{listener.getsockname()[1]}", greeting=1.0)
     assert said.state is State.CONNECTING
-    assert "is no backend" in said.reason and "1 s" in said.reason and "correct the address" in said.reason
+    assert "is not a backend" in said.reason and "1 s" in said.reason and "correct the address" in said.reason
 
 
 @pytest.mark.parametrize("words", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n" + b"x" * 100])
-def test_what_listens_hangs_up(words: bytes) -> None:
-    """As a web server does, which takes the handshake for a bad request."""
+def test_a_program_that_closes_the_connection_is_reported(words: bytes) -> None:
+    """As a web server does, for which the handshake is a bad request."""
     with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as connections:
         listener.setblocking(False)
 
@@ -209,18 +209,18 @@ def test_what_listens_hangs_up(words: bytes) -> None:
         events: list[Any] = []
         with Client(f"tcp://127.0.0.1:{listener.getsockname()[1]}") as client:
             until(lambda: events, answer, lambda: events.extend(client.poll()))
-    assert events[0].state is State.CONNECTING and "no backend" in events[0].reason
+    assert events[0].state is State.CONNECTING and "is not a backend" in events[0].reason
 
 
-def test_what_listens_does_not_greet(server: FakeServer) -> None:
+def test_a_server_that_sends_no_greeting_is_reported(server: FakeServer) -> None:
     said = lone_client(server.address, greeting=1.0)
     assert said.state is State.CONNECTING
-    assert "has not greeted in 1 s" in said.reason and "look at its log" in said.reason
+    assert "sent no greeting within 1 s" in said.reason and "look at its log" in said.reason
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "when connected"])
 @pytest.mark.parametrize("answer", ["frames", "error"])
-def test_another_version_is_named_together_with_ours(server: FakeServer, answer: str, late: bool) -> None:
+def test_another_version_is_reported_with_both_versions(server: FakeServer, answer: str, late: bool) -> None:
     """A later server may answer in its own version, or, kindly, in ours."""
     with Client(server.address, timing=QUICK) as client:
         scene = Scene(server, client)
@@ -241,7 +241,7 @@ def test_another_version_is_named_together_with_ours(server: FakeServer, answer:
         scene.until_state(State.CONNECTED)
 
 
-def test_a_greeting_that_is_not_taken_is_told(server: FakeServer) -> None:
+def test_a_rejected_greeting_is_reported(server: FakeServer) -> None:
     with Client(server.address, timing=QUICK) as client:
         scene = Scene(server, client)
         server.welcome = None
@@ -294,7 +294,7 @@ def gate() -> Iterator[Gate]:
     gate.close()
 
 
-def test_a_known_key_is_let_in(gate: Gate, tmp_path: Path) -> None:
+def test_a_known_key_is_admitted(gate: Gate, tmp_path: Path) -> None:
     with Client(gate.server.address, key_file(tmp_path, gate.new_keys(known=True))) as client:
         scene = Scene(gate.server, client)
         scene.until_state(State.CONNECTED)
@@ -316,7 +316,7 @@ def test_an_unknown_key_is_refused_until_it_is_authorised(gate: Gate, tmp_path: 
         scene.until_state(State.CONNECTED)
 
 
-def test_a_key_that_was_taken_away_is_refused(scene: Scene) -> None:
+def test_a_revoked_key_is_refused(scene: Scene) -> None:
     scene.server.send(Error("not_authorised", "this key is not authorised any more; ask the operator"))
     assert "not authorised any more" in scene.until_state(State.REFUSED)
     scene.until_state(State.CONNECTED)
@@ -327,21 +327,21 @@ def test_the_key_of_another_server_is_refused(gate: Gate, tmp_path: Path) -> Non
     path = key_file(tmp_path, gate.new_keys(known=True)._replace(server=other))
     said = lone_client(gate.server.address, path)
     assert said.state is State.REFUSED
-    assert "has not the key" in said.reason and str(path) in said.reason and "ask its operator" in said.reason
+    assert "does not match" in said.reason and str(path) in said.reason and "ask its operator" in said.reason
 
 
-def test_a_server_that_wants_a_key_says_so(gate: Gate) -> None:
+def test_a_server_that_requires_a_key_is_reported(gate: Gate) -> None:
     said = lone_client(gate.server.address)
     assert said.state is State.REFUSED and "requires a key; give the key file" in said.reason
 
 
-def test_a_server_without_keys_says_so(server: FakeServer, gate: Gate, tmp_path: Path) -> None:
+def test_a_server_without_keys_is_reported(server: FakeServer, gate: Gate, tmp_path: Path) -> None:
     path = key_file(tmp_path, gate.new_keys(known=True))
     said = lone_client(server.address, path)
     assert said.state is State.REFUSED and f"works without keys; connect without {path}" in said.reason
 
 
-def test_a_key_file_that_cannot_be_used_is_refused_at_once(tmp_path: Path) -> None:
+def test_an_unusable_key_file_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(ClientError, match="cannot be read"):
         Client("tcp://127.0.0.1:5577", tmp_path / "none")
 
@@ -349,7 +349,7 @@ def test_a_key_file_that_cannot_be_used_is_refused_at_once(tmp_path: Path) -> No
 # --- jobs ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_sent_and_followed_to_its_result(scene: Scene) -> None:
+def test_a_job_is_tracked_until_its_result(scene: Scene) -> None:
     sent = Submit(new_job(), "complete", "chairs", sources=(Source(POINTS, sensor=(1, 2, 3)),), keep=5)
     assert scene.client.submit(sent) == sent.job
     assert scene.client.submit(sent) == sent.job
@@ -364,18 +364,18 @@ def test_a_job_is_sent_and_followed_to_its_result(scene: Scene) -> None:
     scene.server.send(Result(sent.job, sources=sent.sources), Progress(sent.job, "late", 1.0), Result(sent.job))
     np.testing.assert_array_equal(scene.until_told(Result).sources[0].vertices, POINTS)
     assert scene.client.jobs == ()
-    # What still comes for a job that has ended is not told; nor is what comes for one of somebody else.
+    # Messages about jobs that have ended, or of other clients, are not reported.
     scene.server.send(Error("failed", "not yours", "some-other-job"), Status("fake", 1.0))
     scene.until_told(Status)
     assert scene.events == []
     assert scene.server.requests == []
 
 
-def test_a_job_waits_for_a_connection() -> None:
+def test_a_job_is_sent_when_there_is_a_connection() -> None:
     port = free_port()
     with Client(f"tcp://127.0.0.1:{port}", timing=QUICK) as client:
         job = client.submit(Submit(new_job(), "echo", sources=(Source(POINTS),)))
-        until(lambda: "nobody" in client.reason, client.poll)
+        until(lambda: "no server listens" in client.reason, client.poll)
         server = FakeServer(port)
         try:
             assert Scene(server, client).until_asked(Submit).job == job
@@ -391,23 +391,23 @@ def test_a_job_ends_with_an_error_or_because_the_server_is_busy(scene: Scene, en
     assert scene.client.jobs == ()
 
 
-def test_an_error_about_no_job_is_told(scene: Scene) -> None:
+def test_an_error_without_a_job_is_reported(scene: Scene) -> None:
     scene.server.send(Error("bad_header", "the header is no JSON"))
     assert scene.until_told(Error).code == "bad_header"
 
 
-def test_progress_that_nobody_took_is_summed_up(scene: Scene) -> None:
-    """A window that was busy for long wants the last progress and the last preview, not all of them."""
+def test_pending_progress_is_merged(scene: Scene) -> None:
+    """A user interface that was busy needs the last progress and the last preview, not all of them."""
     job = scene.submit()
     scene.server.send(Progress(job, "fitting", 0.1, PREVIEW), *(Progress(job, "fitting", i / 50) for i in range(50)))
     scene.server.send(Progress(job, "extracting", 1.0))
     scene.client._events.clear()
-    until(lambda: any(getattr(e, "phase", "") == "extracting" for e in scene.client._events), scene.client._work)
+    until(lambda: any(getattr(e, "phase", "") == "extracting" for e in scene.client._events), scene.client._process)
     [progress] = scene.client.poll()
     assert progress.fraction == 1.0 and progress.preview is not None
 
 
-def test_what_the_server_would_refuse_is_not_sent(scene: Scene) -> None:
+def test_a_message_that_the_server_would_refuse_is_not_sent(scene: Scene) -> None:
     with pytest.raises(WireError, match=r"count is 1\.5"):
         scene.client.submit(Submit(new_job(), "echo", count=1.5))
     scene.server.welcome = Welcome("small", Limits(frame_bytes=100))
@@ -417,7 +417,7 @@ def test_what_the_server_would_refuse_is_not_sent(scene: Scene) -> None:
     assert scene.client.jobs == ()
 
 
-def test_what_turns_out_to_be_too_large_ends_the_job(server: FakeServer) -> None:
+def test_a_job_that_exceeds_the_limits_of_the_server_ends(server: FakeServer) -> None:
     """The limits come with the greeting, perhaps after the job."""
     server.welcome = Welcome("small", Limits(frame_bytes=100))
     with Client(server.address, timing=QUICK) as client:
@@ -427,7 +427,7 @@ def test_what_turns_out_to_be_too_large_ends_the_job(server: FakeServer) -> None
     assert server.requests == []
 
 
-def test_a_large_job_goes_and_comes(scene: Scene) -> None:
+def test_a_large_job_is_sent_and_returned(scene: Scene) -> None:
     points = np.random.default_rng(0).normal(size=(300_000, 3))
     job = scene.client.submit(Submit(new_job(), "echo", sources=(Source(points),)))
     got = scene.until_asked(Submit)
@@ -435,7 +435,7 @@ def test_a_large_job_goes_and_comes(scene: Scene) -> None:
     np.testing.assert_array_equal(scene.until_told(Result).sources[0].vertices, points)
 
 
-def test_an_answer_that_cannot_be_used_ends_its_job(scene: Scene) -> None:
+def test_an_invalid_answer_ends_its_job(scene: Scene) -> None:
     job = scene.submit()
     header = b'{"kind":"progress","job":"%s","phase":7,"fraction":0}' % job.encode()
     scene.server.send_frames([FIRST_FRAME, header])
@@ -444,7 +444,7 @@ def test_an_answer_that_cannot_be_used_ends_its_job(scene: Scene) -> None:
     assert scene.client.state is State.CONNECTED
 
 
-def test_what_a_later_server_says_besides_is_passed_over(scene: Scene) -> None:
+def test_unknown_messages_of_a_later_server_are_ignored(scene: Scene) -> None:
     job = scene.submit()
     scene.server.send_frames([FIRST_FRAME, b'{"kind":"estimate","job":"%s","seconds":3}' % job.encode()])
     scene.server.send_frames([FIRST_FRAME, b'{"kind":"accepted","job":"%s","position":1,"eta":9}' % job.encode()])
@@ -452,7 +452,7 @@ def test_what_a_later_server_says_besides_is_passed_over(scene: Scene) -> None:
     assert scene.client.jobs == (job,)
 
 
-def test_status_is_asked_and_told(scene: Scene) -> None:
+def test_status_is_requested_and_reported(scene: Scene) -> None:
     scene.client.ask_status()
     assert scene.until_asked(StatusRequest).job is None
     scene.server.send(Status("fake", 12.0, queued=3))
@@ -472,7 +472,7 @@ def test_a_job_is_cancelled(scene: Scene) -> None:
     assert scene.client.jobs == ()
 
 
-def test_a_job_that_was_never_sent_is_cancelled_at_once() -> None:
+def test_a_job_that_was_not_sent_is_cancelled_at_once() -> None:
     with Client(f"tcp://127.0.0.1:{free_port()}") as client:
         job = client.submit(Submit(new_job(), "echo"))
         client.cancel(job)
@@ -482,7 +482,7 @@ def test_a_job_that_was_never_sent_is_cancelled_at_once() -> None:
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_a_job_that_is_cancelled_while_the_server_is_away(scene: Scene, known: bool) -> None:
+def test_a_job_cancelled_without_a_connection_ends_as_cancelled(scene: Scene, known: bool) -> None:
     job = scene.submit()
     scene.server.close()
     scene.until_state(State.LOST)
@@ -502,7 +502,7 @@ def test_a_job_that_is_cancelled_while_the_server_is_away(scene: Scene, known: b
 # --- servers that go and come --------------------------------------------------------------------------------------
 
 
-def test_a_lost_server_is_told_and_found_again_by_itself(scene: Scene) -> None:
+def test_a_lost_connection_is_reported_and_restored(scene: Scene) -> None:
     job = scene.submit()
     scene.restart()
     lost = scene.until_told(StateChanged)
@@ -514,7 +514,7 @@ def test_a_lost_server_is_told_and_found_again_by_itself(scene: Scene) -> None:
     assert scene.server.requests == []
 
 
-def test_a_server_that_has_forgotten_a_job_gets_it_again(scene: Scene) -> None:
+def test_a_job_that_the_server_has_lost_is_submitted_again(scene: Scene) -> None:
     job = scene.submit(count=7)
     scene.server.send(Progress(job, "fitting", 0.5))
     scene.until_told(Progress)
@@ -530,9 +530,9 @@ def test_a_server_that_has_forgotten_a_job_gets_it_again(scene: Scene) -> None:
     assert scene.server.requests == []
 
 
-def test_a_job_that_every_server_forgets_is_given_up(scene: Scene) -> None:
+def test_a_job_that_is_lost_repeatedly_ends_with_an_error(scene: Scene) -> None:
     job = scene.submit()
-    for _ in range(SUBMISSIONS - 1):
+    for _ in range(MAX_SUBMISSIONS - 1):
         scene.restart()
         scene.until_asked(StatusRequest)
         scene.server.send(Error("unknown_job", "there is no such job", job))
@@ -541,10 +541,10 @@ def test_a_job_that_every_server_forgets_is_given_up(scene: Scene) -> None:
     scene.until_asked(StatusRequest)
     scene.server.send(Error("unknown_job", "there is no such job", job))
     error = scene.until_told(Error)
-    assert (error.job, error.code) == (job, "worker_lost") and f"{SUBMISSIONS} times" in error.message
+    assert (error.job, error.code) == (job, "worker_lost") and f"{MAX_SUBMISSIONS} times" in error.message
 
 
-def test_the_job_of_an_earlier_client_is_fetched(scene: Scene) -> None:
+def test_a_job_of_an_earlier_client_is_taken_over(scene: Scene) -> None:
     scene.client.fetch("job-of-yesterday")
     assert scene.until_asked(StatusRequest).job == "job-of-yesterday"
     scene.server.send(Result("job-of-yesterday"))
@@ -558,14 +558,14 @@ def test_the_job_of_an_earlier_client_is_fetched(scene: Scene) -> None:
         scene.client.fetch("a b")
 
 
-def test_somebody_elses_job_is_not_submitted_for_ever(scene: Scene) -> None:
+def test_a_job_of_another_user_is_not_submitted_repeatedly(scene: Scene) -> None:
     job = scene.submit()
     scene.server.send(Error("unknown_job", "that is somebody else's", job))
     assert scene.until_told(Error).code == "unknown_job"
     assert scene.server.requests == []
 
 
-def test_the_last_words_of_a_server_are_heard(scene: Scene) -> None:
+def test_the_final_messages_of_a_server_are_received(scene: Scene) -> None:
     for _ in range(10):
         job = scene.submit()
         scene.server.send(Error("stopping", "the server goes down", job))
@@ -576,7 +576,7 @@ def test_the_last_words_of_a_server_are_heard(scene: Scene) -> None:
         scene.until_state(State.CONNECTED)
 
 
-def test_many_last_words_are_all_heard(scene: Scene) -> None:
+def test_many_final_messages_are_all_received(scene: Scene) -> None:
     """More than one poll takes: the end of the connection is not forgotten over them."""
     job = scene.submit()
     many = POLL_MESSAGES + 10
@@ -586,13 +586,13 @@ def test_many_last_words_are_all_heard(scene: Scene) -> None:
     assert [event.position for event in scene.events if isinstance(event, Accepted)] == list(range(many))
 
 
-def test_an_empty_array_goes_and_comes(scene: Scene) -> None:
+def test_an_empty_array_is_sent_and_returned(scene: Scene) -> None:
     job = scene.client.submit(Submit(new_job(), "echo", sources=(Source(np.zeros((0, 3))),)))
     scene.server.send(Result(job, sources=scene.until_asked(Submit).sources))
     assert scene.until_told(Result).sources[0].vertices.shape == (0, 3)
 
 
-def test_a_server_that_says_nothing_more_is_lost(server: FakeServer) -> None:
+def test_a_server_that_stops_answering_is_lost(server: FakeServer) -> None:
     with Client(server.address, timing=replace(QUICK, silence=0.5)) as client:
         scene = Scene(server, client)
         scene.until_state(State.CONNECTED)
@@ -607,7 +607,7 @@ def test_a_server_that_says_nothing_more_is_lost(server: FakeServer) -> None:
         assert client._connection._silence >= 1.0
 
 
-def test_a_computer_that_slept_does_not_blame_the_server(scene: Scene) -> None:
+def test_time_asleep_does_not_count_as_silence_of_the_server(scene: Scene) -> None:
     scene.server.welcome = None
     scene.until(lambda: scene.client._connection._unanswered_since is not None)
     scene.client._connection._polled_at -= 1000
@@ -617,7 +617,7 @@ def test_a_computer_that_slept_does_not_blame_the_server(scene: Scene) -> None:
     assert scene.client.state is State.CONNECTED
 
 
-def test_a_job_that_was_asked_for_twice_is_sent_once_more_only_once(scene: Scene) -> None:
+def test_a_job_requested_twice_is_submitted_again_only_once(scene: Scene) -> None:
     job = scene.submit()
     scene.server.send(Accepted(job))
     scene.until_told(Accepted)
@@ -632,7 +632,7 @@ def test_a_job_that_was_asked_for_twice_is_sent_once_more_only_once(scene: Scene
     assert scene.server.requests == [] and scene.client.jobs == (job,)
 
 
-def test_who_was_asleep_asks_what_has_become_of_its_jobs(scene: Scene) -> None:
+def test_a_client_that_was_asleep_requests_the_status_of_its_jobs(scene: Scene) -> None:
     """A window that did not poll for longer than the server waits, while libzmq kept the connection up."""
     scene.server.welcome = Welcome("strict", silence=0.2)
     scene.until_told(Welcome)
@@ -647,7 +647,7 @@ def test_who_was_asleep_asks_what_has_become_of_its_jobs(scene: Scene) -> None:
 
 @contextlib.contextmanager
 def answering(answer: Callable[[Any], list[Any]], port: int = 0) -> Iterator[FakeServer]:
-    """A server in a thread of its own, that answers each request as told."""
+    """A server in its own thread that answers each request with the given replies."""
     server, stop = FakeServer(port), threading.Event()
 
     def serve() -> None:
@@ -679,7 +679,7 @@ def finished(request: Any) -> list[Any]:
     return []
 
 
-def test_a_script_waits() -> None:
+def test_blocking_calls_wait_for_results() -> None:
     with answering(finished) as server, Client(server.address) as client:
         assert client.wait_connected(30).software == "fake 1.0"
         assert client.wait_status(30).uptime == 1.0
@@ -698,7 +698,7 @@ def test_a_script_waits() -> None:
 @pytest.mark.parametrize(
     ("answer", "code"), [(Error("limit", "too many points", "JOB"), "limit"), (Busy("JOB", 3, 3), "busy")]
 )
-def test_a_script_hears_why_its_job_failed(answer: Any, code: str) -> None:
+def test_blocking_calls_raise_the_reason_of_a_failure(answer: Any, code: str) -> None:
     with answering(lambda request: [replace(answer, job=request.job)]) as server, Client(server.address) as client:
         with pytest.raises(ClientError) as caught:
             client.run(Submit(new_job(), "echo"))
@@ -726,7 +726,7 @@ def test_ctrl_c_cancels_the_job() -> None:
         assert [type(request) for request in server.seen] == [Submit, Cancel]
 
 
-def test_a_script_does_not_wait_for_ever() -> None:
+def test_blocking_calls_have_a_timeout() -> None:
     address = f"tcp://127.0.0.1:{free_port()}"
     with Client(address, timing=QUICK) as client:
         for wait in (
@@ -743,7 +743,7 @@ def test_a_script_does_not_wait_for_ever() -> None:
             wait()
 
 
-def test_a_script_goes_on_when_the_server_comes_back() -> None:
+def test_blocking_calls_continue_after_a_restart_of_the_server() -> None:
     with answering(lambda request: [Accepted(request.job)]) as server:
         client = Client(server.address, timing=QUICK)
         job = client.submit(Submit(new_job(), "echo"))

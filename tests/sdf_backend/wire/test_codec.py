@@ -1,4 +1,4 @@
-"""What is encoded comes back; whatever else comes gives a `WireError` that says what was wrong, and nothing worse."""
+"""Messages survive encoding and decoding; any other bytes raise a `WireError` that says what is wrong."""
 
 import json
 import math
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -22,7 +23,6 @@ from sdf_backend.wire.codec import FIRST_FRAME, WireError, build, decode, encode
 from sdf_backend.wire.messages import (
     REPLIES,
     REQUESTS,
-    TASKS,
     ArraySpec,
     Cancel,
     Error,
@@ -35,6 +35,7 @@ from sdf_backend.wire.messages import (
     Source,
     StatusRequest,
     Submit,
+    Task,
 )
 from sdf_backend.wire.settings import Axis, Pose, Quality, TaskSettings, bounds_of
 
@@ -113,11 +114,13 @@ def of(hint: Any) -> st.SearchStrategy[Any]:
         return st.tuples(*map(of, arguments))
     if origin is dict:
         return st.dictionaries(printable, of(arguments[1]), max_size=3)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return st.sampled_from(hint)
     return {float: finite, int: whole, bool: st.booleans(), str: printable}[hint]
 
 
 def a_message(kind: Any) -> st.SearchStrategy[Any]:
-    special = {"job": jobs, "task": st.sampled_from(TASKS), "keep": st.floats(0, 1e6), "count": st.integers(1, 99)}
+    special = {"job": jobs, "task": st.sampled_from(Task), "keep": st.floats(0, 1e6), "count": st.integers(1, 99)}
     special["spread"] = st.floats(0, 1)
     if kind in (messages.WorkerInfo, StatusRequest, Error):
         special["job"] = st.none() | jobs
@@ -143,7 +146,7 @@ def same(left: Any, right: Any) -> bool:
     return left == right and type(left) is type(right)
 
 
-# --- there and back ----------------------------------------------------------------------------------------------
+# --- round trips ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("table", [REQUESTS, REPLIES], ids=["requests", "replies"])
@@ -187,7 +190,7 @@ def test_an_array_of_another_dtype_is_not_sent(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("message", [Progress(JOB, "fitting", math.nan), Hello(client=object())])
-def test_what_is_no_json_is_not_sent(message: Any) -> None:
+def test_values_that_json_cannot_hold_are_not_sent(message: Any) -> None:
     with pytest.raises(WireError, match="cannot be sent"):
         encode(message)
 
@@ -215,7 +218,7 @@ def test_missing_settings_take_their_defaults(fields: dict[str, Any]) -> None:
     assert isinstance(decoded.pose, Pose) and isinstance(decoded.up, Axis)
 
 
-# --- what is refused -----------------------------------------------------------------------------------------------
+# --- messages that are refused -----------------------------------------------------------------------------------
 
 
 def framed(header: Any, *parts: bytes) -> list[bytes]:
@@ -228,7 +231,7 @@ def refused(frames: Any, table: dict[str, type] = REQUESTS, limits: Limits = LIM
         decode(frames, table, limits)
     error = caught.value
     assert str(error).isprintable() and len(str(error)) < 600
-    # It can be sent to who caused it.
+    # The error can itself be sent.
     assert decode(encode(Error(error.code, str(error), error.job)), REPLIES, LIMITS).message == str(error)
     return error
 
@@ -310,7 +313,7 @@ def test_an_unknown_kind(kind: str) -> None:
         ({"software": ["x"]}, "text"),
     ],
 )
-def test_fields_of_the_wrong_type(fields: dict[str, Any], message: str) -> None:
+def test_a_field_of_the_wrong_type_is_refused(fields: dict[str, Any], message: str) -> None:
     error = refused(framed({"kind": "hello", **fields}))
     assert error.code == "bad_value" and message in str(error) and next(iter(fields)) in str(error)
 
@@ -363,7 +366,7 @@ def test_fields_of_the_wrong_type(fields: dict[str, Any], message: str) -> None:
         {"weights": {"array": 0}},
     ],
 )
-def test_submissions_that_are_none(fields: dict[str, Any]) -> None:
+def test_an_invalid_submission_is_refused(fields: dict[str, Any]) -> None:
     error = refused(framed(submission([], **fields)))
     assert error.code in ("bad_value", "bad_array")
     assert error.job == (None if "job" in fields else JOB)
@@ -382,7 +385,7 @@ def test_numbers_too_large_for_a_float_are_refused_not_infinite() -> None:
     )
 
 
-def test_unknown_fields_and_arrays_are_passed_over() -> None:
+def test_unknown_fields_and_arrays_are_ignored() -> None:
     header = submission(
         [{"dtype": "<f4", "shape": [1], "unit": "m"}],
         later={"array": 0},
@@ -445,7 +448,7 @@ def test_as_many_arrays_must_come_as_are_described() -> None:
 def test_one_frame_cannot_stand_in_many_places() -> None:
     header = submission([{"dtype": "<f4", "shape": [1, 3]}], sources=[{"vertices": {"array": 0}}] * 1000)
     error = refused(framed(header, bytes(12)))
-    assert error.code == "bad_array" and "in use" in str(error)
+    assert error.code == "bad_array" and "which another field uses" in str(error)
 
 
 def test_a_header_can_be_built_twice() -> None:
@@ -477,7 +480,7 @@ def test_faces_of_vertices_that_are_not_there_are_refused(dtype: str, index: int
     rows = [{"dtype": "<f4", "shape": [3, 3]}, {"dtype": dtype, "shape": [1, 3]}]
     header = submission(rows, sources=[{"vertices": {"array": 0}, "faces": {"array": 1}}])
     error = refused(framed(header, POINTS.tobytes(), faces.astype(dtype).tobytes()))
-    assert error.code == "bad_value" and "none of the 3" in str(error)
+    assert error.code == "bad_value" and "out of range; there are 3" in str(error)
 
 
 def test_normals_and_sensor_must_fit() -> None:
@@ -494,7 +497,7 @@ def test_normals_and_sensor_must_fit() -> None:
 def test_an_outline_has_shapes_and_no_values() -> None:
     nan = np.full((1000, 3), math.nan, dtype="<f4")
     header = read_header(encode(Submit(JOB, "echo", sources=(Source(nan, np.zeros((1, 3), "<i8")),))), LIMITS)
-    [source] = build(header.outlined(), REQUESTS).sources
+    [source] = build(header.without_values(), REQUESTS).sources
     assert source.vertices.shape == (1000, 3) and source.faces.dtype == np.dtype("<i8")
     with pytest.raises(WireError, match="NaN"):
         build(header, REQUESTS)
@@ -596,7 +599,7 @@ def test_a_damaged_message_gives_a_message_or_an_error(table: dict[str, type], d
     message_or_error(frames, table)
 
 
-# --- what the wire imports -----------------------------------------------------------------------------------------
+# --- imports of the wire -----------------------------------------------------------------------------------------
 
 
 def test_the_wire_needs_nothing_but_numpy_and_zmq(tmp_path: Path) -> None:
@@ -609,7 +612,7 @@ def test_the_wire_needs_nothing_but_numpy_and_zmq(tmp_path: Path) -> None:
         "print(*{name.split('.')[0] for name in files} - set(sys.stdlib_module_names))"
     )
     finished = subprocess.run(
-        [sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
     )
     assert len(modules) >= 3
     assert set(finished.stdout.split()) == {"copied", "numpy", "zmq"}
@@ -624,7 +627,7 @@ def test_importing_the_wire_loads_nothing_else_of_the_project() -> None:
         f"import sys, {', '.join(modules)}; print(*(name for name in sys.modules if name.startswith('sdf_backend')))"
     )
     finished = subprocess.run(
-        [sys.executable, "-c", program], cwd=WIRE.parents[1], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], cwd=WIRE.parents[1], capture_output=True, text=True, timeout=120, check=True
     )
     assert set(finished.stdout.split()) == {"sdf_backend", *modules}
 

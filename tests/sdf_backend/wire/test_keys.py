@@ -1,4 +1,4 @@
-"""A key file is read as `keygen` and pyzmq write it; what is wrong with it is said without repeating a secret."""
+"""Key files are read as `keygen` and pyzmq write them; errors never quote a secret."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ def test_the_format_is_that_of_pyzmq(tmp_path: Path) -> None:
     assert keys.server == SERVER
 
 
-def test_keys_may_hold_what_looks_like_syntax(tmp_path: Path) -> None:
-    """Z85 has "=", "#" and brackets in it."""
+def test_keys_may_contain_syntax_characters(tmp_path: Path) -> None:
+    """Z85 uses "=", "#" and brackets."""
     path = tmp_path / "artist.key_secret"
     key = "0#=[]1<>#{" * 4
     path.write_text(f"# a comment = nothing\nserver-key='{key}'\n  public-key = \"{key}\"\n secret-key ={key}\n")
@@ -29,7 +29,7 @@ def test_keys_may_hold_what_looks_like_syntax(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["server-key", "public-key", "secret-key"])
 @pytest.mark.parametrize("value", [None, "short", "x" * 41, "~" * 40, "é" * 20, "#" * 40])
-def test_a_key_that_is_none_is_named_and_not_repeated(tmp_path: Path, missing: str, value: str | None) -> None:
+def test_an_invalid_key_is_named_and_not_quoted(tmp_path: Path, missing: str, value: str | None) -> None:
     path = tmp_path / "artist.key_secret"
     keys: dict[str, str | None] = dict.fromkeys(("server-key", "public-key", "secret-key"), SERVER.decode())
     keys[missing] = value
@@ -40,7 +40,7 @@ def test_a_key_that_is_none_is_named_and_not_repeated(tmp_path: Path, missing: s
     assert value is None or value not in str(caught.value)
 
 
-def test_a_file_that_is_none(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(bytes(range(256)))
     for name in ("binary", "absent", "."):
         with pytest.raises(ValueError, match="cannot be read"):

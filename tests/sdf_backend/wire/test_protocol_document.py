@@ -1,4 +1,4 @@
-"""PROTOCOL.md says all that a stranger needs: it lists what the code has, and its example runs on a real server."""
+"""PROTOCOL.md is complete: it lists what the code has, and its example runs against a real server."""
 
 import itertools
 import json
@@ -21,18 +21,19 @@ import zmq
 
 from sdf_backend.wire import messages
 from sdf_backend.wire.codec import KNOWN_DTYPES, LARGEST_INTEGER, LONGEST_TEXT, VERSION, _hints
+from sdf_backend.wire.errors import ErrorCode
 from sdf_backend.wire.keys import SERVER_KEY
-from sdf_backend.wire.messages import ERROR_CODES, FLOATS, REPLIES, REQUESTS, TASKS, ArraySpec
+from sdf_backend.wire.messages import FLOATS, REPLIES, REQUESTS, ArraySpec, Task
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
 PARTS = ("TaskSettings", "Source", "Limits", "ModelInfo", "Preview", "Shape", "WorkerInfo")
 
-# --- the document and the code say the same ------------------------------------------------------------------------
+# --- the document agrees with the code ------------------------------------------------------------------------
 
 
 def section(heading: str) -> str:
-    """What stands under a heading, up to the next one."""
+    """The text under a heading."""
     [found] = re.findall(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", TEXT, re.MULTILINE | re.DOTALL)
     return found
 
@@ -45,10 +46,11 @@ def rows(text: str, first: str) -> list[list[str]]:
 
 
 def type_name(hint: Any) -> str:
-    """How the document calls a type."""
+    """The name of a type in the document."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return f"{type_name(next(option for option in arguments if option is not NoneType))} or null"
+        [name] = {type_name(option) for option in arguments if option is not NoneType}
+        return f"{name} or null" if NoneType in arguments else name
     for extra in getattr(hint, "__metadata__", ()):
         if isinstance(extra, ArraySpec):
             lengths = ", ".join("*" if length is None else str(length) for length in extra.shape)
@@ -77,7 +79,7 @@ HEADINGS = {
 
 
 @pytest.mark.parametrize("heading", HEADINGS)
-def test_each_message_is_listed_with_its_fields_types_and_defaults(heading: str) -> None:
+def test_each_message_is_listed_with_fields_types_and_defaults(heading: str) -> None:
     kind = HEADINGS[heading]
     listed = [(name, of, default) for name, of, default, *_ in rows(section(heading), "field")]
     assert listed == [
@@ -85,7 +87,7 @@ def test_each_message_is_listed_with_its_fields_types_and_defaults(heading: str)
     ]
 
 
-def test_nothing_is_listed_that_the_code_has_not() -> None:
+def test_nothing_is_listed_that_the_code_does_not_have() -> None:
     headings = re.findall(r"^####? (.+)$", TEXT, re.MULTILINE)
     assert sorted(headings) == sorted(HEADINGS)
     dataclasses = {name for name, thing in vars(messages).items() if is_dataclass(thing) and isinstance(thing, type)}
@@ -95,20 +97,23 @@ def test_nothing_is_listed_that_the_code_has_not() -> None:
 
 def test_each_error_code_and_task_is_listed() -> None:
     table = rows(section("`error`, from the server"), "code")
-    assert tuple(code.strip("`") for code, *_ in table) == ERROR_CODES
+    assert tuple(code.strip("`") for code, *_ in table) == tuple(ErrorCode)
     assert all(meaning for _, meaning, *_ in table)
-    assert tuple(task.strip("`") for task, *_ in rows(section("`submit`, to the server"), "task")) == TASKS
+    assert tuple(task.strip("`") for task, *_ in rows(section("`submit`, to the server"), "task")) == tuple(Task)
 
 
-def test_the_codes_that_the_backend_uses_are_those_that_are_listed() -> None:
-    used: set[str] = set()
-    for path in (ROOT / "sdf_backend").rglob("*.py"):
-        source = path.read_text(encoding="utf-8")
-        used |= set(re.findall(r"""\b(?:WireError|refusal)\(\s*"(\w+)""", source))
-    assert used and used <= set(ERROR_CODES)
+def test_the_backend_uses_error_codes_by_their_enum() -> None:
+    literals = [
+        f"{path.name}: {call}"
+        for path in (ROOT / "sdf_backend").rglob("*.py")
+        for call in re.findall(
+            r"""\b(?:WireError|Error|encode_error|ClientError|Termination)\(\s*"\w+""", path.read_text(encoding="utf-8")
+        )
+    ]
+    assert literals == []
 
 
-def test_each_limit_of_the_format_is_told() -> None:
+def test_each_limit_of_the_format_is_listed() -> None:
     assert all(f"`{dtype}`" in TEXT for dtype in KNOWN_DTYPES)
     assert f"at most {LONGEST_TEXT} characters" in TEXT
     assert LARGEST_INTEGER == 2**53 and "2^53" in TEXT
@@ -118,7 +123,7 @@ def test_each_limit_of_the_format_is_told() -> None:
     assert f"{SERVER_KEY} = " in section("Keys")
 
 
-# --- a stranger's client: zmq and json, and nothing of the project -------------------------------------------------
+# --- a client of another make: zmq and json only -------------------------------------------------
 
 # A loaded computer may take long to start a worker, which loads torch.
 SECONDS = 120.0
@@ -168,7 +173,7 @@ class Stranger:
         return json.loads(header), arrays
 
     def next_of(self, *kinds: str) -> tuple[dict[str, Any], list[bytes]]:
-        """The next message of one of the kinds; others are passed over."""
+        """The next message of one of the kinds; others are ignored."""
         while True:
             header, arrays = self.receive()
             if header["kind"] in kinds:
@@ -212,7 +217,7 @@ def test_a_greeting_announces_limits_and_silence(stranger: Stranger) -> None:
     assert set(header["limits"]) == set(asdict(messages.Limits())) and header["silence"] > 0 and arrays == []
 
 
-def test_a_job_is_one_job_however_often_it_is_sent_and_is_found_again(stranger: Stranger, address: str) -> None:
+def test_a_repeated_submission_is_one_job_which_another_client_can_request(stranger: Stranger, address: str) -> None:
     stranger.submit("stranger-0001")
     assert stranger.receive()[0]["kind"] == "accepted"
     header, [vertices] = stranger.next_of("result")
@@ -227,7 +232,7 @@ def test_a_job_is_one_job_however_often_it_is_sent_and_is_found_again(stranger: 
         other.socket.close()
 
 
-def test_status_counts_what_was_done(stranger: Stranger) -> None:
+def test_status_counts_finished_jobs(stranger: Stranger) -> None:
     stranger.submit("stranger-0002")
     stranger.next_of("result")
     stranger.send({"kind": "status"})
@@ -250,7 +255,7 @@ def test_status_counts_what_was_done(stranger: Stranger) -> None:
         ([b"SDF1", b" " * (2 << 20)], "too_large", None),
     ],
 )
-def test_what_cannot_be_used_is_answered_with_a_code_and_a_sentence(
+def test_an_invalid_message_is_answered_with_a_code_and_a_sentence(
     stranger: Stranger, frames: list[bytes], code: str, job: str | None
 ) -> None:
     stranger.socket.send_multipart(frames)

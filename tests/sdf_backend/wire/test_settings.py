@@ -1,4 +1,4 @@
-"""Settings hold what they are given, refuse what is out of bounds, and say which value was wrong."""
+"""Settings keep their values, refuse values out of range, and name the wrong one."""
 
 import math
 from dataclasses import fields
@@ -30,12 +30,12 @@ def test_a_number_out_of_bounds_is_refused(name: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["resolution", "refine", "candidates"])
-def test_bounds_themselves_are_allowed(name: str) -> None:
+def test_bounds_are_inclusive(name: str) -> None:
     for bound in bounds_of(name):
         assert getattr(TaskSettings(**{name: bound}), name) == bound
 
 
-def test_choices_are_taken_by_their_value() -> None:
+def test_choices_are_converted_from_their_values() -> None:
     settings = TaskSettings(pose="aligned", up="y", front="-Z", quality="fine")
     assert (settings.pose, settings.up, settings.front) == (Pose.ALIGNED, Axis.POSITIVE_Y, Axis.NEGATIVE_Z)
     assert settings.quality is Quality.FINE
@@ -61,7 +61,7 @@ def test_up_and_front_must_be_perpendicular_unless_the_pose_is_known() -> None:
     assert TaskSettings(pose="known", up="+y", front="-y").up is Axis.POSITIVE_Y
 
 
-def test_every_field_and_every_choice_has_its_line_of_help() -> None:
+def test_every_field_and_every_choice_has_a_help_text() -> None:
     for one in fields(TaskSettings):
         assert help_of(one.name)
         if isinstance(one.default, Choice):

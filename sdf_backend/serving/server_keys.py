@@ -1,0 +1,108 @@
+"""CURVE key files of a server and its clients, in the certificate format of pyzmq.
+
+    KEYS/server.key, KEYS/server.key_secret    the key pair of the server
+    KEYS/clients/NAME.key                      the public key of each authorised client
+    KEYS/NAME.key_secret                       the one file for NAME: their key pair and the public key of the server
+
+Secrets are never logged.
+"""
+
+import os
+import re
+import stat
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq
+from zmq.auth import load_certificate
+from zmq.utils import z85
+
+from sdf_backend.errors import InputError
+
+SERVER, CLIENTS, PUBLIC, SECRET = "server", "clients", ".key", ".key_secret"
+DEFAULT_CLIENT = "artist"
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True)
+class ServerKeys:
+    """The key pair of a server, as Z85 text, and the folder of its authorised clients."""
+
+    public: bytes
+    secret: bytes = field(repr=False)
+    clients: Path
+
+
+def make_keys(folder: Path, client: str = DEFAULT_CLIENT) -> tuple[Path, Path]:
+    """Make the keys of a client, and those of the server if there are none yet.
+
+    Returns
+    -------
+    The secret files of the server and of the client.
+
+    Raises
+    ------
+    InputError : for a client that has keys already, or a folder that cannot be written
+    """
+    if not NAME_PATTERN.fullmatch(client) or client == SERVER:
+        raise InputError(f"{client!r} cannot be the name of a client; use letters, digits, hyphens and underscores")
+    secrets = folder / f"{SERVER}{SECRET}", folder / f"{client}{SECRET}"
+    public = folder / CLIENTS / f"{client}{PUBLIC}"
+    for path in (secrets[1], public):
+        if path.exists():
+            raise InputError(f"{path} exists already; choose another name with --client, or remove it first")
+    try:
+        (folder / CLIENTS).mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not secrets[0].exists():
+            pair = zmq.curve_keypair()
+            _write_key(secrets[0], *pair)
+            _write_key(folder / f"{SERVER}{PUBLIC}", pair[0])
+        server_public, _ = read_key(secrets[0])
+        pair = zmq.curve_keypair()
+        _write_key(secrets[1], *pair, server=server_public)
+        _write_key(public, pair[0])
+    except OSError as error:
+        raise InputError(f"cannot write keys into {folder}: {error.strerror or error}") from error
+    return secrets
+
+
+def load_keys(folder: Path) -> ServerKeys:
+    """Load the keys of a server; raises `InputError` if they are missing, invalid or readable by other users."""
+    path = folder / f"{SERVER}{SECRET}"
+    how = f"make them with: python -m sdf_backend keygen {folder}"
+    if not path.is_file():
+        raise InputError(f"there are no server keys in {folder}; {how}")
+    if not (folder / CLIENTS).is_dir():
+        raise InputError(f"there is no folder {folder / CLIENTS} of authorised clients; {how}")
+    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise InputError(f"{path} can be read by other users; run: chmod 600 {path}")
+    public, secret = read_key(path)
+    if secret is None:
+        raise InputError(f"{path} holds no secret key; {how}")
+    return ServerKeys(public, secret, folder / CLIENTS)
+
+
+def read_key(path: Path) -> tuple[bytes, bytes | None]:
+    """Read the public key of a file, and its secret key if there is one; raises `InputError` for an invalid file."""
+    try:
+        public, secret = load_certificate(path)
+        keys = [key for key in (public, secret) if key is not None]
+        if any(len(key) != 40 or len(z85.decode(key)) != 32 for key in keys):
+            raise ValueError
+    except (OSError, ValueError, KeyError, struct.error) as error:
+        # The text of other errors may quote a part of the key.
+        reason = error.strerror if isinstance(error, OSError) else "its keys are not 40 characters of Z85"
+        raise InputError(f"{path} is not a key file: {reason}") from None
+    return public, secret
+
+
+def _write_key(path: Path, public: bytes, secret: bytes | None = None, server: bytes | None = None) -> None:
+    """Write a new key file; secret files are created with their final mode."""
+    lines = [f"# ZeroMQ CURVE {'secret' if secret else 'public'} key of SDF Shapes", "metadata"]
+    lines += [f'    server-key = "{server.decode()}"'] if server else []
+    lines += ["curve", f'    public-key = "{public.decode()}"']
+    lines += [f'    secret-key = "{secret.decode()}"'] if secret else []
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write("\n".join([*lines, ""]))

@@ -1,0 +1,98 @@
+"""Key files: their owners and modes, and the errors for files that cannot be used."""
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from sdf_backend.errors import InputError
+from sdf_backend.serving.authenticator import AuthorisedClients
+from sdf_backend.serving.server_keys import load_keys, make_keys
+from sdf_backend.wire.keys import read_client_keys
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_keys_are_made_for_a_server_and_its_clients(tmp_path: Path) -> None:
+    keys = tmp_path / "new" / "keys"
+    make_keys(keys)
+    make_keys(keys, "bob")
+    assert sorted(path.relative_to(keys).as_posix() for path in keys.rglob("*") if path.is_file()) == [
+        "artist.key_secret",
+        "bob.key_secret",
+        "clients/artist.key",
+        "clients/bob.key",
+        "server.key",
+        "server.key_secret",
+    ]
+    server = load_keys(keys)
+    artist, bob = (read_client_keys(keys / f"{name}.key_secret") for name in ("artist", "bob"))
+    assert artist.server == bob.server == server.public
+    authorised = AuthorisedClients(server.clients)
+    assert [authorised.user_of(key) for key in (artist.public, bob.public, server.public)] == ["artist", "bob", None]
+
+
+def test_secret_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        make_keys(tmp_path / "keys")
+    finally:
+        os.umask(before)
+    secrets = list((tmp_path / "keys").glob("*.key_secret"))
+    assert [mode(path) for path in secrets] == [0o600, 0o600]
+    for path in (tmp_path / "keys").rglob("*.key"):
+        assert "secret-key" not in path.read_text()
+
+
+def test_keys_are_never_overwritten(tmp_path: Path) -> None:
+    make_keys(tmp_path)
+    before = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="--client"):
+        make_keys(tmp_path)
+    (tmp_path / "artist.key_secret").unlink()
+    with pytest.raises(InputError, match="exists already"):  # still authorised
+        make_keys(tmp_path)
+    assert all(path.read_text() == text for path, text in before.items() if path.exists())
+
+
+@pytest.mark.parametrize("name", ["server", "", "../bob", "a b", "x" * 65, "bob.key"])
+def test_an_invalid_client_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="cannot be the name of a client"):
+        make_keys(tmp_path, name)
+
+
+def test_a_folder_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write keys"):
+        make_keys(tmp_path / "file")
+
+
+def test_unusable_server_keys_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="keygen"):
+        load_keys(tmp_path / "nowhere")
+    make_keys(tmp_path)
+    secret = tmp_path / "server.key_secret"
+    secret.chmod(0o644)
+    with pytest.raises(InputError, match="chmod 600"):
+        load_keys(tmp_path)
+    secret.chmod(0o600)
+    text = secret.read_text()
+    for damaged in ("", text.replace("secret-key", "other"), text.replace('key = "', 'key = "~'), text[:-9], "\x00"):
+        secret.write_text(damaged)
+        with pytest.raises(InputError) as refusal:
+            load_keys(tmp_path)
+        assert not any(piece in str(refusal.value) for piece in text.split('"')[1::2])
+    secret.write_text(text)
+    shutil.rmtree(tmp_path / "clients")
+    with pytest.raises(InputError, match="clients"):
+        load_keys(tmp_path)
+
+
+def test_a_secret_is_not_part_of_the_representation(tmp_path: Path) -> None:
+    make_keys(tmp_path)
+    keys = load_keys(tmp_path)
+    assert keys.secret.decode() not in repr(keys)
