@@ -1,19 +1,21 @@
 """Complete, reconstruct, interpolate and sample shapes; list the models; run a backend."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from sdf_backend.console import print_json, report_errors, stderr, stdout
 from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder
 from sdf_backend.geometry.mesh_files import OUTPUT_FORMATS, check_output, read_geometry, write_mesh
+from sdf_backend.progress import Progress
 from sdf_backend.serving import cli as serving_cli
 from sdf_backend.settings import TaskSettings
 from sdf_backend.task_options import with_task_options
@@ -204,10 +206,10 @@ def _source(path: Path, sensor: str | None) -> "Source":
 
 
 @contextmanager
-def _progress_bar() -> Iterator[Callable[[str, float], None]]:
+def _progress_bar() -> Iterator[Progress]:
     """Show a progress bar on stderr; yields the callback that updates it."""
     columns = (TextColumn("{task.description:<10}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+    with ProgressBar(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda phase, fraction: bar.update(task, description=str(phase), completed=fraction)
 

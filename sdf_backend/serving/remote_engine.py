@@ -4,12 +4,13 @@ with RemoteEngine("tcp://127.0.0.1:5577") as engine:
     [shape] = engine.complete("airplanes", [Source(geometry)], TaskSettings())
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from sdf_backend.engine import Shape, Source
 from sdf_backend.errors import InputError
+from sdf_backend.progress import Progress
 from sdf_backend.serving.conversion import shape_from_wire, source_to_wire
 from sdf_backend.settings import TaskSettings
 from sdf_backend.wire import messages as wire
@@ -20,8 +21,6 @@ from sdf_backend.wire.codec import WireError
 CONNECT_SECONDS = 5.0
 # The phase of a queued job.
 WAITING = "waiting"
-# Called with the phases of a job, and with the state of the connection.
-Progress = Callable[[str, float], None]
 
 
 class RemoteEngine:

@@ -92,9 +92,7 @@ def test_jobs_with_other_settings_run_in_another_batch(backend: Backend, clients
 
 def test_the_jobs_of_a_batch_that_takes_too_long_are_retried_alone(models_folder: Path, tmp_path: Path) -> None:
     """A stopped worker exceeds any time limit, however fast or slow the machine is."""
-    settings = TaskSettings(resolution=32, pose=Pose.FREE, quality=Quality.PREVIEW)
-    heavy = complete(settings=settings, sources=(Source(half_sphere()),) * 16)
-    light = complete(settings=settings)
+    heavy, light = complete(sources=(Source(half_sphere(5_000)),) * 16), complete()
     options = ["--models", models_folder, "--batch", "4", "--limit", "job_seconds=5", "--device", "cpu"]
     with Backend(tmp_path, *options) as backend, backend.client() as client:
         # Both are queued while the worker loads torch, so that they are its first batch.
