@@ -16,7 +16,7 @@ from training.dataset import Dataset
 
 console = Console(width=150)
 ModelOption = typer.Option(help="a model's name or file")
-DatasetOption = typer.Option(help="the category's prepared dataset; the README says how to make it")
+DatasetOption = typer.Option(help="the category's prepared dataset; docs/results.md says how to make it")
 
 
 def load(model: str, dataset: Path, device: str) -> tuple[Model, Dataset, list[str]]:
