@@ -343,7 +343,7 @@ def _show_pieces(pieces: "list[Piece]", output: Path) -> None:
     """Print the number of meshes, and of the pieces left out by reason."""
     left_out = Counter(piece.reason for piece in pieces if piece.reason)
     before = sum(piece.resumed for piece in pieces)
-    text = f"{len(pieces) - left_out.total()} meshes in {output}, {before} of them from an earlier run; y up, front +z"
+    text = f"{len(pieces) - left_out.total()} meshes in {output}, {before} pieces from an earlier run; y up, front +z"
     stdout.print(text, soft_wrap=True)
     for reason, count in left_out.most_common():
         first = next(piece for piece in pieces if piece.reason is reason)

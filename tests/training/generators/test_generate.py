@@ -282,7 +282,7 @@ def test_the_command_line_generates_and_counts(environment: Path, things, tmp_pa
     first = command(*options, "--count", "5")
     assert first.exit_code == 0, first.stderr
     there = len(meshes(out))
-    assert first.stdout.startswith(f"{there} meshes in {out}, 0 pieces were there before")
+    assert first.stdout.startswith(f"{there} meshes in {out}, 0 pieces from an earlier run")
     assert f"left out {5 - there}: the factory failed; the first was things-raises-0-0000" in first.stdout
     again = command(*options, "--count", "6", "--json")
     assert [piece["resumed"] for piece in json.loads(again.stdout)] == [True] * 5 + [False]
