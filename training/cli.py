@@ -1,4 +1,4 @@
-"""`python -m training`: collect or generate meshes, prepare datasets, train, evaluate and import models."""
+"""`python -m training`: collect or generate meshes, compare splits, prepare, train, evaluate and import models."""
 
 import sys
 from collections import Counter
@@ -84,6 +84,40 @@ def generate_command(
             print_json([vars(piece) for piece in pieces])
         else:
             _show_pieces(pieces, output)
+
+
+@app.command(name="near-duplicates")
+def near_duplicates_command(
+    meshes: Annotated[Path, typer.Argument(help="folder of meshes with a sources.json that says their splits")],
+    category: Annotated[str | None, typer.Option(help="a sub-folder of it")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, help="Chamfer distance x 1000 in the unit sphere; default see the settings")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the pairs as JSON")] = False,
+) -> None:
+    """List test pieces that are nearly a training piece, by shape; fails where there is one."""
+    from training.near_duplicates import DuplicateSettings, near_duplicates
+
+    with report_errors():
+        settings = DuplicateSettings() if threshold is None else DuplicateSettings(threshold=threshold)
+        with _bar("comparing") as bar:
+            task = bar.add_task("comparing", total=None)
+            pairs = near_duplicates(
+                list_meshes(meshes, Layout.FOLDER, category),
+                settings,
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        if as_json:
+            print_json(
+                [{"test": pair.test.name, "train": pair.train.name, "distance": pair.distance} for pair in pairs]
+            )
+        for pair in () if as_json else pairs:
+            stdout.print(f"{pair.distance:.2f}  {pair.test.name}  {pair.train.name}", soft_wrap=True, highlight=False)
+        if pairs:
+            raise InputError(
+                f"{len({pair.test.name for pair in pairs})} test pieces are nearly a training piece (Chamfer distance "
+                f"below {settings.threshold:g}); put both of each pair into one split"
+            )
 
 
 @app.command()
