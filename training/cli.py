@@ -1,6 +1,5 @@
 """`python -m training`: collect or generate meshes, compare splits, prepare, train, evaluate and import models."""
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -21,24 +20,26 @@ from rich.table import Table
 
 from sdf_backend.console import print_json, report_errors, stderr, stdout
 from sdf_backend.errors import InputError
+from sdf_backend.settings_options import settings_options
+from sdf_backend.wire.settings import bounds_of, help_of
 from training.augment import DeformationPreset
 from training.catalog import Layout, list_meshes, read_split, select_split
 from training.collect import collect as collect_members
 from training.dataset import Dataset
 from training.evaluation.tasks import EvaluationSettings, Task, list_variants
+from training.generators.generate import GenerateSettings, Piece, generate
 from training.history import EpochReport
 from training.hold_out import hold_out
 from training.prepare import MeshOutcome, PrepareSettings, prepare_dataset
 from training.sampling import Noise, SampleSettings
-from training.settings_options import settings_options
 from training.train_options import TrainOptions
 
 if TYPE_CHECKING:  # torch takes a second to load, which `--help` and wrong usage should not wait for
     from sdf_backend.engine import Engine
     from training.evaluation.outcomes import ShapeResult
-    from training.generators.generate import Piece
 
 DEVICE_HELP = "auto, cpu, cuda or cuda:N"
+SAMPLES = bounds_of("count", SampleSettings)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -57,33 +58,15 @@ def collect(
 
 
 @app.command(name="generate")
+@settings_options(GenerateSettings)
 def generate_command(
     category: Annotated[str, typer.Argument(help="what to generate, as chairs; humans want the package anny")],
     output: Annotated[Path, typer.Option("-o", help="folder for the meshes, or one to go on with")],
-    count: Annotated[int, typer.Option(help="how many pieces to draw, 1 to 100000")] = 400,
-    seed: Annotated[int, typer.Option(help="seed of all draws, 0 to 4294967295")] = 0,
-    workers: Annotated[int, typer.Option(help="pieces in the making at once, 1 to 64; humans take none")] = 1,
-    environment: Annotated[Path, typer.Option(help="virtual environment with Infinigen; `make generator` makes it")] = (
-        Path(".venv-infinigen")
-    ),
+    settings: GenerateSettings,
     as_json: Annotated[bool, typer.Option("--json", help="print what became of each piece as JSON")] = False,
 ) -> None:
     """Draw procedural meshes to train on, y up and front +z; a killed run goes on where it was."""
-    from training.generators.generate import GenerateSettings, generate
-
-    settings = GenerateSettings(count, seed, workers, environment)
-    try:
-        settings.check()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
-    with report_errors(), _bar(category) as bar:
-        task = bar.add_task(category, total=count)
-        pieces = generate(category, output, settings, lambda _: bar.update(task, advance=1))
-        if as_json:
-            print_json([vars(piece) for piece in pieces])
-        else:
-            _show_pieces(pieces, output)
+    _generate(category, output, settings, as_json)
 
 
 @app.command(name="near-duplicates")
@@ -127,7 +110,8 @@ def humans(
     seed: Annotated[int, typer.Option(help="seed of age, sex, build and pose")] = 0,
 ) -> None:
     """Generate human bodies: the same as `generate humans`."""
-    generate_command("humans", output, count, seed)
+    with report_errors():
+        _generate("humans", output, GenerateSettings(count, seed), as_json=False)
 
 
 @app.command()
@@ -139,8 +123,8 @@ def prepare(
     layout: Annotated[Layout, typer.Option(help="layout of the source folder")] = Layout.FOLDER,
     train_split: Annotated[Path | None, typer.Option("--split", help="official split file of training shapes")] = None,
     test_split: Annotated[Path | None, typer.Option(help="official split file of test shapes")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="worker processes; default: one per core")] = None,
-    samples: Annotated[int, typer.Option(min=1000, help="signed distance samples per shape")] = SampleSettings.count,
+    jobs: Annotated[int | None, typer.Option(help="worker processes; default: one per core; 1 or more")] = None,
+    samples: Annotated[int, typer.Option(help=f"{help_of('count', SampleSettings)}; {SAMPLES}")] = SampleSettings.count,
     noise: Annotated[
         Noise, typer.Option(help="variances of the near-surface samples: of the paper, or of the released code")
     ] = SampleSettings.noise,
@@ -148,6 +132,7 @@ def prepare(
     as_json: Annotated[bool, typer.Option("--json", help="print the outcomes as JSON")] = False,
 ) -> None:
     """Sample the signed distances of every mesh; running it again continues a killed run."""
+    SAMPLES.check("samples", samples)  # by the name of the option
     entries = list_meshes(source, layout, settings.category or None)
     if train_split or test_split:
         splits = (("train", train_split), ("test", test_split))
@@ -373,7 +358,18 @@ def _with_progress(
             yield result
 
 
-def _show_pieces(pieces: "list[Piece]", output: Path) -> None:
+def _generate(category: str, output: Path, settings: GenerateSettings, as_json: bool) -> None:
+    """Generate pieces with a progress bar, and print what became of them."""
+    with _bar(category) as bar:
+        task = bar.add_task(category, total=settings.count)
+        pieces = generate(category, output, settings, lambda _: bar.update(task, advance=1))
+    if as_json:
+        print_json([vars(piece) for piece in pieces])
+    else:
+        _show_pieces(pieces, output)
+
+
+def _show_pieces(pieces: list[Piece], output: Path) -> None:
     """Print the number of meshes, and of the pieces left out by reason."""
     left_out = Counter(piece.reason for piece in pieces if piece.reason)
     before = sum(piece.resumed for piece in pieces)

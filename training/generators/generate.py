@@ -19,6 +19,7 @@ import trimesh
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write, check_folder
+from sdf_backend.wire.settings import Settings, option
 from training.bodies import write_bodies
 from training.generators.credits import add_credits
 from training.generators.finish import Implausible, Reason, finish
@@ -33,24 +34,16 @@ OWN = {"licence": "GPL-3.0-or-later", "creator": "sdf-shapes, procedural"}
 
 
 @dataclass(frozen=True)
-class GenerateSettings:
-    """What is generated, and with what."""
+class GenerateSettings(Settings):
+    """What is generated, and with what: the options of `generate`.
 
-    count: int = 400
-    """pieces to draw; those that are left out are not replaced"""
-    seed: int = 0
-    """of all draws"""
-    workers: int = 1
-    """pieces in the making at once, each with an Infinigen process of its own"""
-    environment: Path = Path(".venv-infinigen")
-    """virtual environment that holds Infinigen"""
+    Pieces that are left out are not replaced, and each of the workers has an Infinigen process of its own.
+    """
 
-    def check(self) -> None:
-        """Raise `InputError` for a number that is out of its range."""
-        for name, (low, high) in {"count": (1, 100_000), "seed": (0, 2**32 - 1), "workers": (1, 64)}.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(f"{name} {value} is out of range; give {low} to {high}")
+    count: int = option(400, "how many pieces to draw", 1, 100_000)
+    seed: int = option(0, "seed of all draws", 0, 2**32 - 1)
+    workers: int = option(1, "pieces in the making at once; humans take none", 1, 64)
+    environment: Path = option(Path(".venv-infinigen"), "virtual environment with Infinigen; `make generator` makes it")
 
 
 @dataclass(frozen=True)
@@ -88,10 +81,8 @@ def generate(
     Raises
     ------
     InputError
-        For a number out of range, an unknown category, an environment that is missing or does not fit, and a folder
-        that cannot be written.
+        For an unknown category, an environment that is missing or does not fit, and a folder that cannot be written.
     """
-    settings.check()
     if category == HUMANS:
         return _generate_humans(output, settings, report)
     recipes = find_category(category)
