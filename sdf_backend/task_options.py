@@ -54,7 +54,7 @@ def _option(kind: type[TaskSettings], name: str) -> inspect.Parameter:
     """The option of one field. Typer checks its type, and the settings check its value."""
     [field] = [field for field in fields(kind) if field.name == name]
     annotation, help_text, metavar = get_type_hints(kind)[name], field.metadata["help"], None
-    if issubclass(annotation, Choice) and annotation.has_other_spellings():
+    if issubclass(annotation, Choice) and annotation.has_aliases():
         annotation, metavar = str, annotation.__name__.upper()
     elif bounds := str(field.metadata["bounds"]):
         help_text = f"{help_text}; {bounds}"
