@@ -58,17 +58,17 @@ def collect(
 
 @app.command(name="generate")
 def generate_command(
-    category: Annotated[str, typer.Argument(help="what to generate, as chairs; humans want the package anny")],
-    output: Annotated[Path, typer.Option("-o", help="folder for the meshes, or one to go on with")],
-    count: Annotated[int, typer.Option(help="how many pieces to draw, 1 to 100000")] = 400,
+    category: Annotated[str, typer.Argument(help="what to generate, such as chairs; humans require the package anny")],
+    output: Annotated[Path, typer.Option("-o", help="folder for the meshes, new or to be continued")],
+    count: Annotated[int, typer.Option(help="number of pieces to draw, 1 to 100000")] = 400,
     seed: Annotated[int, typer.Option(help="seed of all draws, 0 to 4294967295")] = 0,
-    workers: Annotated[int, typer.Option(help="pieces in the making at once, 1 to 64; humans take none")] = 1,
+    workers: Annotated[int, typer.Option(help="pieces made in parallel, 1 to 64; not used for humans")] = 1,
     environment: Annotated[Path, typer.Option(help="virtual environment with Infinigen; `make generator` makes it")] = (
         Path(".venv-infinigen")
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="print what became of each piece as JSON")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the outcome of each piece as JSON")] = False,
 ) -> None:
-    """Draw procedural meshes to train on, y up and front +z; a killed run goes on where it was."""
+    """Draw procedural meshes to train on, y up and front +z; running it again continues a killed run."""
     from training.generators.generate import GenerateSettings, generate
 
     settings = GenerateSettings(count, seed, workers, environment)
@@ -170,7 +170,7 @@ def train(
     if resume:
         trainer.resume()
     elif trainer.has_checkpoint():
-        raise InputError(f"{output} already holds a run; continue it with --resume, or choose another folder")
+        raise InputError(f"{output} already contains a run; continue it with --resume, or choose another folder")
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -209,9 +209,9 @@ def evaluate(
 ) -> None:
     """Evaluate a model against the source meshes of a dataset, the ground truth."""
     if output and output.exists() and not output.is_dir():
-        raise InputError(f"cannot write into {output}: it is a file; name a folder")
+        raise InputError(f"cannot write into {output}: it is a file; choose a folder")
     if settings.task is Task.INTERPOLATE:
-        _refuse_unused(settings, record)
+        _reject_unused_options(settings, record)
         _evaluate_interpolations(model, dataset, settings, output, as_json, device)
     else:
         _evaluate_shapes(model, dataset, settings, output, as_json, record, device)
@@ -225,8 +225,8 @@ def import_deepsdf_command(
         Path | None, typer.Option(help="training split, for the names of the shapes; default: numbers")
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="name of the checkpoint")] = "latest",
-    up: Annotated[str, typer.Option(help="axis of the training data that points up")] = "+y",
-    front: Annotated[str, typer.Option(help="axis of the training data that points ahead")] = "-z",
+    up: Annotated[str, typer.Option(help="up axis of the training data")] = "+y",
+    front: Annotated[str, typer.Option(help="front axis of the training data")] = "-z",
     licence: Annotated[str, typer.Option(help="licence of the training data")] = "unknown",
     creator: Annotated[str, typer.Option(help="creator of the training data")] = "unknown",
 ) -> None:
@@ -243,7 +243,7 @@ def import_deepsdf_command(
         stdout.print(f"model: {output}, {len(model.codes)} shapes", soft_wrap=True)
 
 
-def _refuse_unused(settings: EvaluationSettings, record: bool) -> None:
+def _reject_unused_options(settings: EvaluationSettings, record: bool) -> None:
     """Raise `InputError` for options that the task `interpolate` does not use."""
     used = {"task", "resolution", "quality"}
     changed = [one.name for one in fields(settings) if getattr(settings, one.name) != one.default]

@@ -29,8 +29,8 @@ def collect(
 ) -> int:
     """Write OUTPUT/CATEGORY/NAME.obj for every row, and `sources.json` beside them; returns how many were written.
 
-    `packages` is a folder into which the packages were unpacked (`dpkg -x`). A member that cannot be found or read
-    is told to `report` and left out. Raises `InputError` where the catalogue is unreadable or nothing was found.
+    `packages` is a folder into which the packages were unpacked (`dpkg -x`). A member that cannot be found or read is
+    passed to `report` and left out. Raises `InputError` where the catalogue is unreadable or nothing was found.
     """
     rows = [row for row in read_catalog(catalog) if category in (None, row["category"])]
     files = _index(packages)
@@ -39,7 +39,7 @@ def collect(
         name = _name(row)
         try:
             vertices, faces = _read_member(row, files)
-            vertices = _turned(vertices, row["rotation"])
+            vertices = _rotated(vertices, row["rotation"])
         except InputError as error:
             report(f"left out {name}: {error}")
             continue
@@ -68,7 +68,7 @@ def read_catalog(path: Path) -> list[dict[str, str]]:
         raise InputError(f"{path} lacks the columns {', '.join(missing)}")
     for number, row in enumerate(rows, start=1):
         if not (row["category"] and Path(row["member"]).name):
-            raise InputError(f"row {number} of {path} names no category or no member")
+            raise InputError(f"row {number} of {path} lacks a category or a member")
     return rows
 
 
@@ -111,12 +111,12 @@ def _read_member(row: dict[str, str], files: dict[str, list[Path]]) -> tuple[np.
         return geometry.vertices, geometry.faces
 
 
-def _turned(vertices: np.ndarray, rotation: str) -> np.ndarray:
+def _rotated(vertices: np.ndarray, rotation: str) -> np.ndarray:
     """Apply a row-major rotation, written as nine numbers, to vertices as column vectors."""
     if not rotation.strip():
         return vertices
     try:
         matrix = np.array(rotation.replace(",", " ").replace(";", " ").split(), dtype=float).reshape(3, 3)
     except ValueError as error:
-        raise InputError(f"the rotation {rotation!r} is not nine numbers") from error
+        raise InputError(f"the rotation {rotation!r} must be nine numbers") from error
     return vertices @ matrix.T

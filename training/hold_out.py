@@ -28,7 +28,7 @@ def hold_out(dataset: Dataset, families: set[str], output: Path) -> Dataset:
     if missing := families - {record.family for record in training}:
         raise InputError(f"{dataset.folder} has no training family {', '.join(sorted(missing))}")
     if output.exists() and any(output.iterdir()):
-        raise InputError(f"{output} is not empty; name a new folder")
+        raise InputError(f"{output} is not empty; choose a new folder")
     records = [
         _with_split(record, families) for record in training if not (record.family in families and record.copy_of)
     ]

@@ -2,7 +2,7 @@
 
     generate("chairs", Path("data/meshes/chairs"), GenerateSettings(count=400))
 
-Piece i depends on the category, the seed and i alone. What is there already is kept, so that a killed run goes on.
+Piece i depends on the category, the seed and i alone. Existing files are kept, so that a killed run can be continued.
 """
 
 import json
@@ -21,9 +21,9 @@ from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write, check_folder
 from training.bodies import write_bodies
 from training.generators.credits import add_credits
-from training.generators.finish import Implausible, Reason, finish
+from training.generators.finish import ImplausibleMeshError, Reason, finish
 from training.generators.infinigen_factories import CATEGORIES
-from training.generators.infinigen_process import InfinigenProcess, PieceFailed
+from training.generators.infinigen_process import InfinigenProcess, PieceError
 from training.generators.recipe import CategoryRecipes, InfinigenFactory, Recipe
 
 HUMANS = "humans"
@@ -34,28 +34,28 @@ OWN = {"licence": "GPL-3.0-or-later", "creator": "sdf-shapes, procedural"}
 
 @dataclass(frozen=True)
 class GenerateSettings:
-    """What is generated, and with what."""
+    """Number of pieces, seed, and the Infinigen environment."""
 
     count: int = 400
     """pieces to draw; those that are left out are not replaced"""
     seed: int = 0
     """of all draws"""
     workers: int = 1
-    """pieces in the making at once, each with an Infinigen process of its own"""
+    """pieces made in parallel, each with its own Infinigen process"""
     environment: Path = Path(".venv-infinigen")
-    """virtual environment that holds Infinigen"""
+    """virtual environment with Infinigen"""
 
     def check(self) -> None:
         """Raise `InputError` for a number that is out of its range."""
         for name, (low, high) in {"count": (1, 100_000), "seed": (0, 2**32 - 1), "workers": (1, 64)}.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise InputError(f"{name} {value} is out of range; give {low} to {high}")
+                raise InputError(f"{name} is {value}; use {low} to {high}")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What became of one piece: its reason is None where it was written."""
+    """The outcome of one piece: its reason is None where it was written."""
 
     name: str
     reason: Reason | None = None
@@ -99,7 +99,7 @@ def generate(
     jobs = _jobs(category, recipes, settings)
     if any(isinstance(job.recipe, InfinigenFactory) for job in jobs):
         _check_environment(settings.environment)
-    # First: of a run that is killed, meshes that nothing is known of would be of an unknown licence.
+    # First: otherwise the meshes of a killed run would have no known licence.
     add_credits(output, [_credit(job) for job in jobs])
     before = _read_left_out(output)
     pieces: dict[str, Piece] = {}
@@ -136,7 +136,7 @@ def _generate_humans(output: Path, settings: GenerateSettings, report: Callable[
 def find_category(name: str) -> CategoryRecipes:
     """The recipes of a category; raises `InputError` for one that is not in the table."""
     if name not in CATEGORIES:
-        raise InputError(f"there is no generator for {name!r}; known: {', '.join(sorted([*CATEGORIES, HUMANS]))}")
+        raise InputError(f"there is no generator for {name!r}; use one of {', '.join(sorted([*CATEGORIES, HUMANS]))}")
     return CATEGORIES[name]
 
 
@@ -154,7 +154,7 @@ def _jobs(category: str, recipes: CategoryRecipes, settings: GenerateSettings) -
 def _check_environment(environment: Path) -> None:
     if not (environment / "bin" / "python").exists():
         raise InputError(
-            f"there is no Infinigen environment at {environment}; run `make generator`, or name it with --environment"
+            f"there is no Infinigen environment at {environment}; run `make generator`, or use --environment"
         )
 
 
@@ -220,9 +220,9 @@ def _make(job: _Job, process: InfinigenProcess, output: Path, recipes: CategoryR
         else:
             mesh, up, front = recipe.build(rng), "+y", "+z"
         vertices, faces = finish(mesh, up, front, recipes.longest, recipe.deform, job.generator(2))
-    except PieceFailed as error:
+    except PieceError as error:
         return Piece(job.name, Reason.CRASH if error.retry else Reason.FACTORY, str(error))
-    except Implausible as error:
+    except ImplausibleMeshError as error:
         return Piece(job.name, error.reason, str(error))
     with atomic_write(_path(output, job)) as temporary:
         trimesh.Trimesh(vertices, faces, process=False).export(temporary, file_type="ply")

@@ -47,9 +47,9 @@ class InfinigenFactory:
     weight: float = 1.0
     """share among the category's recipes"""
     front: str = "+x"
-    """the factory's axis that points ahead; up is +z"""
+    """the factory's front axis; up is +z"""
     placeholder: bool = False
-    """whether `create_asset` wants the factory's placeholder"""
+    """whether `create_asset` requires the factory's placeholder"""
     options: Mapping[str, Any] = field(default_factory=dict)
     """further keyword arguments of `create_asset`"""
     assign: Mapping[str, Sampler] = field(default_factory=dict)
