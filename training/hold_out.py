@@ -10,9 +10,9 @@ from training.dataset import Dataset, ShapeRecord
 
 
 def hold_out(dataset: Dataset, families: set[str], output: Path) -> Dataset:
-    """Write a dataset for choosing settings, in which the test shapes have no part.
+    """Write a dataset for choosing settings, without any of the test shapes.
 
-    Its test split are the originals of the held-out families; deformed copies of these are left out. Sample files are
+    Its test split holds the originals of the held-out families; deformed copies of these are left out. Sample files are
     hard links where the file system allows, copies otherwise.
 
     Parameters

@@ -76,7 +76,7 @@ class EarthMover:
 
     value : (B,) units of the input; at least the exact distance, but for `slack`
     error_bound : (B,) the exact distance lies within [value - error_bound, value + slack]
-    slack : (B,) what the unfinished iteration leaves open; tends to 0 with the iterations
+    slack : (B,) the remaining error of the unfinished iteration; tends to 0 with the iterations
     """
 
     value: Tensor

@@ -1,4 +1,4 @@
-"""What a chair stands on: legs, bent tubes, a column, spokes, crossed legs, panels. Metres, y up, front +z."""
+"""Bases of chairs: legs, bent tubes, a column, spokes, crossed legs, panels. Metres, y up, front +z."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,8 @@
 """Chairs assembled from a seat, a base, a back and arms, each of many kinds.
 
-What Infinigen's chairs lack and people's have: ladders of many slats, spindles, crosses, padded and bucket backs,
-tubes bent into sleds and cantilevers, folding legs, pedestals, star bases with arms. Canonical axes: y up, front +z.
+They include what real chairs have and Infinigen's lack: ladders of many slats, spindles, crosses, padded and bucket
+backs, tubes bent into sleds and cantilevers, folding legs, pedestals, star bases with arms. Canonical axes: y up, front
++z.
 """
 
 import numpy as np

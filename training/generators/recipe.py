@@ -1,4 +1,4 @@
-"""What a procedural piece is drawn from: a generator, its share, its axes, its variations and its deformation."""
+"""Recipes of procedural pieces: a generator, its share, its axes, its variations and its deformation."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class InfinigenFactory:
-    """One factory class of Infinigen, and what is varied beyond what it varies itself."""
+    """One factory class of Infinigen, and the parameters that are varied in addition to its own."""
 
     label: str
     """names the pieces and their family"""

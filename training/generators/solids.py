@@ -1,4 +1,4 @@
-"""Closed solids from which furniture is put together: rounded boxes, lathed profiles, swept walls. Metres, y up."""
+"""Closed solids from which furniture is assembled: rounded boxes, lathed profiles, swept walls. Metres, y up."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ PLAIN = 2, 2
 
 
 def merge(*meshes: Mesh) -> Mesh:
-    """Put several meshes into one; they may overlap, since signs are taken from outside."""
+    """Concatenate several meshes; they may overlap, since signs are taken from outside."""
     starts = np.cumsum([0, *(len(vertices) for vertices, _ in meshes)])
     vertices = np.concatenate([vertices for vertices, _ in meshes])
     return vertices, np.concatenate([faces + start for (_, faces), start in zip(meshes, starts, strict=False)])

@@ -1,4 +1,4 @@
-"""What stands below a table's top: legs, a pedestal, columns, trestles, frames. Metres, y up, front +z."""
+"""Bases of tables: legs, a pedestal, columns, trestles, frames. Metres, y up, front +z."""
 
 from collections.abc import Callable
 

@@ -48,7 +48,7 @@ def _drum(rng: np.random.Generator, plan: TablePlan) -> list[Mesh]:
 
 
 def _open_box(rng: np.random.Generator, plan: TablePlan) -> list[Mesh]:
-    """A box with an open front, as a television stands on, on legs or on the floor."""
+    """A box with an open front, as for a television, on legs or on the floor."""
     x, z, thick = plan.width / 2 - 0.004, plan.depth / 2 - 0.004, rng.uniform(0.012, 0.03)
     low = rng.choice([0.0, rng.uniform(0.05, 0.5)]) * plan.underside
     side = box((x - thick, low, -z), (x, plan.underside + 0.004, z), 0.001)

@@ -1,8 +1,8 @@
-"""Tables put together from a top and a base, each of many kinds, some with shelves, drawers or boxes below the top.
+"""Tables assembled from a top and a base, each of many kinds, some with shelves, drawers or boxes below the top.
 
-What Infinigen's tables lack and people's have: aprons, turned pedestals with splayed feet, trestles, columns on
-T-shaped feet, sleds, panels for legs, drums and cubes, lower shelves, drawer units on one side. Canonical axes:
-y up, front +z; a desk's drawers open to the front.
+They include what real tables have and Infinigen's lack: aprons, turned pedestals with splayed feet, trestles, columns
+on T-shaped feet, sleds, panels for legs, drums and cubes, lower shelves, drawer units on one side. Canonical axes: y
+up, front +z; a desk's drawers open to the front.
 """
 
 import numpy as np
