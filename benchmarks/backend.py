@@ -45,4 +45,4 @@ def _until_ready(process: subprocess.Popen, output: IO[str]) -> str:
         if "models" in lines:
             return lines["address"][0]
         time.sleep(0.05)
-    raise RuntimeError("the backend has not started; see out/benchmarks/backend.log")
+    raise RuntimeError("the backend did not start; see out/benchmarks/backend.log")

@@ -44,7 +44,7 @@ def main(
     dataset: Annotated[Path, DatasetOption] = Path("data/airplanes"),
     device: Annotated[str, typer.Option()] = "cpu",
     resolution: Annotated[list[int], typer.Option(help="cells per axis")] = [128, 256, 512],  # noqa: B006
-    dense: Annotated[list[int], typer.Option(help="shapes compared with the dense grid, a number a resolution")] = [  # noqa: B006
+    dense: Annotated[list[int], typer.Option(help="shapes compared with the dense grid, one number per resolution")] = [  # noqa: B006
         16,
         16,
         2,

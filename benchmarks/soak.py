@@ -37,7 +37,7 @@ EVERY, WARM_UP = 10, 200
 def main(
     jobs: Annotated[int, typer.Option(help="number of jobs")] = 2_000,
     model: Annotated[str, typer.Option(help="name of a model")] = "airplanes",
-    scan: Annotated[Path, typer.Option(help="scan of which parts are completed")] = Path("demo/scan.ply"),
+    scan: Annotated[Path, typer.Option(help="scan whose parts are completed")] = Path("demo/scan.ply"),
 ) -> None:
     """Print the table and plot the curve."""
     points = read_geometry(scan).vertices

@@ -29,11 +29,11 @@ class Arrangement(Choice):
     BLEND = "blend", "One object with a slider"
 
 
-class Through(Choice):
-    """In which order the shapes lead through the objects."""
+class Traversal(Choice):
+    """The path of the interpolation through the objects."""
 
     PATH = "path", "From object to object, from left to right along X"
-    GRID = "grid", "Between four objects, which are the corners"
+    GRID = "grid", "Between four objects, one at each corner"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class InterpolationRequest:
     model: str
     settings: TaskSettings
     arrangement: Arrangement
-    through: Through
+    through: Traversal
     steps: int
     hold: int
     frame: int
@@ -120,8 +120,8 @@ class _Encoding:
 
 
 def _check(selected: int, request: InterpolationRequest) -> None:
-    """Raise `GeometryError` if so many selected objects cannot be interpolated as requested."""
-    grid = request.through is Through.GRID
+    """Raise `GeometryError` if this number of selected objects cannot be interpolated as requested."""
+    grid = request.through is Traversal.GRID
     if selected < 2:
         raise GeometryError("Interpolation needs two or more objects; select another one")
     if grid and selected != GRID_CORNERS:
@@ -155,10 +155,10 @@ def _read_keyframe(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph, model
     return Keyframe(source_name(item), corner, size, code=shape.code, pose=pose, refinement=refinement)
 
 
-def _sort(keyframes: list[Keyframe], through: Through) -> list[Keyframe]:
+def _sort(keyframes: list[Keyframe], through: Traversal) -> list[Keyframe]:
     """Along a path in order of world x; on a grid row by row, with the row nearest to the viewer first."""
     by_x = sorted(keyframes, key=lambda keyframe: (keyframe.corner[0] + keyframe.size[0] / 2, keyframe.name))
-    if through is Through.PATH:
+    if through is Traversal.PATH:
         return by_x
     by_y = sorted(by_x, key=lambda keyframe: keyframe.corner[1] + keyframe.size[1] / 2)
     return [keyframe for row in (by_y[:2], by_y[2:]) for keyframe in sorted(row, key=by_x.index)]
@@ -170,7 +170,7 @@ def _submit_interpolation(keyframes: Sequence[Keyframe], request: InterpolationR
     blended = _blended(codes, poses, request)
     placements = [Placement.from_pose(pose) for _, pose in blended]
     handler = _handler(keyframes, codes, poses, placements, request)
-    if request.through is Through.PATH and request.arrangement is not Arrangement.BLEND:
+    if request.through is Traversal.PATH and request.arrangement is not Arrangement.BLEND:
         submit = _interpolate_message(keyframes, codes, poses, request)
     else:
         # Sliders and grids blend codes linearly; the interpolation of part transitions needs the order of a path.
@@ -210,7 +210,7 @@ def _blended(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Code and pose of each step; of the middle only for a blend."""
     positions = np.linspace(0, 1, request.steps) if request.arrangement is not Arrangement.BLEND else [0.5]
-    if request.through is Through.GRID:
+    if request.through is Traversal.GRID:
         return [blend_on_grid(codes, poses, x, y) for y in positions for x in positions]
     return [blend_along_path(codes, poses, position) for position in positions]
 
@@ -226,7 +226,7 @@ def _handler(
     common = (name, request.model, placements, settings, request.scene)
     match request.arrangement:
         case Arrangement.BLEND:
-            return Blend(*common, codes, poses, request.through is Through.GRID)
+            return Blend(*common, codes, poses, request.through is Traversal.GRID)
         case Arrangement.ANIMATION:
             return Animation(*common, request.hold, request.frame)
         case _:

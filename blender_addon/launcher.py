@@ -29,8 +29,8 @@ FOLDER, OUTPUT, LOG, LAST_LOG = "sdf-backend-", "backend.out", "backend.log", "b
 TOUCH_SECONDS, LEFTOVER_SECONDS = 3_600, 7 * 86_400
 # For how long `close` waits after killing.
 KILL_SECONDS = 0.1
-# Follows a sentence about Pythons, none of which has the backend.
-CHOOSE_OR_CONNECT = "choose the Python that has it in the add-on's preferences, or connect to a running backend"
+# The remedy where no Python has the backend.
+CHOOSE_OR_CONNECT = "in the add-on's preferences choose a Python that has the backend, or connect to a running one"
 
 
 class Stage(StrEnum):
@@ -195,9 +195,9 @@ class Launcher:
         if nearest:
             return f"{nearest}, or connect to a running backend"
         if not self._rejected:
-            return f"There is no Python in the usual locations; {CHOOSE_OR_CONNECT}"
+            return f"No Python was found in the usual locations; {CHOOSE_OR_CONNECT}"
         count = len(self._rejected)
-        return f"None of the {count} Pythons in the usual locations has the backend; {CHOOSE_OR_CONNECT}"
+        return f"The backend is not installed in any of the {count} Pythons in the usual locations; {CHOOSE_OR_CONNECT}"
 
     # --- starting ---
 

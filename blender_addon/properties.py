@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import bpy
 
-from .interpolation import Arrangement, Through
+from .interpolation import Arrangement, Traversal
 from .session import capitalised, session
 from .sliders import SDFSliders
 from .wire.messages import Limits
@@ -137,7 +137,11 @@ class InterpolationProperties(ModelProperty):
     __annotations__ = {
         **settings_properties(only=[name for name in panel_fields() if name not in INTERPOLATION_IGNORES]),
         "arrangement": choice_property("Arrangement", "How the shapes are added to the scene", Arrangement.ROW),
-        "through": choice_property("Through", "In which order the shapes lead through the objects", Through.PATH),
+        "through": choice_property(
+            "Through",
+            "Whether the shapes follow a path through the objects, or fill a grid between four",
+            Traversal.PATH,
+        ),
         "steps": bpy.props.IntProperty(
             name="Steps",
             description="Number of shapes from the first object to the last, both included; per side of a grid",

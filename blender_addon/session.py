@@ -19,7 +19,7 @@ from .wire.messages import Accepted, Busy, Error, Limits, Preview, Progress, Res
 
 # Seconds for which the server keeps a job whose client is silent: enough to restart a backend that has crashed.
 KEEP_SECONDS = 600.0
-# What the user can do; the backend, which may be of another version, only says what is wrong.
+# What the user can do; the backend, which may be of another version, only says what went wrong.
 REMEDIES = {
     "limit": "decimate the object, or lower the resolution or the number of shapes",
     "too_large": "decimate the object, or lower the resolution or the number of shapes",

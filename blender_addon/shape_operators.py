@@ -9,7 +9,7 @@ import numpy as np
 
 from . import timer
 from .geometry import GeometryError, observed_values, read_objects
-from .interpolation import Arrangement, InterpolationRequest, Through, start_interpolation
+from .interpolation import Arrangement, InterpolationRequest, Traversal, start_interpolation
 from .material import add_observed_material, has_observed_material, remove_observed_material
 from .properties import (
     RESOLUTIONS,
@@ -95,7 +95,7 @@ class _ShapeOperator:
         return task_settings(lambda name: self.chosen(context, name), names, settings)
 
 
-class _Fit(_ShapeOperator):
+class _FitOperator(_ShapeOperator):
     """Completes or reconstructs."""
 
     task: str
@@ -111,7 +111,7 @@ class _Fit(_ShapeOperator):
         session.submit(submit, Job(submit.job, objects[0].name, handler))
 
 
-class SDF_OT_complete(_Fit, CompletionProperties, bpy.types.Operator):
+class SDF_OT_complete(_FitOperator, CompletionProperties, bpy.types.Operator):
     """Complete a partial object: make a closed mesh in its place and at its scale"""
 
     bl_idname = "sdf.complete"
@@ -119,7 +119,7 @@ class SDF_OT_complete(_Fit, CompletionProperties, bpy.types.Operator):
     task = "complete"
 
 
-class SDF_OT_reconstruct(_Fit, CompletionProperties, bpy.types.Operator):
+class SDF_OT_reconstruct(_FitOperator, CompletionProperties, bpy.types.Operator):
     """Reconstruct a whole object: make a clean, closed mesh from the model"""
 
     bl_idname = "sdf.reconstruct"
@@ -142,7 +142,7 @@ class SDF_OT_interpolate(_ShapeOperator, InterpolationProperties, bpy.types.Oper
             model=stored_models[0] if stored_models else self.chosen_model(context),
             settings=self.chosen_settings(context),
             arrangement=Arrangement(self.chosen(context, "arrangement")),
-            through=Through(self.chosen(context, "through")),
+            through=Traversal(self.chosen(context, "through")),
             steps=self.chosen(context, "steps"),
             hold=self.chosen(context, "hold"),
             frame=context.scene.frame_current if context.scene else 1,
@@ -151,7 +151,7 @@ class SDF_OT_interpolate(_ShapeOperator, InterpolationProperties, bpy.types.Oper
         start_interpolation(objects, context.evaluated_depsgraph_get(), request)
 
 
-class _Sampling(_ShapeOperator):
+class _SamplingOperator(_ShapeOperator):
     """Makes new shapes."""
 
     def submit_samples(
@@ -192,7 +192,7 @@ class _Sampling(_ShapeOperator):
         session.submit(submit, Job(submit.job, f"New {model} ({count})", handler))
 
 
-class SDF_OT_sample(_Sampling, SamplingProperties, bpy.types.Operator):
+class SDF_OT_sample(_SamplingOperator, SamplingProperties, bpy.types.Operator):
     """Sample new shapes from the model, at the 3D cursor"""
 
     bl_idname = "sdf.sample"
@@ -205,7 +205,7 @@ class SDF_OT_sample(_Sampling, SamplingProperties, bpy.types.Operator):
         self.submit_samples(context, model, f"New {model}", upright_pose(session.front(model)), cursor)
 
 
-class SDF_OT_vary(_Sampling, SamplingProperties, bpy.types.Operator):
+class SDF_OT_vary(_SamplingOperator, SamplingProperties, bpy.types.Operator):
     """Make variations of the active shape, in front of it"""
 
     bl_idname = "sdf.vary"

@@ -134,7 +134,7 @@ def _tick() -> float:
         notice = f"Internal error in the add-on ({error}); see the console for details"
         if notice != session.notice:  # once, although it may recur with every tick
             session.notify(notice)
-    visible = _visible()
+    visible = _displayed_state()
     if visible != session.drawn:
         session.drawn = visible
         _set_status_text(_job_summary())
@@ -144,7 +144,7 @@ def _tick() -> float:
     return BUSY_SECONDS if busy else IDLE_SECONDS
 
 
-def _visible() -> tuple[object, ...]:
+def _displayed_state() -> tuple[object, ...]:
     """All that the panel and the status bar show and that changes without the user."""
     jobs = [(job.label, job.status, job.fraction) for job in session.jobs.values() if not job.hidden]
     launcher = session.launcher

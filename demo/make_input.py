@@ -17,7 +17,7 @@ def main(folder: Path, name: str) -> None:
     dataset = Dataset.open(folder)
     records = {record.name: record for record in dataset.split("test")}
     if name not in records:
-        raise InputError(f"{name} is not in the test split, which holds {', '.join(records)}")
+        raise InputError(f"{name} is not in the test split; use one of {', '.join(records)}")
     vertices, faces = dataset.read_mesh(records[name], dataset.load(name))
     rng = np.random.default_rng([0, zlib.crc32(name.encode())])
     scan = simulate_scan(vertices, faces, sample_view_directions(1, rng)[0], CameraSettings(pixels=180), rng)

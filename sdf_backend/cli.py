@@ -173,7 +173,7 @@ def _engine(
     """The engine of this process, or the backend at `address`."""
     if address is None:
         if key:
-            raise InputError(f"the key file {key} is for a backend; add its --address")
+            raise InputError(f"the key file {key} needs a backend; add its --address")
         from sdf_backend.engine import Engine
         from sdf_backend.model.store import ModelStore
 
@@ -197,7 +197,9 @@ def _source(path: Path, sensor: str | None) -> "Source":
     try:
         position = np.array([float(part) for part in sensor.split(",")])
     except ValueError as error:
-        raise InputError(f"the sensor {sensor!r} is not X,Y,Z") from error
+        raise InputError(
+            f"the sensor position {sensor!r} is not X,Y,Z; give three numbers, such as 0,-2,1.5"
+        ) from error
     return Source(read_geometry(path), position)
 
 

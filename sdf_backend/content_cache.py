@@ -1,6 +1,6 @@
 """A cache on disk of computed arrays, addressed by a hash of everything that they were computed from.
 
-It lies on disk and not in memory, so that all workers of a computer share it and it outlives a worker that dies.
+It is on disk rather than in memory, so that all workers of a computer share it and it outlives a worker that dies.
 A cache is never required: a full disk or a damaged file is logged, and the work is done again.
 """
 

@@ -53,7 +53,7 @@ Preview = Callable[[int, np.ndarray, np.ndarray], None]
 
 
 class Engine:
-    """Does the tasks on one device, with the models loaded that they name.
+    """Runs the tasks on one device; models are loaded when a task names them.
 
     With a `cache` no content is fitted or extracted twice. Of loaded models that together take more than `model_bytes`
     the least recently used are released.
@@ -105,7 +105,7 @@ class Engine:
         progress: Progress = silent,
         preview: Preview | None = None,
     ) -> list[Shape]:
-        """Fit whole meshes by the signed distances about them; see `complete`.
+        """Fit whole meshes by the signed distances around them; see `complete`.
 
         Raises `InputError` for meshes that enclose no volume.
         """
@@ -194,8 +194,8 @@ class Engine:
         """Shapes between codes; see `interpolate`.
 
         The shapes in between carry codes but no refinements, each of which would take several megabytes. So `decode`
-        makes of their codes the shapes that the category knows, without the inputs' detail and with the parts that have
-        shrunk here.
+        gives the shapes of the category at their codes, without the inputs' detail and with the parts that have shrunk
+        here.
 
         Parameters
         ----------
@@ -203,8 +203,8 @@ class Engine:
         poses : k
         refinements : (m, 2) or None for each code; or none at all
 
-        Raises `InputError` for fewer than two codes, for a number of steps out of range, and where a line between two
-        codes leaves all surfaces.
+        Raises `InputError` for fewer than two codes, for a number of steps out of range, and where no code on the line
+        between two has a surface.
         """
         check_steps(len(codes), steps)
         loaded = self._models.load(model, progress)
@@ -244,7 +244,7 @@ class Engine:
         Raises `InputError` for a count or spread out of range, and for a code that is not the model's.
         """
         if not 0 < spread <= 1:
-            raise InputError(f"the spread is {spread}; use one above 0 and at most 1")
+            raise InputError(f"the spread is {spread}; use a number above 0 and at most 1")
         loaded = self.model(model, progress)
         centre = checked_codes(loaded, np.asarray(code)[None])
         codes = centre + spread * draw_code_deviations(loaded, count, settings.seed)

@@ -67,7 +67,7 @@ def _option(declared: Field[Any], annotation: Any) -> inspect.Parameter:
         help_text = f"{help_text}; {bounds}"
     if annotation is bool:  # without a declaration of its own a flag would get a `--no-` twin
         flags = [f"--{declared.name.replace('_', '-')}"]
-    elif isinstance(declared.default, Choice) and annotation.has_other_spellings():
+    elif isinstance(declared.default, Choice) and annotation.has_aliases():
         annotation, metavar = str, annotation.__name__.upper()
     default = declared.default.value if isinstance(declared.default, Enum) else declared.default
     option = typer.Option(*flags, help=help_text, metavar=metavar)

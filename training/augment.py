@@ -66,7 +66,7 @@ def deform(vertices: np.ndarray, front: str, settings: AugmentSettings, rng: np.
     Parameters
     ----------
     vertices : (n, 3), y up, in any units
-    front : axis that points ahead, such as "-x"
+    front : the front axis, such as "-x"
 
     Returns
     -------

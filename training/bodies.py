@@ -71,7 +71,7 @@ def write_bodies(
     paths = [path for path in output.glob("body-*") if path.suffix in (".obj", ".ply")]
     others = {path.name for path in paths} - {f"{credit['name']}.ply" for credit in credits}
     if others:
-        raise InputError(f"{output} holds {len(others)} other bodies, {min(others)} first; name another folder")
+        raise InputError(f"{output} contains {len(others)} other bodies, such as {min(others)}; choose another folder")
     model = _load()
     faces = model.faces.numpy()
     with atomic_write(output / SOURCES_FILE) as temporary:

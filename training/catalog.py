@@ -54,7 +54,7 @@ def list_meshes(source: Path, layout: Layout, category: str | None = None) -> li
         case Layout.FOLDER:
             entries = _folder(root)
     if not entries:
-        raise InputError(f"{root} holds no mesh in the layout {layout}; known layouts: {', '.join(Layout)}")
+        raise InputError(f"{root} contains no mesh in the layout {layout}; known layouts: {', '.join(Layout)}")
     return sorted(entries, key=lambda entry: entry.name)
 
 
@@ -62,15 +62,15 @@ def read_split(path: Path) -> list[str]:
     """Read the names in an official DeepSDF split file, {"data set": {"synset": ["id", ...]}}, or a plain list.
 
     Their order, which is that of the codes of an experiment, is kept.
-    Raises `InputError` where the file cannot be read or names no shape.
+    Raises `InputError` where the file cannot be read or lists no shape.
     """
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the split file {path}: {error}") from error
-    names = list(_leaves(content))
+    names = list(_strings(content))
     if not names:
-        raise InputError(f"{path} names no shape; expected {{data set: {{category: [names]}}}} or a list of names")
+        raise InputError(f"{path} lists no shape; expected {{data set: {{category: [names]}}}} or a list of names")
     return names
 
 
@@ -79,7 +79,7 @@ def select_split(entries: Iterable[CatalogEntry], names: Collection[str], split:
     wanted = set(names)
     chosen = [replace(entry, split=split) for entry in entries if entry.name in wanted]
     if not chosen:
-        raise InputError("the split file names none of the meshes found; is it for another category?")
+        raise InputError("the split file lists none of the meshes; use the split file of this category")
     return chosen
 
 
@@ -94,7 +94,7 @@ def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
         geometry = read_geometry(path)
         vertices, faces = geometry.vertices, geometry.faces
     if len(faces) == 0:
-        raise InputError(f"{path} holds no faces; training needs surfaces, not points")
+        raise InputError(f"{path} has no faces; training needs surfaces, not points")
     return vertices, faces
 
 
@@ -103,7 +103,7 @@ def _folder(root: Path) -> list[CatalogEntry]:
     files = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in MESH_SUFFIXES and path.is_file()]
     # Hidden files are left over from killed writers, or written by macOS.
     files = [path for path in files if not path.name.startswith(".")]
-    described = _described(root / SOURCES_FILE)
+    described = _read_sources(root / SOURCES_FILE)
     entries = []
     for path in files:
         name = path.relative_to(root).with_suffix("").as_posix().replace("/", "_")
@@ -113,11 +113,11 @@ def _folder(root: Path) -> list[CatalogEntry]:
     names = [entry.name for entry in entries]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise InputError(f"{root} holds several meshes named {sorted(twice)[0]}; rename all but one")
+        raise InputError(f"{root} contains several meshes named {sorted(twice)[0]}; rename all but one")
     return entries
 
 
-def _described(path: Path) -> dict[str, dict]:
+def _read_sources(path: Path) -> dict[str, dict]:
     if not path.exists():
         return {}
     try:
@@ -126,13 +126,13 @@ def _described(path: Path) -> dict[str, dict]:
         raise InputError(f"cannot read {path}: {error}; it should be a list of objects with a name") from error
 
 
-def _leaves(content: object) -> Iterable[str]:
+def _strings(content: object) -> Iterable[str]:
     match content:
         case str():
             yield content
         case list():
             for item in content:
-                yield from _leaves(item)
+                yield from _strings(item)
         case dict():
             for item in content.values():
-                yield from _leaves(item)
+                yield from _strings(item)

@@ -60,21 +60,21 @@ def collect(
 @app.command(name="generate")
 @settings_options(GenerateSettings)
 def generate_command(
-    category: Annotated[str, typer.Argument(help="what to generate, as chairs; humans want the package anny")],
-    output: Annotated[Path, typer.Option("-o", help="folder for the meshes, or one to go on with")],
+    category: Annotated[str, typer.Argument(help="what to generate, such as chairs; humans require the package anny")],
+    output: Annotated[Path, typer.Option("-o", help="folder for the meshes, new or to be continued")],
     settings: GenerateSettings,
-    as_json: Annotated[bool, typer.Option("--json", help="print what became of each piece as JSON")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the outcome of each piece as JSON")] = False,
 ) -> None:
-    """Draw procedural meshes to train on, y up and front +z; a killed run goes on where it was."""
+    """Draw procedural meshes to train on, y up and front +z; running it again continues a killed run."""
     _generate(category, output, settings, as_json)
 
 
 @app.command(name="near-duplicates")
 def near_duplicates_command(
-    meshes: Annotated[Path, typer.Argument(help="folder of meshes with a sources.json that says their splits")],
-    category: Annotated[str | None, typer.Option(help="a sub-folder of it")] = None,
+    meshes: Annotated[Path, typer.Argument(help="folder of meshes with a sources.json that gives their splits")],
+    category: Annotated[str | None, typer.Option(help="only this sub-folder")] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0, help="Chamfer distance x 1000 in the unit sphere; default see the settings")
+        float | None, typer.Option(min=0, help="Chamfer distance x 1000 in the unit sphere; default 2")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the pairs as JSON")] = False,
 ) -> None:

@@ -26,8 +26,8 @@ def collect(
 ) -> int:
     """Write OUTPUT/CATEGORY/NAME.obj for every row, and `sources.json` beside them; returns how many were written.
 
-    `packages` is a folder into which the packages were unpacked (`dpkg -x`). A member that cannot be found or read
-    is told to `report` and left out. Raises `InputError` where the catalogue is unreadable, a whole package is missing,
+    `packages` is a folder into which the packages were unpacked (`dpkg -x`). A member that cannot be found or read is
+    passed to `report` and left out. Raises `InputError` where the catalogue is unreadable, a whole package is missing,
     or nothing was found.
     """
     rows = [row for row in read_catalog(catalog) if category in (None, row["category"])]
@@ -71,7 +71,7 @@ def read_catalog(path: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=1):
         where = f"row {number} of {path}"
         if not (row["category"] and Path(row["member"]).name):
-            raise InputError(f"{where} names no category or no member")
+            raise InputError(f"{where} lacks a category or a member")
         if row["split"] not in SPLITS:
             raise InputError(f"{where} has the split {row['split']!r}; it should be {' or '.join(SPLITS)}")
         check_licence(row["licence"], row["split"], where)

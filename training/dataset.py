@@ -40,7 +40,7 @@ class ShapeRecord:
 class Dataset:
     """The prepared shapes of one category, in the canonical frame: y up, inside the unit sphere.
 
-    front : the canonical axis that points ahead, such as "-z"
+    front : the front axis of the canonical frame, such as "-z"
     settings : those of `prepare`, as JSON
     """
 
@@ -76,7 +76,7 @@ class Dataset:
         """The prepared shapes of a split, "train" or "test". Raises `InputError` where there is none."""
         chosen = [record for record in self.records if record.split == name and self.path(record.name).exists()]
         if not chosen:
-            raise InputError(f"{self.folder} holds no prepared shape in the split {name!r}")
+            raise InputError(f"{self.folder} contains no prepared shape of the split {name!r}")
         return chosen
 
     def read_mesh(self, record: ShapeRecord, samples: ShapeSamples) -> tuple[np.ndarray, np.ndarray]:

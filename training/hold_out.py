@@ -10,9 +10,9 @@ from training.dataset import Dataset, ShapeRecord
 
 
 def hold_out(dataset: Dataset, families: set[str], output: Path) -> Dataset:
-    """Write a dataset for choosing settings, in which the test shapes have no part.
+    """Write a dataset for choosing settings, without any of the test shapes.
 
-    Its test split are the originals of the held-out families; deformed copies of these are left out. Sample files are
+    Its test split holds the originals of the held-out families; deformed copies of these are left out. Sample files are
     hard links where the file system allows, copies otherwise.
 
     Parameters
@@ -28,7 +28,7 @@ def hold_out(dataset: Dataset, families: set[str], output: Path) -> Dataset:
     if missing := families - {record.family for record in training}:
         raise InputError(f"{dataset.folder} has no training family {', '.join(sorted(missing))}")
     if output.exists() and any(output.iterdir()):
-        raise InputError(f"{output} is not empty; name a new folder")
+        raise InputError(f"{output} is not empty; choose a new folder")
     records = [
         _with_split(record, families) for record in training if not (record.family in families and record.copy_of)
     ]

@@ -50,7 +50,7 @@ def import_deepsdf(
     codes = _codes(_loaded(experiment / "LatentCodes" / f"{checkpoint}.pth", "latent_codes"), settings.code_length)
     decoder = _decoder(settings, weights)
     if not (torch.isfinite(codes).all() and all(torch.isfinite(value).all() for value in decoder.parameters())):
-        raise InputError(f"{experiment} holds weights or codes that are not finite; import an earlier checkpoint")
+        raise InputError(f"{experiment} contains weights or codes that are not finite; import an earlier checkpoint")
     names = names or [f"shape-{number:05d}" for number in range(len(codes))]
     if len(names) != len(codes):
         raise InputError(
@@ -73,9 +73,9 @@ def _specs(path: Path) -> dict:
     try:
         specs = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; name the folder of a DeepSDF experiment") from error
+        raise InputError(f"cannot read {path}: {error}; give the folder of a DeepSDF experiment") from error
     if not isinstance(specs, dict) or not isinstance(specs.get("NetworkSpecs"), dict) or "CodeLength" not in specs:
-        raise InputError(f"{path} lacks NetworkSpecs or CodeLength; name the folder of a DeepSDF experiment")
+        raise InputError(f"{path} lacks NetworkSpecs or CodeLength; give the folder of a DeepSDF experiment")
     return specs
 
 

@@ -1,4 +1,4 @@
-"""Distances between point sets as differentiable losses, for those who train otherwise than `training.trainer` does.
+"""Distances between point sets as differentiable losses, for training loops other than that of `training.trainer`.
 
     loss = chamfer_loss(predicted, target)                    # (B, N, 3), (B, M, 3) -> (B,)
     loss = soft_chamfer_loss(predicted, target, temperature=1e-3)
@@ -76,7 +76,7 @@ class EarthMover:
 
     value : (B,) units of the input; at least the exact distance, but for `slack`
     error_bound : (B,) the exact distance lies within [value - error_bound, value + slack]
-    slack : (B,) what the unfinished iteration leaves open; tends to 0 with the iterations
+    slack : (B,) the remaining error of the unfinished iteration; tends to 0 with the iterations
     """
 
     value: Tensor
@@ -152,7 +152,7 @@ def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
         if points.ndim != 3 or points.shape[2] != 3 or not points.shape[1]:
             raise InputError(f"{name} has the shape {tuple(points.shape)}; it must be (batch, points, 3)")
     if len(a) != len(b):
-        raise InputError(f"a holds {len(a)} sets and b {len(b)}; give as many of each")
+        raise InputError(f"a has {len(a)} point sets and b has {len(b)}; give equally many")
     return (a[:, :, None] - b[:, None]).square().sum(dim=3)
 
 

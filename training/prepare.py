@@ -36,8 +36,8 @@ class PrepareSettings(Settings):
     category: str = option(
         "", "ShapeNet synset, or sub-folder of the source; names the dataset; default: the name of the source folder"
     )
-    up: str = option("+y", "axis of the source meshes that points up")
-    front: str = option("-z", "axis of the source meshes that points ahead; ShapeNet: -z")
+    up: str = option("+y", "up axis of the source meshes")
+    front: str = option("-z", "front axis of the source meshes; ShapeNet: -z")
     copies: int = option(0, "deformed copies of each training mesh, for small collections", 0)
     sampling: SampleSettings = field(default_factory=SampleSettings)
     """sampling of each mesh"""
@@ -174,7 +174,7 @@ def _write_description(work: list[_Job], output: Path, settings: PrepareSettings
         began = before.settings | {"augment": asdict(AugmentSettings()) | before.settings.get("augment", {})}
         if began != recorded:
             changed = [key for key in recorded if recorded[key] != began.get(key)]
-            raise InputError(f"{output} was begun with other settings ({', '.join(changed)}); use another folder")
+            raise InputError(f"{output} was started with other settings ({', '.join(changed)}); use another folder")
     dataset = Dataset(output, settings.category, front, recorded, records)
     dataset.save()
     return dataset

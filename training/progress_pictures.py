@@ -36,7 +36,7 @@ def plot_losses(history: Sequence[EpochReport], path: Path) -> None:
 
 
 def draw_reconstructions(model: Model, dataset: Dataset, path: Path, count: int = 6, resolution: int = 128) -> None:
-    """Draw training shapes beside the surfaces that the decoder makes of their latent codes, as a contact sheet.
+    """Draw training shapes beside the surfaces that are decoded from their latent codes, as a contact sheet.
 
     count : of shapes, evenly spaced; resolution : cells per axis
     """

@@ -49,7 +49,7 @@ class SampleSettings(Settings):
     maximum_uncertain: float = 0.1
     """a mesh with a larger share of samples of uncertain sign is rejected: it has large holes or open sheets"""
     minimum_inside: float = 0.0005
-    """a mesh with a smaller share of inside samples is rejected: it encloses nothing"""
+    """a mesh with a smaller share of inside samples is rejected: it encloses no volume"""
 
     @property
     def signed(self) -> SignedSampleSettings:
@@ -115,4 +115,4 @@ def _check_shares(uncertain: float, inside: float, settings: SampleSettings) -> 
     if uncertain > settings.maximum_uncertain:
         raise InputError(f"the sign of {uncertain:.1%} of the samples is uncertain: large holes, or open sheets")
     if inside < settings.minimum_inside:
-        raise InputError(f"it encloses nothing: only {inside:.3%} of the samples are inside")
+        raise InputError(f"it encloses no volume: only {inside:.3%} of the samples are inside")

@@ -17,9 +17,9 @@ class TrainOptions(Settings):
     """A preset with overrides; epochs, halve_every and seed are fields of `TrainSettings`."""
 
     preset: Preset = option(Preset.SMALL, "; ".join(f"{preset}: {preset.help}" for preset in Preset))
-    epochs: int | None = option(None, "passes over the shapes; default: that of the preset", 1)
+    epochs: int | None = option(None, "number of epochs; default: that of the preset", 1)
     halve_every: int | None = option(
         None, "epochs after which the learning rates halve; default: that of the preset", 1
     )
-    symmetric: bool = option(False, "share the weights of left and right, for a category with mirror symmetry")
+    symmetric: bool = option(False, "share the weights of left and right, for categories with mirror symmetry")
     seed: int | None = option(None, "seed of weights, latent codes and sample order; default: that of the preset", 0)

@@ -175,13 +175,15 @@ class Trainer:
         may_differ = {"epochs", "checkpoint_every", "picture_every"}
         changed = [key for key in now if key not in may_differ and now[key] != before.get(key)]
         if changed:
-            raise InputError(f"{path} was begun with other settings ({', '.join(changed)}); use another folder")
+            raise InputError(f"{path} was started with other settings ({', '.join(changed)}); use another folder")
         if int(meta["epoch"]) > self.settings.epochs:
             raise InputError(
-                f"{path} is at epoch {meta['epoch']} already; request at least as many epochs, or use another folder"
+                f"{path} is already at epoch {meta['epoch']}; request at least as many epochs, or use another folder"
             )
         if json.loads(meta["shapes"]) != [record.name for record in self.records]:
-            raise InputError(f"{path} was trained on other shapes than those of {self.dataset.folder}")
+            raise InputError(
+                f"{path} was trained on different shapes from those in {self.dataset.folder}; use another folder"
+            )
 
     def _run_epoch(self) -> EpochReport:
         start, total, steps, samples = time.perf_counter(), 0.0, 0, 0

@@ -58,7 +58,7 @@ def checked_points(values: ArrayLike, name: str) -> Floats:
         raise InputError(f"{name} is empty; at least one row is needed.")
     if not np.isfinite(points).all():
         bad = int(np.count_nonzero(~np.isfinite(points).all(axis=1)))
-        raise InputError(f"{name} holds NaN or infinity in {bad} of its {len(points)} rows.")
+        raise InputError(f"{name} has NaN or infinity in {bad} of its {len(points)} rows.")
     return points
 
 

@@ -62,7 +62,7 @@ def fit_codes_with_adam(
     for step in range(settings.steps):
         optimiser.param_groups[0]["lr"] = settings.rate * (0.1 if step >= settings.steps // 2 else 1.0)
         chosen = torch.stack(
-            [_balanced(*sides, settings.points, generator) for sides in zip(inside, outside, strict=True)]
+            [_balanced_indices(*sides, settings.points, generator) for sides in zip(inside, outside, strict=True)]
         ).to(model.device)
         codes.grad = _l1_gradient(decoder, codes.detach(), batch, chosen, model.card.clamp)
         codes.grad += 2 * settings.penalty * codes.detach() / shape[1]
@@ -76,7 +76,7 @@ def fit_codes_with_adam(
     return fits
 
 
-def _balanced(inside: Tensor, outside: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def _balanced_indices(inside: Tensor, outside: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Indices of samples, (count,), half of them inside where there are any."""
     sides = [side for side in (inside, outside) if len(side)]
     shares = [count // len(sides)] * (len(sides) - 1)

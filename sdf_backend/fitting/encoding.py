@@ -11,7 +11,7 @@ from sdf_backend.observation.observations import Observations
 
 @dataclass(frozen=True)
 class Encoding:
-    """What a fit found of one source: all that is needed to make its mesh at any resolution.
+    """The result of fitting one source: all that is needed to make its mesh at any resolution.
 
     code : (code_length,) float32
     covariance_root : (code_length, code_length) float32, of the code's posterior; see `Fit`

@@ -24,7 +24,7 @@ from sdf_backend.shapes.residual_field import SOLID_SETTINGS, SURFACE_SETTINGS
 FIT_FORMAT = 9
 
 
-def deciding_settings(settings: TaskSettings) -> tuple[object, ...]:
+def relevant_settings(settings: TaskSettings) -> tuple[object, ...]:
     """The settings on which the fit of a source depends; a task's resolution, seed and candidates are not among them.
 
     Whether a source is fitted as a solid or as a surface is known only after it was observed, so both are included.
@@ -64,7 +64,7 @@ def fit_key(source: Source, settings: TaskSettings, observe: Observe, model_dige
         model_digest,
         device_type,
         observe.__name__,
-        *deciding_settings(settings),
+        *relevant_settings(settings),
         geometry.vertices,
         geometry.faces,
         geometry.normals,

@@ -38,23 +38,23 @@ class Restart:
     shape restarted, and one test table still ended with the wrong code"""
     unexplained: float = 0.02
     """a fit restarts where the model is wrong at more than this share of the drawn observations of known distance. A
-    threshold of 0.01 brought nothing to the bodies, and more than doubled the distance of one test table"""
+    threshold of 0.01 did not help the bodies, and more than doubled the distance of one test table"""
     compared_codes: int = 512
     """training codes that are compared, evenly spaced over all"""
     compared_points: int = 256
     """observations by which those codes are compared"""
     starts: int = 8
-    """training codes to start from, those with the least residual. 16 with half the `points` bring no more, nor do 4
+    """training codes to start from, those with the least residual. 16 with half the `points` are no better, nor are 4
     with twice as many"""
     steps: int = 10
-    """Levenberg-Marquardt steps of each start; 16 bring no more"""
+    """Levenberg-Marquardt steps of each start; 16 are no better"""
     points: int = 512
     """observations of each start"""
     accepted_cost: float = 0.8
     """where too much is still unexplained at the end, the incumbent is fitted to its end too, and replaces the
     restarted fit if its cost is below this share of that fit's. The rule was made for a test glider, whose distance
-    restarts had raised from 0.3 to 8.8. That the lower cost alone must not decide was seen on test chairs and tables
-    (3.06 and 5.72 at 128 cells; with this rule 2.39 and 4.16)"""
+    restarts had raised from 0.3 to 8.8. Test chairs and tables showed that the lower cost alone must not decide (3.06
+    and 5.72 at 128 cells; with this rule 2.39 and 4.16)"""
 
 
 @dataclass(frozen=True)
@@ -101,15 +101,15 @@ class FitSettings:
 
 
 # Chosen by comparison on 16 training families that a decoder was trained without; see training/tuning_families.txt.
-# Signed distances leave little open, so the prior is weak in the end.
+# Signed distances determine most of the shape, so the prior is weak in the end.
 SOLID_STAGES = {
     Quality.PREVIEW: (Stage(8, 2_000, 1e-3), Stage(3, 4_000, 1e-5), Stage(4, 6_000, 1e-6, True)),
     Quality.STANDARD: (Stage(10, 4_000, 1e-3), Stage(8, 8_000, 1e-5), Stage(8, 24_000, 1e-6, True)),
     Quality.FINE: (Stage(10, 4_000, 1e-3), Stage(10, 16_000, 1e-5), Stage(8, 40_000, 1e-6, True)),
 }
-# After its first stage no solid is explained yet. Of 49 pieces of training furniture, deformed as no decoder had seen
-# them, eleven leave more than 8 % unexplained after the second stage. Six of these end at 0.02 to 0.69 x the cost when
-# they restart; of the others none would end below 0.85 x. Of deformed training aircraft none leaves 2 %.
+# After its first stage no solid is explained yet. Of 49 pieces of training furniture, deformed in ways that no decoder
+# had been trained on, eleven leave more than 8 % unexplained after the second stage. Six of these end at 0.02 to 0.69 x
+# the cost when they restart; none of the rest would end below 0.85 x. Of deformed training aircraft none leaves 2 %.
 SOLID_RESTART = Restart(after=1, unexplained=0.08, points=1_000)
 # A partial surface leaves its unobserved region to the prior. Chosen on the same 16 families.
 SURFACE_STAGES = {

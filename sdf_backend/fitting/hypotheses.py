@@ -1,6 +1,6 @@
 """From observations to encodings: fit every hypothesis about an input, rank the fits, refine the best.
 
-A hypothesis is a pose at which the object may stand, and whether what may be a ground plane belongs to the object. All
+A hypothesis is a pose of the object, and whether a suspected ground plane is part of it. All
 hypotheses about all inputs are fitted in one batch.
 """
 
@@ -30,9 +30,9 @@ class HypothesisSettings:
 
     alternative_ratio: float = 0.8
     """a pose is fitted too where the best score of the search is at least this share of its own, and its result is an
-    alternative where the same holds of the final scores"""
+    alternative where the same is true of the final scores"""
     ground_plane_explained: float = 0.9
-    """what may be a ground plane belongs to the object where a fit to it explains this share of it. On scans of 19
+    """a suspected ground plane is part of the object where a fit to it explains this share of it. On scans of 19
     training and tuning shapes fits explained at most 0.84 of a floor; of bases of four TEST chairs, which were looked
     at here, they explained all"""
 
@@ -44,7 +44,7 @@ class Hypothesis:
     input_index: int
     """which of the batch's inputs"""
     request: FitRequest
-    """what is fitted"""
+    """the fit of this hypothesis"""
     ground_plane_is_object: bool = False
     """ground-plane hypothesis: the points of a suspected ground plane are observations of the object"""
 
@@ -89,7 +89,7 @@ def encode_observations(
         solid_settings(quality) if solid else surface_settings(quality, freedom=settings.pose),
         settings.pose,
         of_phase(progress, Phase.FITTING),
-        None if on_stage is None else _of_first_hypotheses(hypotheses, on_stage),
+        None if on_stage is None else _for_first_hypotheses(hypotheses, on_stage),
     )
     clock.lap(Phase.FITTING)
     fitted: list[list[FittedHypothesis]] = [[] for _ in observations]
@@ -111,7 +111,7 @@ def _hypotheses(
     progress: Progress,
     thresholds: HypothesisSettings = HypothesisSettings(),
 ) -> list[Hypothesis]:
-    """All hypotheses about an input, the likeliest first: each pose, without and with a suspected ground plane."""
+    """All hypotheses about an input, the most likely first: each pose, without and with a suspected ground plane."""
     poses = [(Similarity.identity(), Similarity.identity())]
     if settings.pose is not Pose.KNOWN:
         axes = axis_rotation(settings.up, settings.front, model.card.front)
@@ -124,13 +124,13 @@ def _hypotheses(
             assumed = observed.with_ground_plane() if ground_plane_is_object else observed
             if not assumed.solid:
                 assumed = with_assumed_free_space(assumed, pose, model.decoder.settings.mirror_axis)
-            # Among many training codes there always is one with something like a ground plane.
+            # With many training codes to restart from, one always has something like a ground plane.
             request = FitRequest(assumed, pose, expected, may_restart=not ground_plane_is_object)
             hypotheses.append(Hypothesis(index, request, ground_plane_is_object))
     return hypotheses
 
 
-def _of_first_hypotheses(hypotheses: list[Hypothesis], on_stage: OnStage) -> OnStage:
+def _for_first_hypotheses(hypotheses: list[Hypothesis], on_stage: OnStage) -> OnStage:
     """Pass on the rows of the first hypothesis about each input."""
     indices = [hypothesis.input_index for hypothesis in hypotheses]
     rows = [indices.index(index) for index in sorted(set(indices))]
@@ -167,7 +167,7 @@ def _rank(
         pair
         for pair in fitted
         if pair[0].ground_plane_is_object
-        and _explained(model, pair[1], observed.ground_plane_points) >= thresholds.ground_plane_explained
+        and _explained_share(model, pair[1], observed.ground_plane_points) >= thresholds.ground_plane_explained
     ]
     fitted = with_ground_plane or [pair for pair in fitted if not pair[0].ground_plane_is_object]
     if len(fitted) == 1:
@@ -184,6 +184,6 @@ def _rank(
     return kept, 1 - least / scores[distinct[1]] if len(distinct) > 1 else 1.0
 
 
-def _explained(model: Model, fit: Fit, points: np.ndarray) -> float:
+def _explained_share(model: Model, fit: Fit, points: np.ndarray) -> float:
     """The share of surface points, (n, 3), that a fit explains."""
     return assess_surface(model, fit.code, points, fit.pose, torch.bfloat16)[1]

@@ -128,7 +128,7 @@ class Solver:
         return torch.linalg.solve_triangular(self.covariance_root, (codes - self.mean).T, upper=False).T
 
     def mean_residuals(self, row: int, whitened_codes: Tensor, points: int) -> Tensor:
-        """Mean absolute residual, (m,), of each of m codes at the pose of a row, on so many of its observations."""
+        """Mean absolute residual, (m,), of each of m codes at the pose of a row, over `points` of its observations."""
         delta, drawn = self.pose_deltas[row], self.observations.select_rows([row]).draw(points, 0.0)
         canonical = self._to_canonical(drawn.points, [delta]).expand(len(whitened_codes), -1, -1)  # (m, n, 3)
         distance = self._distances(whitened_codes, canonical)
@@ -154,8 +154,8 @@ class Solver:
         (Laplace approximation; MacKay 2003, chapter 27). Where nothing was observed that is the prior's own covariance.
         """
         length = self.whitened_codes.shape[1]
-        # In double precision: the prior is some millionths of what is well observed. Where rounding has made a Hessian
-        # indefinite nonetheless, or a cost was not finite, the prior is returned.
+        # In double precision: in well observed directions the prior is a few millionths of the Hessian. Where rounding
+        # has made a Hessian indefinite nonetheless, or a cost was not finite, the prior is returned.
         hessian = self.linearisation.hessian[:, :length, :length].double()
         factor, failed = torch.linalg.cholesky_ex(hessian)
         valid = (failed == 0)[:, None, None]

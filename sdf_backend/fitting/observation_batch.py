@@ -11,7 +11,7 @@ from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.devices import POINT_BLOCK
 from sdf_backend.observation.observations import Observations
 
-# The space-filling curve has 2^CURVE_BITS cells per axis of the cube of half side CURVE_EXTENT: so many that no two
+# The space-filling curve has 2^CURVE_BITS cells per axis of the cube of half side CURVE_EXTENT: enough that no two
 # points share a cell, since points of one cell would keep the order of the input.
 CURVE_BITS, CURVE_EXTENT = 20, 1.5
 

@@ -1,4 +1,4 @@
-"""Gaussian prior of poses: scale and position about an estimate that was made before anything is fitted.
+"""Gaussian prior of poses: scale and position about an estimate made before the fit.
 
 In a single view the centre of the observed points is nearer to the camera than the object's, by an unknown amount. So
 the prior is wider along the line of sight than across it.
@@ -19,7 +19,7 @@ from sdf_backend.settings import Pose
 
 
 def free_parameters(pose: Pose) -> Tensor:
-    """Mask, (7,) bool, of the solved-for ones of (log scale, translation x y z, rotation x y z); y is up."""
+    """Mask, (7,) bool, of the free parameters among (log scale, translation x y z, rotation x y z); y is up."""
     moves, upright, free = pose is not Pose.KNOWN, pose in (Pose.UPRIGHT, Pose.FREE), pose is Pose.FREE
     return torch.tensor([moves] * 4 + [free, upright, free])
 
@@ -57,7 +57,7 @@ class PosePrior:
         """Half the squared Mahalanobis distance of the first poses after a delta each, and its derivatives.
 
         Derivatives are by a further small change that is applied before the delta, whose rotation and scale therefore
-        stand between it and the position that the prior holds.
+        transform it before it reaches the position of the prior.
         """
         deltas = torch.from_numpy(np.stack([delta.parameters() for delta in pose_deltas])).to(self.initial_deviation)
         jacobian = torch.from_numpy(np.stack([_jacobian(delta) for delta in pose_deltas])).to(deltas)  # (s, 7, 7)

@@ -66,7 +66,7 @@ def pose_score(
     seen, surface = pose.inverse().apply(observed.surface), _coarse_surface(model, code, settings)
     axis, weight = model.decoder.settings.mirror_axis, settings.unseen_weight_without_sensor
     if observed.sensor is not None:
-        # What is occluded could not be observed; all the rest was.
+        # Occluded surface could not be observed; all other surface would have been.
         surface = surface[~is_occluded(surface, seen, pose.inverse().apply(observed.sensor[None])[0])]
         weight = settings.unseen_weight
     elif axis is not None:
@@ -83,7 +83,7 @@ def suppress_similar_shapes(
     limit: int,
     settings: RankingSettings = RankingSettings(),
 ) -> list[int]:
-    """Non-maximum suppression by shape: indices of those that lie apart from all better ones, at most `limit`.
+    """Non-maximum suppression by shape: indices of the shapes that differ from all better ones, at most `limit`.
 
     A round table that is turned has another pose and the same shape.
 

@@ -40,7 +40,7 @@ class PoseSearchSettings:
     turns: int = 12
     """rotations about the up axis to start from, where up is given"""
     rotations: int = 120
-    """rotations to start from, where nothing is given"""
+    """rotations to start from, for a free pose"""
     depths: tuple[float, ...] = (0.0, 0.25)
     """offsets of the starts along the line of sight, where that is known, canonical units: seen from the side, an
     aircraft's centre lies a quarter behind that of the observed points, seen from above it does not. Of the 23 of 184
@@ -48,13 +48,13 @@ class PoseSearchSettings:
     first: Stage = field(default=Stage(6, 400, 1e-4))
     """fit of each start, where there are more than `promising`"""
     promising: int = 8
-    """starts that go on after that"""
+    """starts that are kept after that stage"""
     coarse: Stage = field(default=Stage(14, 1_000, 1e-4))
     """fit of these"""
     compared: int = 6
     """the best of these that go through non-maximum suppression"""
     kept: int = 3
-    """at most so many remain"""
+    """maximum number of hypotheses that are returned"""
     final: Stage = field(default=Stage(6, 3_000, 1e-4))
     """fit of these"""
     reach_share: float = 0.98
@@ -68,7 +68,7 @@ class PoseSearchSettings:
 
 @dataclass(frozen=True)
 class PoseHypothesis:
-    """A pose at which the object may stand.
+    """A candidate pose of the object, with its score.
 
     pose : canonical frame -> observed frame
     score : see `pose_score`; smaller is better
@@ -148,7 +148,9 @@ def _starts(
     reach = model.card.reach * settings.reach_share
     estimates = [_first_estimate(observed, rotation, reach, settings.outlier_percent) for rotation in rotations]
     if observed.sensor is not None:
-        estimates = [_behind(estimate, observed.sensor, depth) for depth in settings.depths for estimate in estimates]
+        estimates = [
+            _offset_in_depth(estimate, observed.sensor, depth) for depth in settings.depths for estimate in estimates
+        ]
     return [_Start(estimate, estimate, model.mean) for estimate in estimates]
 
 
@@ -176,7 +178,7 @@ def _first_estimate(observed: Observations, rotation: np.ndarray, reach: float, 
     """
     centre, extent = _centre_and_extent(observed.surface @ rotation, outlier_percent)
     if extent == 0:
-        raise InputError("nearly all points of the input are in one place")
+        raise InputError("nearly all points of the input coincide; give points of a whole surface")
     return Similarity(extent / reach, rotation, rotation @ centre)
 
 
@@ -186,7 +188,7 @@ def _centre_and_extent(points: np.ndarray, outlier_percent: float) -> tuple[np.n
     return centre, float(np.percentile(np.linalg.norm(points - centre, axis=1), 100 - outlier_percent))
 
 
-def _behind(pose: Similarity, sensor: np.ndarray, depth: float) -> Similarity:
+def _offset_in_depth(pose: Similarity, sensor: np.ndarray, depth: float) -> Similarity:
     """The pose moved away from the sensor, (3,), by `depth` canonical units."""
     sight = pose.translation - sensor
     return replace(pose, translation=pose.translation + depth * pose.scale * sight / max(np.linalg.norm(sight), 1e-12))

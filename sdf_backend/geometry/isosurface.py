@@ -224,10 +224,10 @@ class _Sampler:
         answer, settings = field(points), self.settings
         if answer.shape != points.shape[:1]:
             shape = tuple(answer.shape)
-            raise ValueError(f"The field must answer {len(points)} points with as many values, not with {shape}.")
+            raise ValueError(f"The field must return {len(points)} values for {len(points)} points, not shape {shape}.")
         distances = torch.maximum(answer.float(), points.norm(dim=1) - settings.domain_radius)
         if not torch.isfinite(distances).all():
-            raise ValueError("The field answered with values that are not finite; check the decoder and its code.")
+            raise ValueError("The field returned values that are not finite; check the decoder and its code.")
         self.evaluations += len(points)
         magnitude = distances.abs().clamp(settings.smallest_value, settings.largest_value)
         return torch.where(distances < 0, -magnitude, magnitude)

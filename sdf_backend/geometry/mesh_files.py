@@ -39,7 +39,7 @@ def read_geometry(path: Path) -> Geometry:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path} does not exist; name a mesh or point file")
+        raise InputError(f"{path} does not exist; give a mesh or point file")
     try:
         loaded = trimesh.load(path, process=False)
         parts = loaded.dump() if isinstance(loaded, trimesh.Scene) else [loaded]
@@ -48,20 +48,20 @@ def read_geometry(path: Path) -> Geometry:
     geometry = _join([part for part in np.ravel(np.asarray(parts, dtype=object)) if hasattr(part, "vertices")])
     check_vertices(geometry.vertices, str(path))
     if geometry.faces.size and not 0 <= geometry.faces.min() <= geometry.faces.max() < len(geometry.vertices):
-        raise InputError(f"{path} has faces whose corners are not among its {len(geometry.vertices)} vertices")
+        raise InputError(f"{path} has faces with vertex indices out of range; it has {len(geometry.vertices)} vertices")
     return geometry
 
 
 def check_vertices(vertices: np.ndarray, name: str) -> None:
-    """Raise `InputError` unless (n, 3) vertices are at least one, and all finite and of a size that can be computed."""
+    """Raise `InputError` unless (n, 3) vertices are at least one, all finite, and small enough for single precision."""
     if len(vertices) == 0:
-        raise InputError(f"{name} holds no vertices")
+        raise InputError(f"{name} has no vertices; give a mesh or a point cloud")
     bad = ~np.isfinite(vertices).all(axis=1)
     if bad.any():
         raise InputError(f"{name} has {bad.sum()} vertices with NaN or infinite coordinates; remove them")
     largest = np.abs(vertices).max()
     if largest > LARGEST_COORDINATE:
-        raise InputError(f"{name} has coordinates up to {largest:.2g}; at most {LARGEST_COORDINATE:g} can be computed")
+        raise InputError(f"{name} has coordinates up to {largest:.2g}; scale it down to at most {LARGEST_COORDINATE:g}")
 
 
 def write_mesh(
@@ -100,9 +100,9 @@ def check_output(path: Path) -> None:
     """Raise `InputError` if the format of `path` cannot be written, or no file can be created there."""
     if path.suffix.lower() not in OUTPUT_FORMATS:
         known = ", ".join(OUTPUT_FORMATS)
-        raise InputError(f"cannot write {path}: {path.suffix or 'no suffix'} is not one of {known}")
+        raise InputError(f"cannot write {path}: {path.suffix or 'no suffix'} is not a mesh format; use one of {known}")
     if path.is_dir():
-        raise InputError(f"cannot write {path}: it is a folder; name a file")
+        raise InputError(f"cannot write {path}: it is a folder; give a file name")
     check_folder(path.parent)
 
 

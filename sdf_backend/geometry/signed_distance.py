@@ -27,7 +27,7 @@ MERGE_TOLERANCE = 1e-7
 class SignSettings:
     """How inside is told from outside; lengths in canonical units.
 
-    Checked on analytic shapes that are spoiled as real meshes are (doubled, flipped, holed, with walls inside): at most
+    Checked on analytic shapes that are damaged as real meshes are (doubled, flipped, holed, with walls inside): at most
     0.1 % of the signs farther than 0.01 from the surface are wrong. All 104 aircraft of the starter catalogue pass.
     """
 
@@ -40,7 +40,7 @@ class SignSettings:
     maximum_crossings: int = 24
     """crossings counted along a ray"""
     clear_escape: float = 0.35
-    """share of escaping rays from which on a point is outside whatever its parity"""
+    """from this share of escaping rays on, a point is outside whatever its parity"""
     even_parity: float = 0.25
     """below this share of rays with odd crossings the parity says outside"""
     odd_parity: float = 0.6
@@ -82,7 +82,7 @@ def clean_mesh(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.
     vertices, faces = vertices[used], faces.reshape(-1, 3)
     extent = np.ptp(vertices, axis=0).max()
     if extent == 0:
-        raise InputError("all vertices are in one place")
+        raise InputError("all vertices coincide")
     grid = np.round((vertices - vertices.min(axis=0)) / (extent * MERGE_TOLERANCE)).astype(np.int64)
     _, first, merged = np.unique(grid, axis=0, return_index=True, return_inverse=True)
     vertices, faces = vertices[first], merged.reshape(-1)[faces]
@@ -130,7 +130,7 @@ class SignClassifier:
         """Decide by the share of rays that escaped, (n,), and where that is small but not zero by parity."""
         settings, signs = self.settings, np.where(share == 0, -1, 1).astype(np.int8)
         doubtful = np.flatnonzero((share > 0) & (share < settings.clear_escape))
-        odd = self._odd_share(points[doubtful])
+        odd = self._odd_parity_share(points[doubtful])
         # Even parity agrees with the escape. Mostly odd parity and few escapes mean a hole in a shell.
         leaked = (odd > settings.odd_parity) & (share[doubtful] < settings.leak_escape)
         signs[doubtful] = np.select([odd < settings.even_parity, leaked], [1, -1], 0)
@@ -143,7 +143,7 @@ class SignClassifier:
             count += self.scene.run(points, rays, query="OCCLUDED") != 0
         return count
 
-    def _odd_share(self, points: np.ndarray) -> np.ndarray:
+    def _odd_parity_share(self, points: np.ndarray) -> np.ndarray:
         """Share of rays that cross the surface an odd number of times, (n,)."""
         odd = np.zeros(len(points))
         for direction in self.first:

@@ -10,7 +10,7 @@ from sdf_backend.settings import Axis
 
 
 def axis_vector(name: str) -> np.ndarray:
-    """Unit vector, (3,), of an axis name: "x", "+x" or "-x", likewise y and z; raises `InputError` otherwise."""
+    """Unit vector, (3,), of an axis name: "x", "+x" or "-x", the same for y and z; raises `InputError` otherwise."""
     sign, letter = Axis(name)
     vector = np.zeros(3)
     vector["xyz".index(letter)] = -1.0 if sign == "-" else 1.0
@@ -18,13 +18,13 @@ def axis_vector(name: str) -> np.ndarray:
 
 
 def axis_rotation(up: str, front: str, canonical_front: str) -> np.ndarray:
-    """Rotation, (3, 3), of column vectors from user axes to the canonical frame: y up, ahead along `canonical_front`.
+    """Rotation, (3, 3), of column vectors from user axes to the canonical frame: y up, front along `canonical_front`.
 
-    Raises `InputError` if up and front lie along one line.
+    Raises `InputError` if up and front are parallel.
     """
     user_up, user_front = axis_vector(up), axis_vector(front)
     if abs(user_up @ user_front) > 0.5:
-        raise InputError(f"up {up!r} and front {front!r} lie along one line; they must be perpendicular")
+        raise InputError(f"up {up} and front {front} are parallel; they must be perpendicular")
     user = np.stack([user_up, user_front, np.cross(user_up, user_front)])
     y, ahead = axis_vector("+y"), axis_vector(canonical_front)
     canonical = np.stack([y, ahead, np.cross(y, ahead)])
@@ -61,7 +61,7 @@ class Similarity:
             self.scale * first.scale, self.rotation @ first.rotation, self.apply(first.translation[None])[0]
         )
 
-    def towards(self, other: "Similarity", share: float) -> "Similarity":
+    def interpolate(self, other: "Similarity", share: float) -> "Similarity":
         """Interpolate towards another transform, share 0 to 1: slerp, geometric scale, linear translation."""
         rotation = Rotation.from_matrix(other.rotation @ self.rotation.T).as_rotvec() * share
         return Similarity(

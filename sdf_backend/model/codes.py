@@ -15,7 +15,9 @@ def checked_codes(model: Model, codes: np.ndarray) -> Tensor:
     latents = torch.as_tensor(codes, dtype=torch.float32, device=model.device)
     length = model.codes.shape[1]
     if latents.ndim != 2 or latents.shape[1] != length or not bool(torch.isfinite(latents).all()):
-        raise InputError(f"a code of {model.card.name} is {length} finite numbers, not {np.shape(codes)[1:]}")
+        raise InputError(
+            f"a code of {model.card.name} must be {length} finite numbers, not of shape {np.shape(codes)[1:]}"
+        )
     return latents
 
 
@@ -25,7 +27,7 @@ def draw_code_deviations(model: Model, count: int, seed: int) -> Tensor:
     Raises `InputError` for a count out of range.
     """
     if not 1 <= count <= MAXIMUM_SAMPLES:
-        raise InputError(f"{count} samples asked for; use 1 to {MAXIMUM_SAMPLES}")
+        raise InputError(f"{count} samples were requested; use 1 to {MAXIMUM_SAMPLES}")
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(count, model.codes.shape[1], generator=generator).to(model.device)
     return noise @ torch.linalg.cholesky(model.covariance).T
@@ -50,8 +52,10 @@ def move_codes_along_components(model: Model, weights: np.ndarray, codes: np.nda
     name, length = model.card.name, len(model.mean)
     moves = torch.as_tensor(weights, dtype=torch.float32, device=model.device)
     if moves.ndim != 2 or moves.shape[1] > length or not bool(torch.isfinite(moves).all()):
-        raise InputError(f"weights of {name} are rows of at most {length} finite numbers, not {np.shape(weights)}")
+        raise InputError(
+            f"weights of {name} must be rows of at most {length} finite numbers, not of shape {np.shape(weights)}"
+        )
     starts = model.mean.expand(len(moves), length) if codes is None else checked_codes(model, codes)
     if len(starts) != len(moves):
-        raise InputError(f"{len(starts)} codes and {len(moves)} rows of weights; each code needs its row")
+        raise InputError(f"{len(starts)} codes and {len(moves)} rows of weights were given; give one row for each code")
     return starts + moves @ model.principal_components[: moves.shape[1]]

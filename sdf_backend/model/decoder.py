@@ -49,7 +49,7 @@ class Decoder(nn.Module):
         inputs = settings.code_length + 3
         hidden = []
         for index in range(settings.layers):
-            # The layer before the skip is narrower, so that the concatenation is as wide as the others.
+            # The layer before the skip is narrower, so that the concatenation is as wide as the other layers.
             width = settings.width - inputs if index + 1 == settings.skip_at else settings.width
             hidden.append(weight_norm(nn.Linear(inputs if index == 0 else settings.width, width)))
         self.hidden = nn.ModuleList(hidden)

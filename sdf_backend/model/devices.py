@@ -29,7 +29,9 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"no device {name}: torch sees {torch.cuda.device_count()} CUDA devices here")
+        raise InputError(
+            f"there is no device {name}: torch finds {torch.cuda.device_count()} CUDA devices; use another, or cpu"
+        )
     return device
 
 

@@ -147,7 +147,7 @@ def read_card(path: Path) -> ModelCard:
         with safe_open(path, framework="np") as file:
             return _card(file.metadata() or {}, path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"the model {path} is damaged or no model: {error}") from error
+        raise InputError(f"the file {path} is damaged or not a model: {error}") from error
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
@@ -167,7 +167,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
         codes = tensors["codes"].float()
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"the model {path} does not fit its own description: {reason}; fetch it again") from error
+        raise InputError(f"the model {path} does not match its own card: {reason}; fetch it again") from error
     finite = all(bool(torch.isfinite(value).all()) for value in tensors.values())
     if (
         not finite
@@ -175,7 +175,9 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
         or codes.shape[1:] != (card.decoder["code_length"],)
         or len(codes) != len(card.shapes)
     ):
-        raise InputError(f"the model {path} holds unusable weights or codes; fetch it again")
+        raise InputError(
+            f"the model {path} has weights or codes that are not finite, or do not match its card; fetch it again"
+        )
     return Model(card, decoder.to(device).eval().requires_grad_(False), codes)
 
 
@@ -190,7 +192,7 @@ class ModelStore:
             self.folders.append(Path(folder))
         for extra in self.folders[1:]:
             if not extra.is_dir():
-                raise InputError(f"the models' folder {extra} does not exist")
+                raise InputError(f"the models folder {extra} does not exist; correct --models or SDF_BACKEND_MODELS")
 
     def paths(self) -> dict[str, Path]:
         """Name and file of every model; later folders take precedence."""
@@ -215,7 +217,7 @@ def _card(metadata: dict[str, str], path: Path) -> ModelCard:
         card = ModelCard(**json.loads(metadata["card"]))
         _check_card(card)
     except (KeyError, ValueError, TypeError) as error:
-        raise InputError(f"the model {path} has an unreadable description: {error}") from error
+        raise InputError(f"the model {path} has an unreadable card: {error}") from error
     return card
 
 

@@ -1,6 +1,6 @@
 """Observations: points at which the signed distance of a shape is known to lie in an interval.
 
-An observation is a point and an interval [low, high] that holds its signed distance:
+An observation is a point and an interval [low, high] that contains its signed distance:
 
     signed sample                        low = high = distance
     surface point                        low = high = 0
@@ -101,9 +101,9 @@ class ObservationSettings:
 class AssumedFreeSpaceSettings:
     """Where a partial input is assumed to have no surface; lengths in canonical units.
 
-    That nothing is assumed in the occluded region was kept after a look at the TEST furniture (the fit alone went from
-    31 to 10 on tables, from 9.4 to 4.2 on chairs); it changed nothing for tuning aircraft. The numbers were chosen on
-    the 16 tuning families of aircraft.
+    The rule to assume nothing in the occluded region was kept after a look at the TEST furniture (the fit alone went
+    from 31 to 10 on tables, from 9.4 to 4.2 on chairs); it changed nothing for tuning aircraft. The numbers were chosen
+    on the 16 tuning families of aircraft.
     """
 
     share: float = 1.0
@@ -117,7 +117,7 @@ class AssumedFreeSpaceSettings:
 def check_point_cloud(points: np.ndarray) -> None:
     """Raise `InputError` for (n, 3) points to which no shape can be fitted.
 
-    That are points that are not finite, fewer than 100, coincident, or all on one line or plane.
+    These are points that are not finite, fewer than 100, coincident, or all on one line or plane.
     """
     check_vertices(points, "the input")
     if len(points) < MINIMUM_POINTS:
@@ -125,9 +125,9 @@ def check_point_cloud(points: np.ndarray) -> None:
     centred = points - points.mean(axis=0)
     spread = np.linalg.svd(centred.T @ centred, compute_uv=False) ** 0.5
     if spread[0] <= 1e-12 * max(1.0, np.abs(points).max()):
-        raise InputError("all points of the input are in one place")
+        raise InputError("all points of the input coincide; give points of a surface")
     if spread[2] <= 1e-6 * spread[0]:
-        raise InputError("all points of the input lie in one plane; a shape needs depth")
+        raise InputError("all points of the input lie in one plane; give points that span three dimensions")
 
 
 def observe_points(
@@ -180,7 +180,7 @@ def observe_whole_mesh(
     ----------
     vertices : (n, 3), any frame and unit; faces : (m, 3)
 
-    Raises `InputError` where the mesh encloses nothing.
+    Raises `InputError` where the mesh encloses no volume.
     """
     check_point_cloud(vertices)
     mesh = NormalisedMesh.from_mesh(vertices, faces)
@@ -189,7 +189,7 @@ def observe_whole_mesh(
     points = draw_sample_points(surface, SignedSampleSettings(settings.signed_samples), rng)
     samples = measure_signed_distances(mesh, points)
     if not samples.inside:
-        raise InputError("the mesh encloses nothing; use complete, which needs surfaces only")
+        raise InputError("the mesh encloses no volume; use complete, which needs only a surface")
     observed = observe_samples(samples.points, samples.distances, surface[: settings.surface_points])
     return observed.transformed(1 / mesh.scale, np.eye(3), -mesh.offset)
 
@@ -276,7 +276,7 @@ def _free_space_samples(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points on the lines of sight, at most the object's extent before the surface; the distance there is >= 0."""
     if not np.isfinite(sensor).all() or sensor.shape != (3,):
-        raise InputError(f"the sensor's position is {sensor.tolist()}; it must be three finite coordinates")
+        raise InputError(f"the sensor position is {sensor.tolist()}; it must be three finite coordinates")
     targets = surface[rng.integers(len(surface), size=count)]
     towards = sensor - targets
     length = np.linalg.norm(towards, axis=1, keepdims=True)

@@ -21,7 +21,7 @@ class GroundPlaneSettings:
     maximum_share: float = 0.5
     """largest share; an object as flat as a ground plane, a table top seen from above, has more in its lowest slab"""
     cells: int = 16
-    """cells per axis of the grid over the ground plan"""
+    """cells per axis of the grid over the footprint"""
     filled: float = 0.3
     """least share of the grid's cells that the slab fills"""
     excess: float = 2.0
@@ -29,15 +29,15 @@ class GroundPlaneSettings:
     walled: float = 0.5
     """from this share of the slab's outline with points above it on, the slab is the object's own underside"""
     plan_percentile: float = 0.1
-    """left out at either end of the ground plan, percent, so that outliers do not stretch it"""
+    """left out at either end of the footprint, percent, so that outliers do not stretch it"""
 
 
 @dataclass(frozen=True)
 class OutlierSettings:
     """When points far from the model are outliers and not a part that the category lacks; canonical units.
 
-    No record says what the numbers were chosen on; they are several times a scan's noise and spacing. A large component
-    is a part since a review.
+    No record says what the numbers were chosen on; they are several times a scan's noise and spacing. Since a review, a
+    large component counts as a part.
     """
 
     distance: float = 0.04
@@ -55,7 +55,7 @@ def find_ground_plane(
 ) -> np.ndarray:
     """Which points may belong to a ground plane that the rest stands on.
 
-    A flat underside with walls along its outline is the object's own, and so are feet, which fill no ground plan. A
+    A flat underside with walls along its outline is the object's own, and so are feet, which do not fill a footprint. A
     stool's round base looks like a ground plane; only a model that knows such stools can tell.
 
     Parameters
@@ -76,7 +76,7 @@ def find_ground_plane(
     if not settings.minimum_share <= lowest.mean() <= settings.maximum_share:
         return none
     slab, next_slab, walls = (
-        _ground_plan(flat, (above >= low) & (above < high), up, settings)
+        _footprint(flat, (above >= low) & (above < high), up, settings)
         for low, high in ((-np.inf, 1.5), (1.5, 3), (1.5, 12))
     )
     if slab.mean() < max(settings.filled, settings.excess * next_slab.mean()):
@@ -88,8 +88,8 @@ def find_ground_plane(
     return lowest if walls[slab & ~inner].mean() < settings.walled else none
 
 
-def _ground_plan(flat: np.ndarray, chosen: np.ndarray, up: np.ndarray, settings: GroundPlaneSettings) -> np.ndarray:
-    """Which cells of a square grid over the ground plan of (n, 3) points hold some of the chosen, (n,): (c, c) bool."""
+def _footprint(flat: np.ndarray, chosen: np.ndarray, up: np.ndarray, settings: GroundPlaneSettings) -> np.ndarray:
+    """Cells, (c, c) bool, of a square grid over the footprint of (n, 3) points that contain any chosen point, (n,)."""
     axes, count = np.linalg.svd(up[None])[2][1:], settings.cells
     plan_points = flat @ axes.T  # (n, 2)
     percentile = settings.plan_percentile

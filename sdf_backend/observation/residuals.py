@@ -1,4 +1,4 @@
-"""The residual of an interval observation: how far a decoded distance lies outside of what was observed."""
+"""The residual of an interval observation: how far a decoded distance lies outside of its interval."""
 
 from torch import Tensor
 

@@ -1,9 +1,9 @@
 """Estimate of the sensor position of a depth scan from its bare points, and visibility from a sensor.
 
 A depth camera casts equally many rays into each part of its image. So seen from its position, and from nowhere else,
-the points of a single view are spread evenly over the image and hardly any lies behind another. Of candidate positions
-around the cloud the one that fits this best is taken. If none does, the cloud is no single view: a whole object,
-several scans in one, or points that were resampled on a surface.
+the points of a single view are spread evenly over the image and hardly any is occluded by another. Of candidate
+positions around the cloud the one that fits this best is taken. If none does, the cloud is no single view: a whole
+object, several scans in one, or points that were resampled on a surface.
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class VisibilitySettings:
     shadow_spacings: float = 3.0
     """a surface point occludes within this many median spacings of its line of sight"""
     sampled_points: int = 2_000
-    """points of which the spacing is measured"""
+    """points whose spacing is measured"""
 
 
 def estimate_sensor_position(

@@ -29,7 +29,7 @@ class Source:
 
 @dataclass(frozen=True)
 class ObservedSettings:
-    """From which distance of the input a vertex counts as observed; canonical units. A definition, no tuned value."""
+    """How near to the input a vertex counts as observed; canonical units. A definition, not a tuned value."""
 
     near: float = 0.02
     """up to this distance a vertex is observed"""
@@ -38,7 +38,7 @@ class ObservedSettings:
     spacings: float = 2.0
     """`near` is at least this many median spacings of the input's points"""
     sampled_points: int = 2_000
-    """points of which the spacing is measured"""
+    """points whose spacing is measured"""
 
 
 Observe = Callable[[Source, np.ndarray | None], Observations]
@@ -65,14 +65,14 @@ def observe_surface(source: Source, up: np.ndarray | None) -> Observations:
 
 
 def observe_solid(source: Source, up: np.ndarray | None) -> Observations:
-    """Observe a whole mesh by signed distance samples; raises `InputError` for one that encloses nothing."""
+    """Observe a whole mesh by signed distance samples; raises `InputError` for one that encloses no volume."""
     if len(source.geometry.faces) == 0:
-        raise InputError("a point cloud has no inside; use complete, which needs surfaces only")
+        raise InputError("a point cloud has no inside; use complete, which needs only a surface")
     return observe_whole_mesh(source.geometry.vertices, source.geometry.faces)
 
 
 def observe_solid_or_surface(source: Source, up: np.ndarray | None) -> Observations:
-    """Observe a mesh that encloses something as a solid, any other input as a surface."""
+    """Observe a mesh that encloses a volume as a solid, any other input as a surface."""
     if len(source.geometry.faces):
         try:
             return observe_solid(source, up)

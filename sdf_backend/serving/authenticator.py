@@ -92,7 +92,7 @@ class Authenticator:
                 self.socket.send_multipart(self._answer(self.socket.recv_multipart(zmq.NOBLOCK)))
 
     def close(self) -> None:
-        """Close the socket; nobody is admitted any more."""
+        """Close the socket; no client is admitted any more."""
         self.socket.close()
 
     def _answer(self, request: list[bytes]) -> list[bytes]:

@@ -29,33 +29,36 @@ from sdf_backend.wire.messages import Limits, Status
 STATUS_SECONDS = 3.0
 # Time that a server whose standard input is closed may take beyond its grace.
 LIFELINE_SECONDS = 5.0
-LIMITS_HELP = "change a limit, NAME=VALUE; repeat for others; " + ", ".join(
+LIMITS_HELP = "change a limit, NAME=VALUE; may be repeated; " + ", ".join(
     f"{limit.name} ({limit.default:g})" for limit in fields(Limits)
 )
 
 Bind = Annotated[str, typer.Option(help="address to listen on; one that other computers can reach requires --keys")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 WorkerCount = Annotated[
-    int | None, typer.Option("--workers", min=1, help="number of worker processes; by default one for each GPU")
+    int | None, typer.Option("--workers", min=1, help="number of worker processes; default: one per GPU")
 ]
 BatchSize = Annotated[
     int | None,
     typer.Option(
         "--batch",
         min=1,
-        help="most jobs of one batch; by default 8 on a GPU, else 1",
+        help="maximum number of jobs in a batch; default: 8 on a GPU, otherwise 1",
     ),
 ]
 Models = Annotated[Path | None, typer.Option(help="folder of further models; also SDF_BACKEND_MODELS")]
 Keys = Annotated[Path | None, typer.Option(help="folder made by `keygen`; only its clients may connect")]
-Cache = Annotated[Path | None, typer.Option(help="folder of the result cache; by default in your cache folder")]
-CacheSize = Annotated[int, typer.Option("--cache-mib", min=0, help="largest size of the cache; 0 for no cache")]
+Cache = Annotated[Path | None, typer.Option(help="folder of the result cache; default: in your cache folder")]
+CacheSize = Annotated[int, typer.Option("--cache-mib", min=0, help="maximum size of the cache; 0 disables it")]
 LimitTexts = Annotated[list[str] | None, typer.Option("--limit", help=LIMITS_HELP)]
-Grace = Annotated[float, typer.Option(min=0, help="seconds that running jobs have to end when the server is stopped")]
+Grace = Annotated[
+    float, typer.Option(min=0, help="seconds that running jobs are given to finish when the server is stopped")
+]
 Stall = Annotated[float, typer.Option("--stall-seconds", min=1, help="seconds after which a silent worker is replaced")]
 Silence = Annotated[float, typer.Option(min=1, help="seconds after which a silent client is treated as disconnected")]
 Lifeline = Annotated[
-    bool, typer.Option("--lifeline", help="stop when standard input is closed, as it is when the parent process ends")
+    bool,
+    typer.Option("--lifeline", help="stop when standard input is closed, which happens when the parent process ends"),
 ]
 KeyFolder = Annotated[Path, typer.Argument(help="folder for the keys; created if necessary")]
 ClientName = Annotated[str, typer.Option("--client", help="name of the client")]
@@ -96,10 +99,10 @@ def serve(
         pairs = load_keys(keys) if keys else None
         server = Server(settings, lambda context, authenticator: LocalWorkerPool(context, authenticator, local), pairs)
         log.configure()
-        _allow_many_connections()
+        _raise_open_file_limit()
         _print_start(server.address, keys, pairs)
         if lifeline:
-            threading.Thread(target=_stop_with_input, args=(server,), name="lifeline", daemon=True).start()
+            threading.Thread(target=_stop_on_closed_stdin, args=(server,), name="lifeline", daemon=True).start()
         with _stopped_by_signals(server):
             server.run(_print_ready)
 
@@ -136,19 +139,19 @@ def _limits(texts: list[str]) -> Limits:
         try:
             values[name] = known[name](value)
         except ValueError:
-            raise InputError(f"the limit {text!r} is not {name}=NUMBER") from None
+            raise InputError(f"the limit {text!r} must have the form {name}=NUMBER") from None
         if not 0 < values[name] < 2**53:
             raise InputError(f"the limit {name} is {value}; use a positive number")
     return replace(Limits(), **values)
 
 
-def _allow_many_connections() -> None:
+def _raise_open_file_limit() -> None:
     """Raise the number of open files to its maximum: each connection takes two."""
     with suppress(ImportError, ValueError, OSError):  # Windows has no such limit
         import resource
 
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 def _cache_folder(given: Path | None) -> Path:
@@ -174,7 +177,7 @@ def _stopped_by_signals(server: Server) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _stop_with_input(server: Server) -> None:
+def _stop_on_closed_stdin(server: Server) -> None:
     """Stop the server when standard input is closed, and end the process if that takes too long.
 
     The program that could stop it a second time has ended.
@@ -197,7 +200,7 @@ def _print_start(address: str, folder: Path | None, keys: ServerKeys | None) -> 
         named = [f"{folder / name}{SECRET}" for name in files if name != SERVER] or [f"none yet; keygen {folder}"]
         rows += [("clients", ", ".join(files) or "none"), ("key files", "one for each person: " + ", ".join(named))]
     else:
-        rows.append(("clients", "programs on this computer only; to admit others see `keygen` and --keys"))
+        rows.append(("clients", "programs on this computer only; to allow other computers, see `keygen` and --keys"))
     key = " --key FILE" if keys else ""
     rows += [
         ("connect", f"Blender: address {reachable}{' and your key file' if keys else ''}"),

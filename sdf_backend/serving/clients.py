@@ -131,7 +131,7 @@ class Clients:
         return sent
 
     def flush(self) -> list[object]:
-        """Send what the backlogs hold, as far as possible; returns the tags of the sent messages."""
+        """Send as much of the backlogs as possible; returns the tags of the sent messages."""
         tags = []
         for client in [client for client in self._clients.values() if client.backlog]:
             while client.backlog and self._send(client.peer, client.backlog[0].frames):
@@ -240,7 +240,7 @@ class Clients:
                 messages=len(client.backlog),
                 bytes=size,
             )
-            # Its next message counts as its return, and it gets what it has missed.
+            # Its next message counts as its return, and it is sent what it has missed.
             self._remove(client.peer, "does not read")
 
     def _remove(self, peer: bytes, reason: str) -> None:

@@ -83,7 +83,7 @@ class Dispatcher:
             self._pool.cancel(job.worker, job.name)
 
     def expire(self, now: float) -> None:
-        """End or remove the jobs that nobody has requested for their `keep` seconds."""
+        """End or remove the jobs that no client has requested for their `keep` seconds."""
         for job in self.jobs.expired(now):
             if job.state is JobState.FINISHED:
                 self.jobs.remove(job)
@@ -149,7 +149,7 @@ class Dispatcher:
             case WorkerLost(worker, reason):
                 self.counts.workers_lost += worker in self._running
                 jobs = self._running.pop(worker, {})
-                # A worker that was killed for the sake of a terminated job does not count against the others.
+                # The loss of a worker that was killed to stop a terminated job does not count against its other jobs.
                 suspect = not any(job.termination for job in jobs.values())
                 for job in jobs.values():
                     self._handle_loss(job, reason, now, suspect=suspect)

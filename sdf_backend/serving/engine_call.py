@@ -28,7 +28,7 @@ class EngineCall:
 
     @property
     def settings(self) -> TaskSettings:
-        """What the user asked for."""
+        """The settings that the user requested."""
         return self.job.settings
 
     @property

@@ -166,7 +166,7 @@ class JobTable:
         """Queue a new job; raises `ValueError` for a name that its owner has used already."""
         key = job.owner, job.name
         if key in self._jobs:
-            raise ValueError(f"job {job.name} exists already")
+            raise ValueError(f"job {job.name} already exists")
         self._jobs[key] = job
         self._enqueue(job)
 
@@ -254,13 +254,13 @@ class JobTable:
 
     def mark_absent(self, client: bytes, now: float) -> None:
         """Note that a client is disconnected: its jobs expire after their `keep` seconds."""
-        for job in self._of(client):
+        for job in self._jobs_of(client):
             if job.client_absent_since is None:
                 job.client_absent_since = now
 
     def mark_present(self, client: bytes) -> list[Job]:
         """Note that a client is connected again; returns its finished jobs whose final message it may have missed."""
-        jobs = self._of(client)
+        jobs = self._jobs_of(client)
         for job in jobs:
             job.client_absent_since = None
         return [job for job in jobs if job.state is JobState.FINISHED and not job.delivered]
@@ -269,7 +269,7 @@ class JobTable:
         """Jobs of clients that are absent for too long, and delivered results that were kept long enough."""
         return [job for job in self._jobs.values() if now >= _expiry(job)]
 
-    def _of(self, client: bytes) -> list[Job]:
+    def _jobs_of(self, client: bytes) -> list[Job]:
         return [job for job in self._jobs.values() if job.client == client]
 
 

@@ -51,7 +51,7 @@ class WorkerSettings:
     cache_bytes: int = 4 << 30
     """largest size of the cache"""
     batch: int | None = None
-    """most jobs of one batch; None for 8 on a GPU, and 1 on a CPU, where batches save no time"""
+    """maximum number of jobs in a batch; None for 8 on a GPU, and 1 on a CPU, where batches save no time"""
     stall_seconds: float = 30.0
     """a worker without a heartbeat for this time is replaced"""
     start_seconds: float = 120.0
@@ -62,7 +62,7 @@ class WorkerSettings:
         if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
             raise InputError(f"unknown device {self.device!r}; use auto, cpu, cuda or cuda:N")
         if self.models and not self.models.is_dir():
-            raise InputError(f"the models folder {self.models} does not exist")
+            raise InputError(f"the models folder {self.models} does not exist; correct --models")
 
 
 @dataclass
@@ -182,7 +182,7 @@ class LocalWorkerPool:
         return ""
 
     def configuration_error(self) -> str:
-        """For instance that there is no such device."""
+        """Why the settings are wrong, for instance an unknown device."""
         return self._configuration_error
 
     def stop(self) -> None:

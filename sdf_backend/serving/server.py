@@ -74,7 +74,7 @@ class ServerSettings:
     silence: float = 10.0
     """seconds after which a silent client is treated as disconnected"""
     grace: float = 10.0
-    """seconds that running jobs have to end when the server is stopped"""
+    """seconds that running jobs are given to finish when the server is stopped"""
 
 
 class Server:
@@ -247,7 +247,7 @@ class Server:
             text = "this key is no longer authorised; ask the operator for another"
             raise WireError(ErrorCode.NOT_AUTHORISED, text)
         if not incoming.peer.startswith(GENERATED_ID):
-            raise WireError(ErrorCode.BAD_VALUE, "a client must not choose the routing id of its socket")
+            raise WireError(ErrorCode.BAD_VALUE, "clients must not set the routing id of their socket")
 
     def _answer(self, incoming: Incoming, header: Header, now: float) -> None:
         match build(header.without_values(), REQUESTS):

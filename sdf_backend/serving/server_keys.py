@@ -51,7 +51,7 @@ def make_keys(folder: Path, client: str = DEFAULT_CLIENT) -> tuple[Path, Path]:
     public = folder / CLIENTS / f"{client}{PUBLIC}"
     for path in (secrets[1], public):
         if path.exists():
-            raise InputError(f"{path} exists already; choose another name with --client, or remove it first")
+            raise InputError(f"{path} already exists; choose another name with --client, or remove it first")
     try:
         (folder / CLIENTS).mkdir(parents=True, exist_ok=True, mode=0o700)
         if not secrets[0].exists():
@@ -79,7 +79,7 @@ def load_keys(folder: Path) -> ServerKeys:
         raise InputError(f"{path} can be read by other users; run: chmod 600 {path}")
     public, secret = read_key(path)
     if secret is None:
-        raise InputError(f"{path} holds no secret key; {how}")
+        raise InputError(f"{path} contains no secret key; {how}")
     return ServerKeys(public, secret, folder / CLIENTS)
 
 

@@ -121,7 +121,7 @@ def _preview_by_job(jobs: Sequence[wire.Submit], preview: Preview) -> engines.Pr
     return show
 
 
-def _was_computed(shape: engines.Shape) -> bool:
+def _is_uncached(shape: engines.Shape) -> bool:
     return shape.evaluations > 0 or engines.Phase.FITTING in shape.seconds
 
 
@@ -131,7 +131,7 @@ def _merge(jobs: Sequence[wire.Submit]) -> wire.Submit:
 
 
 def _result(job: wire.Submit, shapes: list[engines.Shape]) -> wire.Result:
-    dtype, cached = _precision(job), not any(map(_was_computed, shapes))
+    dtype, cached = _precision(job), not any(map(_is_uncached, shapes))
     return wire.Result(job.job, tuple(shape_to_wire(shape, dtype) for shape in shapes), cached=cached)
 
 

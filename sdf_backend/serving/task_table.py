@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskDefinition:
-    """What the backend knows of one task."""
+    """How the backend checks and runs one task."""
 
     inputs: frozenset[str]
     """the fields of `Submit` that it uses, besides `model` and `settings`"""

@@ -40,7 +40,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     log.configure()
     config = WorkerConfig.from_line(sys.stdin.buffer.readline())
-    threading.Thread(target=_exit_with_stdin, name="stdin", daemon=True).start()
+    threading.Thread(target=_exit_on_closed_stdin, name="stdin", daemon=True).start()
     link = ServerLink(config)
     link.start()
     try:
@@ -55,7 +55,7 @@ def main() -> int:
     return _work(config, link, runner)
 
 
-def _exit_with_stdin() -> None:
+def _exit_on_closed_stdin() -> None:
     """End the process when the server ends, whatever it is doing."""
     while os.read(sys.stdin.fileno(), 1024):
         pass

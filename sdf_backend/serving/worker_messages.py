@@ -30,7 +30,7 @@ class WorkerConfig:
     """folder of the content cache"""
     cache_bytes: int = 0
     batch: int = 0
-    """most jobs of one batch; 0 for the default of the device"""
+    """maximum number of jobs in a batch; 0 for the default of the device"""
     threads: int = 0
     """threads of torch on a CPU; 0 for the default of torch"""
     heartbeat: float = 1.0
@@ -57,7 +57,7 @@ class WorkerHello:
     cuda_devices: int
     """number of GPUs of this machine"""
     capacity: int = 1
-    """most jobs of one batch"""
+    """maximum number of jobs in a batch"""
     models: tuple[ModelInfo, ...] = ()
 
 

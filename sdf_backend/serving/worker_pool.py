@@ -1,4 +1,4 @@
-"""The interface of a worker pool: all that the server knows of its workers.
+"""The interface of a worker pool: all that the server can see of its workers.
 
 `local_workers.py` implements it with processes on this machine; another implementation can run workers elsewhere,
 without a change to the wire. Workers take and send the messages of the wire, which the server forwards unchanged.

@@ -1,7 +1,7 @@
 """Shape interpolation with changes of topology: parts recede and grow instead of vanishing at once.
 
 The linear path between two codes, and between their residual fields, is a family of shapes. On it a part that one end
-has and the other lacks gets thinner, breaks, and is gone at once over its whole length, leaving floaters. So the path
+has and the other lacks gets thinner, breaks, and vanishes at once over its whole length, leaving floaters. So the path
 is first sampled at keyframes, as coarse meshes, and `part_transitions` gives each vertex of each keyframe a vanishing
 time and an appearance time.
 
@@ -74,7 +74,7 @@ class ImplicitShape:
 
 
 class ShapeInterpolation:
-    """Interpolation between two shapes of one model; keyframes are computed when the first shape between is asked for.
+    """Interpolation between two shapes of one model; keyframes are computed for the first shape in between.
 
     progress : called then with the share of the keyframes that is done; an exception it raises ends the work
     """
@@ -104,8 +104,8 @@ class ShapeInterpolation:
     def remove_floaters(self, share: float, mesh: Extraction) -> Extraction:
         """The mesh of the shape at a share of the path, without cavities and floaters.
 
-        A floater is a component that is wholly in regions which keyframes do not have, or which have been carved. Such
-        are between two keyframes, next to carved regions, or left by a fit at the ends.
+        A floater is a component that is wholly in regions which keyframes do not have, or which have been carved.
+        Floaters occur between two keyframes, next to carved regions, and at the ends, where a fit left them.
         """
         mesh = mesh.remove_cavities()
         known, carved = np.zeros(len(mesh.vertices), dtype=bool), np.zeros(len(mesh.vertices), dtype=bool)
@@ -159,8 +159,8 @@ class ShapeInterpolation:
         grid, settings = self._schedule.grid, self._settings
         distance, outside = grid.nearest(number)[1][chosen], ~transition.remaining[chosen]
         found = np.where(outside, distance, -distance)
-        # Only next to the keyframe's surface the exact distance matters. The field knows neither that cavities are
-        # removed nor what has been carved already; there the grid's distance stays.
+        # The exact distance matters only next to the keyframe's surface. The field includes neither the removal of
+        # cavities nor earlier carving; there the grid's distance stays.
         band = distance < settings.band_cells * settings.keyframe_cell
         exact = self._path.distances(number / settings.keyframes, grid.positions(chosen)[band])
         found[band] = np.where(outside[band] & (exact < 0), distance[band], exact)

@@ -16,8 +16,8 @@ class InterpolationSettings:
     keyframe_resolution: int = 128
     """cells per axis of a keyframe's mesh"""
     keyframe_lipschitz: float = 1.0
-    """Lipschitz bound of a keyframe's extraction; a component that it loses is found if it is connected to others, and
-    nothing else counts"""
+    """Lipschitz bound of a keyframe's extraction; a component that is lost is still found where it is connected to
+    another, and no other component counts"""
     correspondence_distance: float = 0.045
     """a surface that moves farther from one keyframe to the next has vanished or appeared; three cells of a keyframe"""
     connection_gap: float = 0.02
@@ -32,16 +32,16 @@ class InterpolationSettings:
     no_overlap: float = 1e-4
     """share of a shape that counts as no overlap in component tracking"""
     hausdorff_candidates: int = 500
-    """vertices, those farthest from the next keyframe's, of which the distance from its surface is measured"""
+    """number of vertices, those farthest from the next keyframe's, whose distance from its surface is measured"""
     alternations: int = 2
     """how often vanishing and appearance times are computed in turn, each from the other"""
     carving_range: float = 0.04
     """largest distance that carving writes into the field: more than any noise of the field"""
     band_cells: int = 3
-    """within so many keyframe cells of a keyframe's surface the field is evaluated for exact distances; nearest
-    vertices are known to within a cell"""
+    """distance from a keyframe's surface, in keyframe cells, within which the field is evaluated for exact distances;
+    nearest vertices are known to within a cell"""
     keyframe_reach: float = 0.1
-    """a vertex farther than this from both keyframes' surfaces is of a floater"""
+    """a vertex farther than this from both keyframes' surfaces belongs to a floater"""
 
     @property
     def keyframe_cell(self) -> float:

@@ -29,7 +29,7 @@ MESH_FORMAT = 1
 
 @dataclass(frozen=True)
 class MesherSettings:
-    """All settings that decide a mesh; the keys of the cache are made of them."""
+    """All settings that decide a mesh; the cache keys are hashes that include them."""
 
     extraction: ExtractSettings = field(default_factory=ExtractSettings)
     """resolution, clamp and batch are replaced by those of the task, the model and the device"""

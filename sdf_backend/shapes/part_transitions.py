@@ -4,14 +4,14 @@
     schedule = TransitionSchedule.from_keyframes(keyframes, settings)
 
 Between two keyframes a part may vanish at once. So each vertex of each keyframe is given a vanishing time, by which it
-must be gone, and an appearance time, from which it may be there, such that whatever vanishes has a neighbour that
+must be gone, and an appearance time, from which it may be there, so that every vanishing vertex has a neighbour that
 vanishes a little later. From the path's end backwards, a vertex has the vanishing time of its correspondence at the
 next keyframe, or its own keyframe's time if there is none; and of a part that vanishes before the next keyframe each
-vertex vanishes before a neighbour, earlier by the distance between them over a given speed. Appearance is vanishing
-in reverse time. The two are computed in turn, because a part cannot recede towards what has not appeared yet, nor
-grow from what has vanished. Components that are not connected to the tracked shape are floaters and are removed.
+vertex vanishes before a neighbour, earlier by the distance between them over a given speed. Appearance is vanishing in
+reverse time. The two are computed in turn, because a part cannot recede towards what has not appeared yet, nor grow
+from what has vanished. Components that are not connected to the tracked shape are floaters and are removed.
 
-A vanishing vertex takes the inside next to it along, to the depth to which the causing keyframe has nothing there.
+A vanishing vertex carves the inside next to it, to the depth to which the causing keyframe is empty there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from sdf_backend.geometry.isosurface import Extraction
 from sdf_backend.shapes.interpolation_settings import InterpolationSettings
 from sdf_backend.shapes.nearest_vertex_grid import NearestVertexGrid
 
-# The cause of a vertex that vanishes not because of a keyframe: the field is not asked.
+# The cause of a vertex that vanishes for another reason than a keyframe: the field is not evaluated.
 NO_CAUSE = -1
 
 
@@ -71,7 +71,7 @@ class Keyframe:
 
     @property
     def is_substantial(self) -> np.ndarray:
-        """Whether each vertex, (n,), is of a group that is too large for a floater."""
+        """Whether each vertex, (n,), belongs to a group that is too large for a floater."""
         return (np.bincount(self.group) >= self.settings.floater_share * len(self.group))[self.group]
 
     def reversed(self) -> "Keyframe":
@@ -84,7 +84,7 @@ class Transition:
     """When the vertices of a keyframe vanish or, in reverse time, appear.
 
     times : (n,), vanishing times, or appearance times if not `forward`
-    cause : (n,), number of the keyframe that has nothing in the vertex's place any more, or NO_CAUSE
+    cause : (n,), number of the keyframe that has no surface at the vertex any more, or NO_CAUSE
     depth : (n,), carving depth: how far from the vertex the inside extends that vanishes with it, canonical units
     remaining : (a, b, c) bool, the grid's nodes that are inside at the keyframe's own time, carved parts left out
     speed : of the transition, canonical units a unit of time
@@ -115,7 +115,8 @@ class TransitionSchedule:
     """The transitions of all keyframes of a path.
 
     appearing, vanishing : of each keyframe
-    arc_length : times, (k,), from before the path's begin to after its end, and the length of the path by then, (k,)
+    arc_length : times, (k,), from before the path's beginning to after its end, and the length of the path by then,
+    (k,)
     """
 
     keyframes: list[Keyframe]
@@ -266,7 +267,7 @@ class _Correspondence:
     def largest_motion(self, tracked: np.ndarray) -> float:
         """Largest distance of matched and tracked, (n,), vertices from the following keyframe's surface.
 
-        Distances between vertices would not do: the vertices of two meshes of one surface do not coincide, and of
+        Distances between vertices would not serve: the vertices of two meshes of one surface do not coincide, and of
         bodies that would be most of the distance.
         """
         matched = np.flatnonzero(tracked & self.is_matched)
@@ -368,7 +369,7 @@ def _times_before(
     cause = np.where(continued, cause, np.where(matched | filled, NO_CAUSE, following))
     present = tracked | step.keyframe.is_substantial if step.keyframe.is_end else tracked
     lasting = tracked & (latest >= step.following.time)
-    if not lasting.any():  # it has become another shape, and nothing is left towards which it could recede
+    if not lasting.any():  # the shape has changed entirely, and there is no vertex to recede towards
         return np.where(present, np.inf, -np.inf), np.full(len(tracked), NO_CAUSE)
     edges = _bridge_components(step.keyframe, present, lasting)
     times = _propagate_times(edges, latest, lasting, step.keyframe.settings.transition_speed)

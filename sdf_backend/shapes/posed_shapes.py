@@ -47,18 +47,18 @@ def interpolate_shapes(
 ) -> list[Shape]:
     """`steps` shapes at equal intervals through keyframes, each of which has a pose.
 
-    Raises `EmptySurfaceError` where a line between two codes leaves all surfaces.
+    Raises `EmptySurfaceError` where no code on the line between two has a surface.
     """
     times, shapes = np.linspace(0, len(keyframes) - 1, steps), []
     legs = np.minimum(times.astype(int), len(keyframes) - 2)
     for leg, share in enumerate(parts(progress, len(keyframes) - 1)):
         fractions = (times[legs == leg] - leg).tolist()
-        posed = [(fraction, poses[leg].towards(poses[leg + 1], fraction)) for fraction in fractions]
-        shapes += _between(mesher, keyframes[leg], keyframes[leg + 1], posed, resolution, share)
+        posed = [(fraction, poses[leg].interpolate(poses[leg + 1], fraction)) for fraction in fractions]
+        shapes += _shapes_between(mesher, keyframes[leg], keyframes[leg + 1], posed, resolution, share)
     return shapes
 
 
-def _between(
+def _shapes_between(
     mesher: Mesher,
     first: ImplicitShape,
     last: ImplicitShape,
@@ -82,9 +82,9 @@ def _between(
 def check_steps(keyframes: int, steps: int) -> None:
     """Raise `InputError` unless `steps` shapes can include that many keyframes."""
     if keyframes < 2:
-        raise InputError(f"interpolation needs at least two shapes; {keyframes} given")
+        raise InputError(f"interpolation needs at least two shapes, not {keyframes}")
     if not keyframes <= steps <= MAXIMUM_STEPS:
-        raise InputError(f"{steps} steps between {keyframes} shapes; use {keyframes} to {MAXIMUM_STEPS}")
+        raise InputError(f"{steps} steps were requested for {keyframes} shapes; use {keyframes} to {MAXIMUM_STEPS}")
 
 
 def checked_refinements(refinements: Sequence[np.ndarray | None], count: int) -> Sequence[np.ndarray | None]:

@@ -1,6 +1,6 @@
 """The residual field: corrections of the decoder by observations, so that results follow observed detail.
 
-A code explains an input up to what its category has in common; the residuals are known in the observed region. So a
+A code explains an input only as far as its category goes; in the observed region the residuals are known. So a
 residual field is added to the decoder's distances. It takes up the residuals there and is zero elsewhere, where the
 prior alone decides. The field is a normalised convolution (Knutsson and Westin 1993) on a lattice over the canonical
 cube,
@@ -9,13 +9,13 @@ cube,
 
 of the corrections r_i that bring the distances at the observations x_i into their intervals; further passes add the
 same of the remaining corrections. It is linear, needs no iterative solver, and averages noise over the width of k. On
-two cores it takes a tenth of a second for a scan and about one for a solid, of which far more is known. In a symmetric
-category corrections are mirrored.
+two cores it takes a tenth of a second for a scan and about one for a solid, which has far more observations. In a
+symmetric category corrections are mirrored.
 
 An average over the width of k removes parts that are much thinner. So next to a point that is known to lie on the
 surface, a minimum-thickness shell is added where there is no inside: for a scan where the decoder has none, by
-corrections that ask for one; for a solid, whose surface is known exactly, where none is left in the end, on the
-lattice itself.
+corrections that require one; for a solid, whose surface is known exactly, where none is left in the end, on the lattice
+itself.
 """
 
 from collections.abc import Callable
@@ -50,7 +50,7 @@ class ResidualFieldSettings:
     shrinkage: float = 1.0
     """s, in units of k(0): a place with as many observations follows them by half"""
     shell_half_thickness: float = 0.005
-    """depth of the inside that is asked for next to a surface point without one; without a shell, thin parts of scans
+    """depth of the inside that is required next to a surface point without one; without a shell, thin parts of scans
     would be full of holes"""
     probe_distances: tuple[float, ...] = (0.02,)
     """distances from a surface point, on both sides, at which its inside is looked for, in this order"""
@@ -110,7 +110,9 @@ def fit_residual_field(model: Model, code: Tensor, observed: Observations, pose:
 def check_residual_field(refinement: np.ndarray) -> None:
     """Raise `InputError` for an array that is no residual field."""
     if refinement.ndim != 2 or refinement.shape[1] != 2 or not np.isfinite(refinement).all():
-        raise InputError(f"a refinement is rows of a node and a correction, not an array of {refinement.shape}")
+        raise InputError(
+            f"a refinement must be rows of a node and a correction, not an array of shape {refinement.shape}"
+        )
     nodes = refinement[:, 0]
     if len(nodes) and not (nodes.min() >= 0 and nodes.max() < LATTICE_SIDE**3):
         raise InputError(
@@ -175,7 +177,7 @@ def _informative_corrections(
     if not observed.solid:
         missing = _missing_inside(model, code, points[on_surface], distance[on_surface], settings)
         correction[on_surface] -= settings.shell_half_thickness * missing
-    # A distance within an open interval asks for nothing, not even for no correction.
+    # A distance within an open interval constrains nothing, not even the correction to be zero.
     informative = ((correction != 0) | (low == high)) & ~outlier & (points.abs() < 1).all(dim=1)
     informative &= torch.minimum(distance.abs(), (distance + correction).abs()) < settings.near_surface
     return points[informative], correction[informative]

@@ -323,7 +323,7 @@ class Client:
     def _handle_job_event(self, name: str, job: _Job, event: Event) -> None:
         match event:
             case Error(code=ErrorCode.UNKNOWN_JOB) if job.cancelled:
-                self._end(Error(ErrorCode.CANCELLED, "the job was cancelled; the server no longer knows it", name))
+                self._end(Error(ErrorCode.CANCELLED, "the job was cancelled; the server no longer has it", name))
             case Error(code=ErrorCode.UNKNOWN_JOB) if job.frames and job.open_requests:
                 job.open_requests -= 1
                 # If a submission is under way, this answers a request that was sent before it.

@@ -190,18 +190,20 @@ def _printable(text: str) -> str:
 def _check_sizes(parts: list[memoryview], limits: Limits) -> None:
     if parts[1].nbytes > limits.header_bytes:
         raise WireError(
-            ErrorCode.TOO_LARGE, f"the header has {parts[1].nbytes} bytes; at most {limits.header_bytes} are read"
+            ErrorCode.TOO_LARGE, f"the header has {parts[1].nbytes} bytes; at most {limits.header_bytes} are accepted"
         )
     if len(parts) - 2 > limits.frames:
         raise WireError(
-            ErrorCode.TOO_LARGE, f"the message has {len(parts) - 2} arrays; at most {limits.frames} are read"
+            ErrorCode.TOO_LARGE, f"the message has {len(parts) - 2} arrays; at most {limits.frames} are accepted"
         )
     sizes = [part.nbytes for part in parts[2:]]
     if max(sizes, default=0) > limits.frame_bytes:
-        raise WireError(ErrorCode.TOO_LARGE, f"an array has {max(sizes)} bytes; at most {limits.frame_bytes} are read")
+        raise WireError(
+            ErrorCode.TOO_LARGE, f"an array has {max(sizes)} bytes; at most {limits.frame_bytes} are accepted"
+        )
     if sum(sizes) > limits.message_bytes:
         raise WireError(
-            ErrorCode.TOO_LARGE, f"the arrays have {sum(sizes)} bytes; at most {limits.message_bytes} are read"
+            ErrorCode.TOO_LARGE, f"the arrays have {sum(sizes)} bytes; at most {limits.message_bytes} are accepted"
         )
 
 

@@ -60,7 +60,7 @@ class Timing:
     """Timeouts in seconds; tests shorten them."""
 
     greeting: float = 5.0
-    """from the begin of an attempt to the greeting of the server"""
+    """from the start of an attempt to the greeting of the server"""
     heartbeat: float = 2.0
     """between two messages to the server; a `hello` is sent if there is nothing else to send"""
     silence: float = 30.0

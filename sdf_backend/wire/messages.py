@@ -17,7 +17,7 @@ JOB_PATTERN = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
 class Task(StrEnum):
-    """What a job asks for; `serving/task_table.py` has the rest of what the backend knows of each."""
+    """The task of a job; `serving/task_table.py` says how the backend checks and runs each."""
 
     COMPLETE = "complete"
     RECONSTRUCT = "reconstruct"

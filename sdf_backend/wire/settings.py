@@ -25,7 +25,7 @@ class Choice(StrEnum):
         return member
 
     @classmethod
-    def has_other_spellings(cls) -> bool:
+    def has_aliases(cls) -> bool:
         """Whether a member can be made from other text than its value."""
         return False
 
@@ -35,34 +35,34 @@ class Choice(StrEnum):
 
 
 class Pose(Choice):
-    """What is known of the pose of the input; the rest is fitted together with the code."""
+    """What is known about the pose of the input; the rest is fitted together with the code."""
 
-    KNOWN = "known", "The input is in the canonical frame and scale of the model already"
-    ALIGNED = "aligned", "Up and front are given; scale and position are found"
-    UPRIGHT = "upright", "Up is given; the rotation about it, scale and position are found"
-    FREE = "free", "Nothing is given; the whole rotation, scale and position are found"
+    KNOWN = "known", "The input is already in the canonical frame and scale of the model"
+    ALIGNED = "aligned", "Up and front are given; scale and position are estimated"
+    UPRIGHT = "upright", "Up is given; the rotation about it, scale and position are estimated"
+    FREE = "free", "Orientation unknown; rotation, scale and position are estimated"
 
 
 class Quality(Choice):
-    """How long a fit may take."""
+    """How much effort goes into a fit."""
 
-    PREVIEW = "preview", "A third of the time of standard, for a first look"
-    STANDARD = "standard", "The default"
+    PREVIEW = "preview", "A third of the time of standard, for a quick look"
+    STANDARD = "standard", "Default"
     FINE = "fine", "More observations and more steps"
 
 
 class Axis(Choice):
     """A signed coordinate axis."""
 
-    POSITIVE_X = "+x", "Along x"
-    NEGATIVE_X = "-x", "Against x"
-    POSITIVE_Y = "+y", "Along y"
-    NEGATIVE_Y = "-y", "Against y"
-    POSITIVE_Z = "+z", "Along z"
-    NEGATIVE_Z = "-z", "Against z"
+    POSITIVE_X = "+x", "Positive x"
+    NEGATIVE_X = "-x", "Negative x"
+    POSITIVE_Y = "+y", "Positive y"
+    NEGATIVE_Y = "-y", "Negative y"
+    POSITIVE_Z = "+z", "Positive z"
+    NEGATIVE_Z = "-z", "Negative z"
 
     @classmethod
-    def has_other_spellings(cls) -> bool:
+    def has_aliases(cls) -> bool:
         """`x` and `X` mean `+x`."""
         return True
 
@@ -130,11 +130,11 @@ class TaskSettings(Settings):
     """The settings of a task. Up and front must be perpendicular, unless the pose is known."""
 
     resolution: int = option(256, "cells per axis of the canonical cube", 16, 1024)
-    pose: Pose = option(Pose.UPRIGHT, "what is known of the input's pose")
-    up: Axis = option(Axis.POSITIVE_Z, "the input's axis that points up; not used where the pose is known")
-    front: Axis = option(Axis.NEGATIVE_Y, "the input's axis that points ahead; used where the pose is aligned")
-    quality: Quality = option(Quality.STANDARD, "how long the fit may take")
-    seed: int = option(0, "seed of the random numbers for samples and candidates; fits use none", 0)
+    pose: Pose = option(Pose.UPRIGHT, "what is known about the pose of the input")
+    up: Axis = option(Axis.POSITIVE_Z, "the input's up axis; not used with a known pose")
+    front: Axis = option(Axis.NEGATIVE_Y, "the input's front axis; used with an aligned pose")
+    quality: Quality = option(Quality.STANDARD, "how much effort goes into the fit")
+    seed: int = option(0, "random seed of samples and candidates; fits are deterministic", 0)
     refine: float = option(
         1.0, "strength of the residual field: 0 for the category alone, 1 for all observed detail", 0, 1
     )
@@ -143,7 +143,7 @@ class TaskSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pose is not Pose.KNOWN and self.up[1] == self.front[1]:
-            raise InputError(f"up {self.up} and front {self.front} lie along one line; they must be perpendicular")
+            raise InputError(f"up {self.up} and front {self.front} are parallel; they must be perpendicular")
 
 
 def help_of(name: str, kind: type[Settings] = TaskSettings) -> str:

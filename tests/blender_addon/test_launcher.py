@@ -338,12 +338,14 @@ def test_a_search_without_success_reports_a_remedy(
     pythons = lambda: iter(sorted(home.glob("*/bin/python")))  # noqa: E731  # this computer may have a suitable one
     monkeypatch.setattr(launcher_module, "usual_pythons", pythons)
     reason = refused(launch(), "", tmp_path)
-    assert reason.startswith("There is no Python in the usual locations; choose the Python that has it")
+    assert reason.startswith("No Python was found in the usual locations; in the add-on's preferences choose")
     for name in ("a", "b"):
         fake(home / name / "bin" / "python", missing="sdf_backend,torch")
     reason = refused(launch(), "", tmp_path)
-    assert reason.startswith("None of the 2 Pythons in the usual locations has the backend; choose the Python")
-    assert reason.endswith("in the add-on's preferences, or connect to a running backend")
+    assert reason.startswith("The backend is not installed in any of the 2 Pythons in the usual locations; ")
+    assert reason.endswith(
+        "in the add-on's preferences choose a Python that has the backend, or connect to a running one"
+    )
     nearly = fake(home / "c" / "bin" / "python", missing="torch")
     reason = refused(launch(), "", tmp_path)
     assert reason.startswith(f"Found Python at {nearly}, but it lacks: torch; install")

@@ -97,7 +97,7 @@ def test_a_message_beyond_the_limits_is_not_sent(addon: Any) -> None:
         addon.address = backend.address
         bpy.ops.sdf.connect()
         cube()
-        with pytest.raises(RuntimeError, match="at most 64 are read; decimate the object, or lower"):
+        with pytest.raises(RuntimeError, match="at most 64 are accepted; decimate the object, or lower"):
             bpy.ops.sdf.complete()
         assert session.notice
     finally:

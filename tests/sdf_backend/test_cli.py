@@ -227,10 +227,10 @@ BAD_INPUTS: list[tuple[Callable[[Path], None], str]] = [
     (empty, "cannot be read as a mesh or point file"),
     (with_nan, "1 vertices with NaN or infinite coordinates"),
     (fifty_points, "has 50 points; at least 100 are needed"),
-    (one_point, "in one place"),
+    (one_point, "coincide"),
     (one_line, "in one plane"),
     (one_plane, "in one plane"),
-    (a_mesh_in_one_point, "in one place"),
+    (a_mesh_in_one_point, "coincide"),
     (a_flat_mesh, "in one plane"),
     (huge, "has coordinates up to 5e+299"),
 ]
@@ -283,17 +283,17 @@ REFUSALS = [
     Refusal(("--seed", "-1"), "seed is -1; use 0 or more"),
     Refusal(("--refine", "1.5"), "refine is 1.5; use 0 to 1"),
     Refusal(("--candidates", "17"), "candidates is 17; use 1 to 16"),
-    Refusal(("--pose", "aligned", "--up", "z", "--front", "-z"), "lie along one line"),
-    Refusal(("--pose", "upright", "--up", "+y", "--front", "-y"), "lie along one line"),
+    Refusal(("--pose", "aligned", "--up", "z", "--front", "-z"), "are parallel"),
+    Refusal(("--pose", "upright", "--up", "+y", "--front", "-y"), "are parallel"),
     Refusal(("--pose", "free", "--up", "w"), "'w' is not an axis"),
-    Refusal(("--sensor", "here"), "the sensor 'here' is not X,Y,Z"),
+    Refusal(("--sensor", "here"), "the sensor position 'here' is not X,Y,Z; give three numbers"),
     Refusal(("--sensor", "1,2"), "three finite coordinates"),
     Refusal(("--sensor", "1,2,3,4"), "three finite coordinates"),
     Refusal(("--sensor", "nan,0,0"), "three finite coordinates"),
     Refusal(("--device", "gpu"), "unknown device 'gpu'"),
     Refusal(("--device", "meta"), "unknown device 'meta'"),
     Refusal(("--device", "cuda:99"), "no device cuda:99"),
-    Refusal(("--models", "nowhere"), "the models' folder nowhere does not exist"),
+    Refusal(("--models", "nowhere"), "the models folder nowhere does not exist; correct --models"),
 ]
 
 
@@ -312,11 +312,11 @@ def test_an_unknown_model_is_answered_with_the_known_ones(cloud: Path, tmp_path:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("whole.dae", ".dae is not one of .ply, .obj, .glb, .stl"),
-        ("whole", "no suffix is not one of"),
+        ("whole.dae", ".dae is not a mesh format; use one of .ply, .obj, .glb, .stl"),
+        ("whole", "no suffix is not a mesh format; use one of"),
         ("file/whole.ply", "file is a file; choose another folder"),
         ("file/deeper/whole.ply", "file is a file; choose another folder"),
-        ("folder.ply", "it is a folder; name a file"),
+        ("folder.ply", "it is a folder; give a file name"),
     ],
 )
 def test_an_invalid_output_is_one_line(cloud: Path, tmp_path: Path, output: str, message: str) -> None:
@@ -406,7 +406,7 @@ def test_a_process_with_a_bad_input_prints_one_line_and_exits_with_one(tmp_path:
     [line] = finished.stderr.splitlines()
     # Whether nonsense passes for text without vertices depends on how its bytes are decoded.
     assert line.startswith(f"error: {tmp_path / 'input.obj'} ")
-    assert "cannot be read" in line or "holds no vertices" in line
+    assert "cannot be read" in line or "has no vertices" in line
     assert not (tmp_path / "whole.ply").exists()
 
 

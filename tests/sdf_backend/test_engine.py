@@ -427,7 +427,7 @@ def test_opposite_weights_move_symmetrically_about_the_mean(engine: Engine) -> N
         (np.zeros(3), None, "at most 3"),
         (np.full((1, 2), np.nan), None, "finite"),
         (np.full((1, 2), 1e300), None, "finite"),
-        (np.zeros((1, 2)), CODES, "each code needs its row"),
+        (np.zeros((1, 2)), CODES, "give one row for each code"),
         (np.zeros((2, 2)), CODES[:, :2], "a code of spheres is 3"),
         (np.zeros((2, 2)), np.full((2, 3), np.inf), "a code of spheres is 3"),
         (np.zeros((2, 2)), CODES[0], "a code of spheres is 3"),

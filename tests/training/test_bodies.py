@@ -96,7 +96,7 @@ def test_the_bodies_of_a_killed_run_have_their_splits(figure: Figure, tmp_path: 
 
 def test_a_folder_with_other_bodies_is_rejected(figure: Figure, tmp_path: Path) -> None:
     write_bodies(tmp_path, 5)
-    with pytest.raises(InputError, match="holds 2 other bodies, body-0003.ply first; name another folder"):
+    with pytest.raises(InputError, match="contains 2 other bodies, such as body-0003.ply; choose another folder"):
         write_bodies(tmp_path, 3)
     assert len(json.loads((tmp_path / "sources.json").read_text())) == 5
 

@@ -51,7 +51,7 @@ def test_a_shapenet_v2_tree_is_listed_by_its_model_names(tmp_path: Path) -> None
 
 def test_layouts_are_not_confused(tmp_path: Path) -> None:
     write_box(tmp_path / "02691156" / "a1" / "model.obj")
-    with pytest.raises(InputError, match="holds no mesh in the layout shapenet2.*known layouts: shapenet1"):
+    with pytest.raises(InputError, match="contains no mesh in the layout shapenet2.*known layouts: shapenet1"):
         list_meshes(tmp_path, Layout.SHAPENET2, "02691156")
 
 
@@ -121,7 +121,7 @@ def test_two_meshes_of_one_name_are_rejected_with_that_name(tmp_path: Path) -> N
 @pytest.mark.parametrize("layout", list(Layout))
 def test_a_folder_without_meshes_is_rejected(tmp_path: Path, layout: Layout) -> None:
     (tmp_path / "notes.txt").write_text("nothing here")
-    with pytest.raises(InputError, match=f"holds no mesh in the layout {layout}"):
+    with pytest.raises(InputError, match=f"contains no mesh in the layout {layout}"):
         list_meshes(tmp_path, layout)
 
 
@@ -133,7 +133,7 @@ def test_a_missing_folder_is_rejected(tmp_path: Path) -> None:
 def test_a_mesh_without_faces_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "cloud.ply"
     trimesh.PointCloud(np.eye(3)).export(path)
-    with pytest.raises(InputError, match="holds no faces"):
+    with pytest.raises(InputError, match="has no faces"):
         read_mesh(path)
 
 
@@ -167,12 +167,12 @@ def test_a_missing_split_file_is_rejected(tmp_path: Path) -> None:
 def test_a_split_file_without_names_is_rejected(tmp_path: Path, content: str) -> None:
     path = tmp_path / "split.json"
     path.write_text(content)
-    with pytest.raises(InputError, match="names no shape"):
+    with pytest.raises(InputError, match="lists no shape"):
         read_split(path)
 
 
 def test_a_split_file_of_another_category_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="names none of the meshes"):
+    with pytest.raises(InputError, match="lists none of the meshes"):
         select_split([CatalogEntry("a1", tmp_path)], {"z9"}, "train")
 
 
@@ -309,7 +309,7 @@ def test_an_unusable_catalogue_is_rejected(tmp_path: Path, packages: Path, conte
 def test_a_truncated_row_is_rejected_with_its_number(tmp_path: Path, packages: Path) -> None:
     path = write_catalog(tmp_path, PLANE)
     path.write_text(path.read_text() + "airplanes,train\n")
-    with pytest.raises(InputError, match=r"row 2 of .*catalog\.csv names no category or no member"):
+    with pytest.raises(InputError, match=r"row 2 of .*catalog\.csv lacks a category or a member"):
         collect(path, packages, tmp_path / "meshes")
 
 

@@ -155,7 +155,7 @@ def test_other_architectures_are_rejected(experiment: Write, network: dict, said
 
 
 def test_missing_and_damaged_parts_are_named_in_the_error(experiment: Write, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="name the folder of a DeepSDF experiment"):
+    with pytest.raises(InputError, match="give the folder of a DeepSDF experiment"):
         import_deepsdf(tmp_path, "chairs")
     folder = experiment()
     with pytest.raises(InputError, match=r"500\.pth.*another --checkpoint"):

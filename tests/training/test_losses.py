@@ -96,7 +96,7 @@ def test_coincident_points_have_finite_gradients() -> None:
     [
         (torch.zeros(4, 3), torch.zeros(1, 4, 3), r"a has the shape \(4, 3\)"),
         (torch.zeros(1, 4, 3), torch.zeros(1, 0, 3), r"b has the shape \(1, 0, 3\)"),
-        (torch.zeros(2, 4, 3), torch.zeros(1, 4, 3), "a holds 2 sets and b 1"),
+        (torch.zeros(2, 4, 3), torch.zeros(1, 4, 3), "a has 2 point sets and b has 1"),
     ],
 )
 def test_sets_of_other_shapes_are_refused(a: torch.Tensor, b: torch.Tensor, sentence: str) -> None:

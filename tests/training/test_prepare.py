@@ -73,11 +73,11 @@ def test_broken_meshes_are_rejected_with_reasons_and_all_others_are_used(
     output, outcomes = uninterrupted
     assert sorted(outcomes) == sorted(GOOD + BROKEN)
     assert {name for name, outcome in outcomes.items() if outcome.rejected} == set(BROKEN)
-    assert "holds no vertices" in outcomes["empty"].reason
+    assert "has no vertices" in outcomes["empty"].reason
     assert "garbage.obj" in outcomes["garbage"].reason
-    assert "cannot be read" in outcomes["garbage"].reason or "holds no vertices" in outcomes["garbage"].reason
+    assert "cannot be read" in outcomes["garbage"].reason or "has no vertices" in outcomes["garbage"].reason
     assert "NaN" in outcomes["nan"].reason
-    assert "encloses nothing" in outcomes["sheet"].reason
+    assert "encloses no volume" in outcomes["sheet"].reason
     assert not any(outcome.resumed for outcome in outcomes.values())
     report = [MeshOutcome(**row) for row in json.loads((output / "report.json").read_text())]
     assert {outcome.name: outcome for outcome in report} == outcomes
@@ -193,7 +193,7 @@ def test_a_mesh_that_hangs_is_rejected_and_tried_again_in_the_next_run(source: P
     pipe.write_text("AC3Db\n")
     again = prepare_dataset(entries, tmp_path / "dataset", replace(QUICK, timeout=30), jobs=1)
     assert {outcome.name: outcome.resumed for outcome in again} == {"hangs": False, "cube": True}
-    assert any("holds no faces" in outcome.reason for outcome in again)
+    assert any("has no faces" in outcome.reason for outcome in again)
 
 
 def die(path: Path) -> None:
@@ -240,7 +240,7 @@ def test_other_settings_for_the_same_folder_are_an_error_of_one_line(
     assert finished.exit_code == 1
     assert finished.stdout == ""
     assert finished.stderr.splitlines() == [
-        f"error: {uninterrupted[0]} was begun with other settings (sampling); use another folder"
+        f"error: {uninterrupted[0]} was started with other settings (sampling); use another folder"
     ]
 
 
@@ -295,7 +295,7 @@ def test_the_command_rotates_z_up_meshes(tmp_path: Path) -> None:
 def test_axes_that_are_parallel_or_unknown_are_rejected_before_anything_is_written(
     source: Path, tmp_path: Path, settings: PrepareSettings
 ) -> None:
-    with pytest.raises(InputError, match=r"is not an axis|lie along one line"):
+    with pytest.raises(InputError, match=r"is not an axis|are parallel"):
         prepare_dataset([CatalogEntry("cube", source / "cube.obj")], tmp_path / "dataset", settings, jobs=1)
     assert not (tmp_path / "dataset").exists()
 

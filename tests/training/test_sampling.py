@@ -167,8 +167,8 @@ def test_the_same_seed_gives_the_same_samples() -> None:
 @pytest.mark.parametrize(
     ("mesh", "reason"),
     [
-        (disc(1, 1.0), "encloses nothing"),
-        ((np.zeros((3, 3)), np.array([[0, 1, 2]])), "one place"),
+        (disc(1, 1.0), "encloses no volume"),
+        ((np.zeros((3, 3)), np.array([[0, 1, 2]])), "coincide"),
         ((np.full((3, 3), np.nan), np.array([[0, 1, 2]])), "finite"),
         ((np.eye(3), np.array([[0, 0, 1]])), "degenerate"),
         ((np.zeros((0, 3)), np.zeros((0, 3), dtype=int)), "finite"),

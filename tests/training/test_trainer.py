@@ -206,7 +206,7 @@ def test_a_checkpoint_with_other_settings_is_rejected(
 def test_a_checkpoint_of_other_shapes_is_rejected(boxes: Dataset, tmp_path: Path) -> None:
     Trainer(boxes, TINY, tmp_path).save_checkpoint()
     fewer = replace(boxes, records=boxes.records[1:])
-    with pytest.raises(InputError, match="trained on other shapes"):
+    with pytest.raises(InputError, match="trained on different shapes"):
         Trainer(fewer, TINY, tmp_path).resume()
 
 
@@ -384,7 +384,7 @@ def test_weights_that_are_not_finite_are_never_written(boxes: Dataset, tmp_path:
 
 def test_a_checkpoint_past_the_requested_epochs_is_rejected(boxes: Dataset, tmp_path: Path) -> None:
     Trainer(boxes, replace(TINY, epochs=4), tmp_path).run()
-    with pytest.raises(InputError, match="is at epoch 4 already"):
+    with pytest.raises(InputError, match="is already at epoch 4"):
         Trainer(boxes, replace(TINY, epochs=3), tmp_path).resume()
 
 
@@ -420,7 +420,7 @@ def test_options_override_the_settings_of_their_preset() -> None:
 
 def test_an_empty_training_split_is_rejected(boxes: Dataset, tmp_path: Path) -> None:
     records = [replace(record, split="test") for record in boxes.records]
-    with pytest.raises(InputError, match="no prepared shape in the split 'train'"):
+    with pytest.raises(InputError, match="no prepared shape of the split 'train'"):
         Trainer(replace(boxes, records=records), TINY, tmp_path)
 
 

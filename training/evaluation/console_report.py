@@ -42,7 +42,7 @@ def print_report(report: Report) -> None:
 
 
 def print_pairs(pairs: Sequence[PairOutcome]) -> None:
-    """Print a row per interpolation; that of a failed one holds its reason."""
+    """Print a row per interpolation; that of a failed one gives its reason."""
     titles = ("from", "to", "steps", "closed", "largest step", "median step", "ratio", "")
     table = Table(*titles, box=SIMPLE_HEAD)
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""How well sampled shapes stand for a category: JSD, MMD, COV and 1-NNA between two collections of point sets.
+"""How well sampled shapes represent a category: JSD, MMD, COV and 1-NNA between two collections of point sets.
 
     scores = generative_scores(sampled, reference, rng)       # point sets, (n, 3) each, in the canonical frame
 
@@ -105,11 +105,13 @@ def set_scores(samples: Sequence[np.ndarray], references: Sequence[np.ndarray], 
     return SetScores(
         mmd=float(across.min(axis=0).mean()),
         coverage=len(set(nearest_reference.tolist())) / len(references),
-        one_nna=_nearest_neighbour_accuracy(_within(samples, distance), across, _within(references, distance)),
+        one_nna=_nearest_neighbour_accuracy(
+            _pairwise_distances(samples, distance), across, _pairwise_distances(references, distance)
+        ),
     )
 
 
-def _within(side: Sequence[np.ndarray], distance: Distance) -> np.ndarray:
+def _pairwise_distances(side: Sequence[np.ndarray], distance: Distance) -> np.ndarray:
     """Distances within a collection, (n, n), with an infinite diagonal: no set is its own neighbour."""
     matrix = np.full((len(side), len(side)), np.inf)
     for row in range(len(side)):
@@ -130,5 +132,5 @@ def _nearest_neighbour_accuracy(samples: np.ndarray, across: np.ndarray, referen
 def _subset(points: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     points = checked_points(points, "points of a shape")
     if len(points) < count:
-        raise InputError(f"a shape has {len(points)} points; {count} are compared")
+        raise InputError(f"a shape has {len(points)} points; at least {count} are needed")
     return points[rng.choice(len(points), count, replace=False)]

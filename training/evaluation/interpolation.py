@@ -26,7 +26,7 @@ from training.evaluation.tasks import Task
 
 @dataclass(frozen=True)
 class InterpolationSettings:
-    """What is interpolated; numbers of shapes and steps are conventions of the reports."""
+    """Numbers of shapes and steps; they are conventions of the reports."""
 
     resolution: int = TaskSettings.resolution
     """cells per axis of the meshes"""
@@ -84,7 +84,9 @@ def evaluate_interpolations(
     """
     records = select_records(engine.model(model), dataset, Task.INTERPOLATE, settings.shapes)
     if len(records) < 2:
-        raise InputError(f"{dataset.folder} has {len(records)} test shape; interpolation needs at least two")
+        raise InputError(
+            f"the number of test shapes in {dataset.folder} is {len(records)}; interpolation needs at least two"
+        )
     task_settings = TaskSettings(settings.resolution, Pose.KNOWN, quality=settings.quality)
     encoded = engine.encode(model, [_source(dataset, record) for record in records], task_settings)
     for first, last in combinations(range(len(records)), 2):

@@ -64,7 +64,7 @@ def summary_sentences(summary: Summary) -> list[str]:
     sentences = [f"{measured} of {summary.count} measured, {summary.failed} failed"]
     if summary.nearer_than_scan is not None:
         sentences.append(
-            f"{summary.nearer_than_scan} of {measured} completions are nearer to the truth than their scans"
+            f"{summary.nearer_than_scan} of {measured} completions are nearer to the ground truth than their scans"
         )
     if summary.seed_deviation is not None:
         sentences.append(

@@ -1,4 +1,4 @@
-"""What a scan alone leads to: the nearest training shape fitted to its box and snapped to it, and scores without truth.
+"""A baseline of one scan: the nearest training shape, scaled and snapped to it; and scores without ground truth.
 
 For legged furniture this baseline is hard to beat, and it needs no decoder: of all training shapes the one that
 explains the scan best, once each was scaled to the scan's bounding box axis by axis, is bent towards the scan's points.
@@ -17,7 +17,7 @@ from training.triangle_mesh import MeshLike, checked_points
 
 @dataclass(frozen=True)
 class SnapSettings:
-    """How the baseline searches and snaps. Chosen for plausibility and never tuned: a baseline must not be ours."""
+    """How the baseline searches and snaps. Chosen for plausibility and never tuned, so as to favour no method."""
 
     candidates: int = 5
     """shapes that are compared by all of their points, after a comparison by `compared_points`"""
@@ -76,16 +76,16 @@ def scale_to_box(points: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def snap(points: np.ndarray, scan: np.ndarray, settings: SnapSettings = SnapSettings()) -> np.ndarray:
-    """Bend points, (n, 3), towards a scan, (m, 3): each moves as the scan points near it lie off the nearest of them.
+    """Bend points, (n, 3), towards a scan, (m, 3), by the mean displacement of nearby scan points from their nearest.
 
-    The displacements of the `neighbours` nearest scan points are averaged, and fade with the distance to the scan.
+    The mean is over the `neighbours` nearest scan points, and fades with the distance to the scan.
     """
     _, nearest = KDTree(points).query(scan)
     displacement = scan - points[nearest]  # (m, 3)
     away, around = KDTree(scan).query(points, k=min(settings.neighbours, len(scan)))
     away, around = away.reshape(len(points), -1), around.reshape(len(points), -1)  # (n, k)
     weight = np.exp(-0.5 * (away / settings.width) ** 2)
-    # The nearest has at least its own weight in the average, so that a far point is moved by nothing.
+    # Scaled by the largest weight, so that a point far from the scan does not move.
     total = np.maximum(weight.sum(axis=1), 1e-12)[:, None]
     mean = np.einsum("nk,nkd->nd", weight, displacement[around]) / total
     return points + weight.max(axis=1)[:, None] * mean

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.generators.solids import Mesh, beam, box, merge, mirrored, moved
+from training.generators.solids import Mesh, beam, box, merge, mirrored, translated
 
 
 def bed(rng: np.random.Generator) -> Mesh:
@@ -102,4 +102,4 @@ def _bunk(rng: np.random.Generator, width: float, length: float) -> Mesh:
         beam((x + 0.02, y, at - 0.18), (x + 0.02, y, at + 0.18), (0.03, 0.03)) for y in np.arange(0.25, upper, 0.28)
     ]
     made = merge(*parts, *ladder)
-    return moved(made if side > 0 else mirrored(made), (0, 0, 0))
+    return translated(made if side > 0 else mirrored(made), (0, 0, 0))

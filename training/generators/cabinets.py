@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from training.generators.solids import PLAIN, Mesh, beam, box, lathe, merge, mirrored, moved, turned
+from training.generators.solids import PLAIN, Mesh, beam, box, lathe, merge, mirrored, rotated, translated
 
 board = partial(box, samples=PLAIN)
 
@@ -129,7 +129,7 @@ def _drawers(rng: np.random.Generator, bay: Bay, depth: float, thick: float) -> 
         places = (-0.25, 0.25) if right - left > 0.6 and handle == "knob" else (0.0,)
         for place in places:
             parts += _handle(handle, (middle + place * (right - left), bottom + pitch / 2, face), False)
-    # The body behind the fronts: nobody sees into a closed drawer.
+    # The body behind the fronts: the inside of a closed drawer is invisible.
     parts.append(board((left, low, front - depth + 0.01), (right, top, front - thick), 0.001))
     return parts
 
@@ -150,7 +150,9 @@ def _handle(kind: str, at: tuple[float, float, float], upright: bool) -> list[Me
     if kind == "none":
         return []
     if kind == "knob":
-        return [moved(turned(lathe([(0.008, -0.003), (0.008, 0.012), (0.016, 0.02), (0.014, 0.03)], 12), 0, 90), at)]
+        return [
+            translated(rotated(lathe([(0.008, -0.003), (0.008, 0.012), (0.016, 0.02), (0.014, 0.03)], 12), 0, 90), at)
+        ]
     half = np.array([0.006, 0.07, 0.006]) if upright else np.array([0.07, 0.006, 0.006])
     middle = np.array(at) + [0, 0, 0.028]
     ends = half * [not upright, upright, 0] * 0.8

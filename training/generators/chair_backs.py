@@ -11,7 +11,7 @@ from training.generators.solids import Mesh, beam, box, mirrored
 def _uprights(plan: ChairPlan, inset: float, top: float) -> list[Mesh]:
     """The two posts of a framed back, from the seat's underside."""
     x = plan.width / 2 - plan.bar / 2 - inset
-    foot, head = (x, plan.under, plan.rear(-plan.thickness)), (x, plan.height + top, plan.rear(top))
+    foot, head = (x, plan.underside, plan.rear(-plan.thickness)), (x, plan.height + top, plan.rear(top))
     post = beam(foot, head, (plan.bar, plan.bar), 1.0, plan.sides)
     return [post, mirrored(post)]
 
@@ -92,7 +92,10 @@ def _padded(rng: np.random.Generator, plan: ChairPlan) -> list[Mesh]:
         bar, reach = plan.bar * 0.7, low + 0.3 * (plan.back - low)
         for x in posts:
             bowed = bow * (1 - (2 * x / width) ** 2)
-            foot, head = (x, plan.under, plan.rear(-plan.thickness)), (x, plan.height + reach, plan.rear(reach) - bowed)
+            foot, head = (
+                (x, plan.underside, plan.rear(-plan.thickness)),
+                (x, plan.height + reach, plan.rear(reach) - bowed),
+            )
             parts.append(beam(foot, head, (bar, bar), 1.0, plan.sides))
     return parts
 

@@ -25,7 +25,7 @@ class ChairPlan:
     """whether the seat is a disc"""
 
     @property
-    def under(self) -> float:
+    def underside(self) -> float:
         """Height of the seat's underside."""
         return self.height - self.thickness
 

@@ -1,7 +1,8 @@
-"""Chairs put together from a seat, a base, a back and arms, each of many kinds.
+"""Chairs assembled from a seat, a base, a back and arms, each of many kinds.
 
-What Infinigen's chairs lack and people's have: ladders of many slats, spindles, crosses, padded and bucket backs,
-tubes bent into sleds and cantilevers, folding legs, pedestals, star bases with arms. Canonical axes: y up, front +z.
+They include what real chairs have and Infinigen's lack: ladders of many slats, spindles, crosses, padded and bucket
+backs, tubes bent into sleds and cantilevers, folding legs, pedestals, star bases with arms. Canonical axes: y up, front
++z.
 """
 
 import numpy as np
@@ -9,11 +10,11 @@ import numpy as np
 from training.generators.chair_backs import BUILD_BACK
 from training.generators.chair_bases import BUILD_BASE
 from training.generators.chair_plan import ChairPlan
-from training.generators.solids import Mesh, beam, box, disc, merge, mirrored, moved, rounded_path, tube
+from training.generators.solids import Mesh, beam, box, disc, merge, mirrored, rounded_path, translated, tube
 
 # Shares of the bases, in the order of `BUILD_BASE`, roughly those of the 45 real training chairs.
 BASES = (0.56, 0.08, 0.06, 0.08, 0.12, 0.05, 0.05)
-ROUND_BASES = (0.4, 0.0, 0.0, 0.35, 0.25, 0.0, 0.0)  # the others stand at corners, which a disc has not
+ROUND_BASES = (0.4, 0.0, 0.0, 0.35, 0.25, 0.0, 0.0)  # the other bases have legs at the corners, which a disc lacks
 LEGGED_BACKS, SLIM_BACKS, ROUND_BACKS = (0.6, 0.28, 0.12), (0.1, 0.5, 0.4), (0.0, 0.5, 0.5)
 
 
@@ -48,10 +49,10 @@ def _seat(rng: np.random.Generator, plan: ChairPlan) -> Mesh:
     """A plate, a cushion or a disc; some are narrower at the back, some dished."""
     if plan.round:
         plate = disc(plan.width / 2, plan.thickness, rng.uniform(0, 0.5) * plan.thickness)
-        return moved((plate[0] * [1, 1, plan.depth / plan.width], plate[1]), (0, plan.under, 0))
+        return translated((plate[0] * [1, 1, plan.depth / plan.width], plate[1]), (0, plan.underside, 0))
     half = np.array([plan.width / 2, 0, plan.depth / 2])
     bulge = rng.choice([0.0, rng.uniform(0, 0.02)])
-    low, high = -half + [0, plan.under, 0], half + [0, plan.height, 0]
+    low, high = -half + [0, plan.underside, 0], half + [0, plan.height, 0]
     vertices, faces = box(low, high, rng.uniform(0.05, 0.49) * plan.thickness, (0, bulge, 0))
     narrow = rng.choice([0.0, rng.uniform(0.05, 0.25)])
     vertices[:, 0] *= 1 - narrow * (0.5 - vertices[:, 2] / plan.depth)
@@ -66,7 +67,7 @@ def _arms(rng: np.random.Generator, plan: ChairPlan) -> list[Mesh]:
     height = min(height, 0.8 * plan.back)
     x, front = plan.width / 2 + outward, plan.depth / 2 * rng.uniform(0.2, 1.0)
     rear = plan.rear(height)
-    low = plan.under + plan.thickness / 2
+    low = plan.underside + plan.thickness / 2
     if rng.random() < 0.5:
         radius = plan.bar * rng.uniform(0.25, 0.5)
         inner = plan.width / 2 - plan.bar / 2

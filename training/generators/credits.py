@@ -1,4 +1,4 @@
-"""`sources.json`: whose a folder's meshes are, a row each; new rows join those of other meshes in the same folder."""
+"""`sources.json`: creator and licence of each mesh of a folder; new rows join those of the other meshes."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def add_credits(folder: Path, rows: list[dict[str, str]]) -> None:
     except FileNotFoundError:
         known = {}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"cannot read {path}: {error}; mend or delete it") from error
+        raise InputError(f"cannot read {path}: {error}; repair or delete it") from error
     known |= {row["name"]: row for row in rows}
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(list(known.values()), indent=1))

@@ -24,8 +24,8 @@ class Reason(StrEnum):
     PROPORTIONS = "implausible proportions"
 
 
-class Implausible(Exception):
-    """A mesh that is no plausible piece; carries the reason and the value that gave it away."""
+class ImplausibleMeshError(Exception):
+    """A mesh that is not a plausible piece; carries the reason and the value that failed the check."""
 
     def __init__(self, reason: Reason, value: str) -> None:
         super().__init__(f"{reason}: {value}")
@@ -34,7 +34,7 @@ class Implausible(Exception):
 
 @dataclass(frozen=True)
 class PlausibilityLimits:
-    """What every plausible piece keeps to; a category's size is in the factory table."""
+    """Limits of a plausible piece; the size range of each category is in the factory table."""
 
     faces: int = 60
     """fewest triangles; the plainest of 16 factories of the table, a triangle shelf, has 1,120"""
@@ -44,9 +44,10 @@ class PlausibilityLimits:
     """largest relative change of area by thinning. On 6 chairs that kept all their legs it was at most 0.6 %, on those
     that lost some 14 to 60 %"""
     unthinned: int = 100_000
-    """a mesh that loses surface by thinning is kept whole up to so many triangles; bed frames have 50,000 to 93,000"""
+    """a mesh that loses surface by thinning is kept whole up to this many triangles; bed frames have 50,000 to
+    93,000"""
     weld: float = 1e-5
-    """vertices closer than this are one, metres: bevels leave seams that keep parts from being thinned"""
+    """vertices closer than this are merged, metres: bevels leave seams that keep parts from being thinned"""
     aggressiveness: tuple[int, ...] = (3, 1)
     """of fast-simplification, tried in turn; its default of 7 ate whole legs of chairs that have beveled edges"""
     triangles: int = 20_000
@@ -78,7 +79,7 @@ def finish(
 
     Raises
     ------
-    Implausible
+    ImplausibleMeshError
         Where it has too few faces, is not finite or flat, or its size or proportions are absurd.
     """
     limits = limits or PlausibilityLimits()
@@ -95,29 +96,31 @@ def finish(
 
 
 def check_plausible(mesh: Mesh, longest: tuple[float, float], limits: PlausibilityLimits) -> None:
-    """Raise `Implausible` for a mesh that no such thing has; see `finish`."""
+    """Raise `ImplausibleMeshError` for a mesh outside of the limits; see `finish`."""
     vertices, faces = mesh
     if len(faces) < limits.faces:
-        raise Implausible(Reason.FACES, f"{len(faces)}, at least {limits.faces} are wanted")
+        raise ImplausibleMeshError(Reason.FACES, f"{len(faces)}, at least {limits.faces} are needed")
     used = vertices[np.unique(faces)]
     if not np.isfinite(used).all():
-        raise Implausible(Reason.DEGENERATE, "coordinates that are no numbers")
+        raise ImplausibleMeshError(Reason.DEGENERATE, "coordinates that are not finite")
     sides = np.ptp(used, axis=0)
     if not longest[0] <= sides.max() <= longest[1]:
-        raise Implausible(Reason.EXTENT, f"{sides.max():.3g} m, plausible is {longest[0]:g} to {longest[1]:g} m")
+        raise ImplausibleMeshError(
+            Reason.EXTENT, f"{sides.max():.3g} m, plausible is {longest[0]:g} to {longest[1]:g} m"
+        )
     if sides.min() < limits.flatness * sides.max():
-        raise Implausible(Reason.PROPORTIONS, f"{sides.min():.3g} m by {sides.max():.3g} m")
+        raise ImplausibleMeshError(Reason.PROPORTIONS, f"{sides.min():.3g} m by {sides.max():.3g} m")
     if not surface_area(mesh) > 0:
-        raise Implausible(Reason.DEGENERATE, "no area")
+        raise ImplausibleMeshError(Reason.DEGENERATE, "no area")
 
 
 def thinned(mesh: Mesh, limits: PlausibilityLimits) -> Mesh:
-    """The same surface with about `limits.triangles` triangles; raises `Implausible` where much of it is lost."""
+    """The same surface with about `limits.triangles` triangles; raises `ImplausibleMeshError` if much is lost."""
     if len(mesh[1]) <= limits.triangles:
         return mesh
     whole = welded(mesh, limits.weld)
     area, kept = surface_area(whole), 0.0
-    # The gentler keeps more triangles than were asked for, but loses nothing; it costs 0.1 to 0.6 s a mesh.
+    # The gentler setting keeps more triangles than requested, but loses nothing; it costs 0.1 to 0.6 s a mesh.
     for aggressiveness in limits.aggressiveness:
         simplified = fast_simplification.simplify(
             whole[0], whole[1].astype(np.int32), target_count=limits.triangles, agg=aggressiveness
@@ -128,7 +131,7 @@ def thinned(mesh: Mesh, limits: PlausibilityLimits) -> Mesh:
             return thin
     if len(whole[1]) <= limits.unthinned:
         return whole
-    raise Implausible(Reason.DEGENERATE, f"thinning leaves {kept:.0%} of its surface")
+    raise ImplausibleMeshError(Reason.DEGENERATE, f"thinning leaves {kept:.0%} of its surface")
 
 
 def welded(mesh: Mesh, tolerance: float) -> Mesh:

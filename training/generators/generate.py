@@ -22,9 +22,9 @@ from sdf_backend.files import atomic_write, check_folder
 from sdf_backend.wire.settings import Settings, option
 from training.bodies import write_bodies
 from training.generators.credits import add_credits
-from training.generators.finish import Implausible, Reason, finish
+from training.generators.finish import ImplausibleMeshError, Reason, finish
 from training.generators.infinigen_factories import CATEGORIES
-from training.generators.infinigen_process import InfinigenProcess, PieceFailed
+from training.generators.infinigen_process import InfinigenProcess, PieceError
 from training.generators.recipe import CategoryRecipes, InfinigenFactory, Recipe
 
 HUMANS = "humans"
@@ -40,9 +40,9 @@ class GenerateSettings(Settings):
     Pieces that are left out are not replaced, and each of the workers has an Infinigen process of its own.
     """
 
-    count: int = option(400, "how many pieces to draw", 1, 100_000)
+    count: int = option(400, "number of pieces to draw", 1, 100_000)
     seed: int = option(0, "seed of all draws", 0, 2**32 - 1)
-    workers: int = option(1, "pieces in the making at once; humans take none", 1, 64)
+    workers: int = option(1, "pieces made in parallel; not used for humans", 1, 64)
     environment: Path = option(Path(".venv-infinigen"), "virtual environment with Infinigen; `make generator` makes it")
 
 
@@ -211,9 +211,9 @@ def _make(job: _Job, process: InfinigenProcess, output: Path, recipes: CategoryR
         else:
             mesh, up, front = recipe.build(rng), "+y", "+z"
         vertices, faces = finish(mesh, up, front, recipes.longest, recipe.deform, job.generator(2))
-    except PieceFailed as error:
+    except PieceError as error:
         return Piece(job.name, Reason.CRASH if error.retry else Reason.FACTORY, str(error))
-    except Implausible as error:
+    except ImplausibleMeshError as error:
         return Piece(job.name, error.reason, str(error))
     with atomic_write(_path(output, job)) as temporary:
         trimesh.Trimesh(vertices, faces, process=False).export(temporary, file_type="ply")

@@ -19,7 +19,7 @@ WORKER = Path(__file__).with_name("infinigen_worker.py")
 
 
 class Status(StrEnum):
-    """What a worker's reply says; as in `infinigen_worker`."""
+    """The status of a worker's reply; the same as in `infinigen_worker`."""
 
     READY = "ready"
     DONE = "done"
@@ -27,8 +27,8 @@ class Status(StrEnum):
     UNUSABLE = "unusable"
 
 
-class PieceFailed(Exception):
-    """This piece could not be made; the next one may be. `retry` where another run may fare better."""
+class PieceError(Exception):
+    """This piece could not be made, but later ones may be. `retry` where another run may succeed."""
 
     def __init__(self, reason: str, retry: bool = False) -> None:
         super().__init__(reason)
@@ -73,7 +73,7 @@ class InfinigenProcess:
 
         Raises
         ------
-        PieceFailed
+        PieceError
             Where the factory raised, the process died or it took too long.
         InputError
             Where the environment cannot run or the factory is not what the table expects.
@@ -86,7 +86,7 @@ class InfinigenProcess:
                     f"{detail}; the factory table was written for infinigen 1.15.5: run `make generator` again"
                 )
             if status is not Status.DONE:
-                raise PieceFailed(f"{draw.label} raised {detail}")
+                raise PieceError(f"{draw.label} raised {detail}")
             with np.load(target, allow_pickle=False) as file:
                 return file["vertices"].astype(np.float64), file["faces"].astype(np.int64)
 
@@ -100,7 +100,7 @@ class InfinigenProcess:
         self._process = self._log = None
 
     def kill(self) -> None:
-        """End the process from another thread; a call of `make` that waits for it raises `PieceFailed`."""
+        """End the process from another thread; a call of `make` that waits for it raises `PieceError`."""
         self._killed = True
         process = self._process
         if process:
@@ -130,10 +130,10 @@ class InfinigenProcess:
             raise InputError(f"cannot run {python}: {error.strerror}; run `make generator`") from error
         if self._killed:  # between the check of whoever asks and now
             self.close()
-            raise PieceFailed("stopped", retry=True)
+            raise PieceError("stopped", retry=True)
         try:
             status, detail = self._reply(self.limits.start, "starting")
-        except PieceFailed as error:
+        except PieceError as error:
             if self._killed:
                 raise
             raise InputError(f"the Infinigen process {error}; run `make generator` again") from error
@@ -158,11 +158,11 @@ class InfinigenProcess:
             return Status(content["status"]), content.get("detail", "")
         process.wait()
         reason = f"took longer than {seconds:g} s" if expired.is_set() else f"ended with {process.returncode}"
-        last = self._last_words()
+        last = self._last_stderr_line()
         self.close()
-        raise PieceFailed(f"{reason} while {doing}{last}", retry=True)
+        raise PieceError(f"{reason} while {doing}{last}", retry=True)
 
-    def _last_words(self) -> str:
+    def _last_stderr_line(self) -> str:
         """The last line that the process wrote to stderr, which says most about why it ended."""
         assert self._log
         self._log.seek(0)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 
-class Unusable(Exception):
+class UnusableFactoryError(Exception):
     """The environment or a factory is not what the factory table expects."""
 
 
@@ -41,7 +41,7 @@ def main() -> None:
         request = json.loads(line)
         try:
             vertices, faces = make_mesh(bpy, request)
-        except Unusable as error:
+        except UnusableFactoryError as error:
             _reply(replies, status="unusable", detail=str(error))
         except Exception as error:  # a factory may raise anything; it costs this piece
             _reply(replies, status="failed", detail=f"{type(error).__name__}: {error}")
@@ -67,7 +67,7 @@ def make_mesh(bpy: Any, request: dict[str, Any]) -> tuple[np.ndarray, np.ndarray
 
     Raises
     ------
-    Unusable
+    UnusableFactoryError
         Where the class, an attribute or an argument of `create_asset` does not exist.
     """
     bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -85,7 +85,7 @@ def make_mesh(bpy: Any, request: dict[str, Any]) -> tuple[np.ndarray, np.ndarray
             options["placeholder"] = None
         _check_signature(factory.create_asset, (), options)
         if request["placeholder"]:
-            # Some factories want the piece's number here, others take no argument.
+            # Some factories require the piece's number here, others take no argument.
             wanted = {"i": seed} if "i" in inspect.signature(factory.create_placeholder).parameters else {}
             options["placeholder"] = factory.create_placeholder(**wanted)
         made = factory.create_asset(**options)
@@ -96,23 +96,23 @@ def _find(module: str, name: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise Unusable(f"Infinigen has no factory {module}.{name} ({error})") from error
+        raise UnusableFactoryError(f"Infinigen has no factory {module}.{name} ({error})") from error
 
 
 def _check_signature(function: Any, positional: tuple, named: dict[str, Any]) -> None:
-    """Raise `Unusable` where a call with these arguments would not fit; what fits may still fail for one piece."""
+    """Raise `UnusableFactoryError` unless a function accepts these arguments; the call itself may still fail."""
     try:
         inspect.signature(function).bind(*positional, **named)
     except TypeError as error:
         given = ", ".join([*map(repr, positional), *sorted(named)])
-        raise Unusable(f"{function.__qualname__} does not take ({given}): {error}") from error
+        raise UnusableFactoryError(f"{function.__qualname__} does not take ({given}): {error}") from error
 
 
 def _set(factory: Any, path: str, change: Any) -> None:
     """Change one attribute; the rest of the path are keys of dictionaries or indices of sequences."""
     name, *keys = path.split("/")
     if not hasattr(factory, name):
-        raise Unusable(f"{type(factory).__name__} has no attribute {name}")
+        raise UnusableFactoryError(f"{type(factory).__name__} has no attribute {name}")
     if not keys:
         setattr(factory, name, change(getattr(factory, name)))
         return
@@ -125,7 +125,7 @@ def _changed(container: Any, keys: list[str], change: Any, path: str) -> Any:
     try:
         leaf = container[key]
     except (KeyError, IndexError) as error:
-        raise Unusable(f"there is no {path}") from error
+        raise UnusableFactoryError(f"{path} does not exist") from error
     copied: Any = dict(container) if isinstance(container, dict) else list(container)
     copied[key] = _changed(leaf, keys[1:], change, path) if keys[1:] else change(leaf)
     return type(container)(copied)

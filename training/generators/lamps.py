@@ -5,7 +5,7 @@ A lamp that hangs has its canopy, or the cord's end, at its top; what an arm rea
 
 import numpy as np
 
-from training.generators.solids import Mesh, beam, box, disc, lathe, merge, moved, rounded_path, tube, turned
+from training.generators.solids import Mesh, beam, box, disc, lathe, merge, rotated, rounded_path, translated, tube
 
 SIDES = 32
 
@@ -42,7 +42,7 @@ def table_lamp(rng: np.random.Generator) -> Mesh:
         foot = wide * rng.uniform(0.4, 0.8)
         body = merge(disc(foot, rng.uniform(0.01, 0.04), 0.004, SIDES), _rod((0, 0.005, 0), (0, stem, 0), thin))
     rod = _rod((0, stem * 0.8, 0), (0, height - shade_height * 0.2, 0), 0.005)
-    return merge(body, rod, moved(_shade(rng, wide, shade_height), (0, height - shade_height, 0)))
+    return merge(body, rod, translated(_shade(rng, wide, shade_height), (0, height - shade_height, 0)))
 
 
 def floor_lamp(rng: np.random.Generator) -> Mesh:
@@ -70,8 +70,8 @@ def floor_lamp(rng: np.random.Generator) -> Mesh:
             (wide * 0.55, wide * 0.24),
             (0.005, 0.03),
         ]
-        return merge(*parts, moved(lathe(dish, SIDES), (0, stem, 0)))
-    return merge(*parts, moved(_shade(rng, wide, shade_height), (0, height - shade_height, 0)))
+        return merge(*parts, translated(lathe(dish, SIDES), (0, stem, 0)))
+    return merge(*parts, translated(_shade(rng, wide, shade_height), (0, height - shade_height, 0)))
 
 
 def arc_lamp(rng: np.random.Generator) -> Mesh:
@@ -83,8 +83,8 @@ def arc_lamp(rng: np.random.Generator) -> Mesh:
     wide = rng.uniform(0.1, 0.24)
     shade_height = wide * rng.uniform(0.6, 1.4)
     stem = tube(rounded_path(np.array(path), rng.uniform(0.2, 0.8), 9), thin, 10)
-    foot = moved(disc(rng.uniform(0.13, 0.2), rng.uniform(0.015, 0.06), 0.005, SIDES), (0, 0, rear))
-    return merge(stem, foot, moved(_shade(rng, wide, shade_height), (0, end - shade_height * 0.9, rear + reach)))
+    foot = translated(disc(rng.uniform(0.13, 0.2), rng.uniform(0.015, 0.06), 0.005, SIDES), (0, 0, rear))
+    return merge(stem, foot, translated(_shade(rng, wide, shade_height), (0, end - shade_height * 0.9, rear + reach)))
 
 
 def jointed_lamp(rng: np.random.Generator) -> Mesh:
@@ -97,14 +97,14 @@ def jointed_lamp(rng: np.random.Generator) -> Mesh:
     offsets = (-0.012, 0.012) if rng.random() < 0.4 else (0.0,)
     for x in offsets:
         parts += [_rod((x, 0.01, 0), elbow + [x, 0, 0], thin), _rod(elbow + [x, 0, 0], head + [x, 0, 0], thin)]
-    joint = turned(lathe([(0.015, -0.02), (0.015, 0.02)], 14), 2, 90)
-    parts += [moved(joint, elbow), moved(joint, head)]
+    joint = rotated(lathe([(0.015, -0.02), (0.015, 0.02)], 14), 2, 90)
+    parts += [translated(joint, elbow), translated(joint, head)]
     wide = rng.uniform(0.05, 0.1)
     shade_height = wide * rng.uniform(0.9, 1.8)
-    reflector = moved(
+    reflector = translated(
         _shell([(wide, -shade_height), (wide * 0.5, -0.3 * shade_height), (0.02, 0)], 0.004), (0, 0.01, 0)
     )
-    return _grounded(merge(*parts, moved(turned(reflector, 0, rng.uniform(-60, 10)), head)))
+    return _grounded(merge(*parts, translated(rotated(reflector, 0, rng.uniform(-60, 10)), head)))
 
 
 def pendant(rng: np.random.Generator) -> Mesh:
@@ -114,7 +114,7 @@ def pendant(rng: np.random.Generator) -> Mesh:
     top = shade_height + cord
     parts = [_rod((0, shade_height * 0.85, 0), (0, top, 0), rng.uniform(0.003, 0.008))]
     if rng.random() < 0.8:
-        parts.append(moved(disc(rng.uniform(0.04, 0.08), 0.025, 0.004, 24), (0, top - 0.02, 0)))
+        parts.append(translated(disc(rng.uniform(0.04, 0.08), 0.025, 0.004, 24), (0, top - 0.02, 0)))
     kind = rng.choice(["shade", "globe", "bell"])
     if kind == "globe":
         angles = np.linspace(0, np.pi, 20)
@@ -139,7 +139,7 @@ def chandelier(rng: np.random.Generator) -> Mesh:
         lathe(list(zip(rng.uniform(0.01, 0.05, size=8), heights, strict=True)), 20),
         _rod((0, 0.2, 0), (0, top, 0), 0.008),
     ]
-    parts.append(moved(disc(0.06, 0.025, 0.004, 24), (0, top - 0.02, 0)))
+    parts.append(translated(disc(0.06, 0.025, 0.004, 24), (0, top - 0.02, 0)))
     candle, wide = rng.random() < 0.5, rng.uniform(0.04, 0.09)
     shade = _shade(rng, wide, wide * 1.4)
     for n in range(count):
@@ -148,7 +148,7 @@ def chandelier(rng: np.random.Generator) -> Mesh:
         path = np.stack([[0, 0.12, 0], out * reach * 0.6 + [0, 0.12 - drop, 0], out * reach + [0, 0.12, 0]])
         parts.append(tube(rounded_path(path, 0.3, 9), 0.007, 8))
         end = out * reach + [0, 0.12, 0]
-        parts.append(_rod(end, end + [0, 0.1, 0], 0.012) if candle else moved(shade, end - [0, 0.01, 0]))
+        parts.append(_rod(end, end + [0, 0.1, 0], 0.012) if candle else translated(shade, end - [0, 0.01, 0]))
     return _grounded(merge(*parts))
 
 
@@ -159,7 +159,7 @@ def wall_lamp(rng: np.random.Generator) -> Mesh:
     plate = box((-0.05, -0.08, 0), (0.05, 0.08, 0.02), 0.004)
     rise = rng.uniform(-0.05, 0.12)
     arm = tube(rounded_path(np.array([(0, 0, 0.01), (0, 0, out), (0, rise + 0.06, out)]), 0.05), 0.008, 10)
-    return _grounded(merge(plate, arm, moved(_shade(rng, wide, shade_height), (0, rise, out))))
+    return _grounded(merge(plate, arm, translated(_shade(rng, wide, shade_height), (0, rise, out))))
 
 
 def _rod(start: np.ndarray | tuple, end: np.ndarray | tuple, radius: float) -> Mesh:
@@ -198,4 +198,4 @@ def _shell(profile: list[tuple[float, float]], wall: float) -> Mesh:
 
 
 def _grounded(mesh: Mesh) -> Mesh:
-    return moved(mesh, (0, -mesh[0][:, 1].min(), 0))
+    return translated(mesh, (0, -mesh[0][:, 1].min(), 0))

@@ -1,4 +1,4 @@
-"""What a procedural piece is drawn from: a generator, its share, its axes, its variations and its deformation."""
+"""Recipes of procedural pieces: a generator, its share, its axes, its variations and its deformation."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class InfinigenFactory:
-    """One factory class of Infinigen, and what is varied beyond what it varies itself."""
+    """One factory class of Infinigen, and the parameters that are varied in addition to its own."""
 
     label: str
     """names the pieces and their family"""
@@ -47,9 +47,9 @@ class InfinigenFactory:
     weight: float = 1.0
     """share among the category's recipes"""
     front: str = "+x"
-    """the factory's axis that points ahead; up is +z"""
+    """the factory's front axis; up is +z"""
     placeholder: bool = False
-    """whether `create_asset` wants the factory's placeholder"""
+    """whether `create_asset` requires the factory's placeholder"""
     options: Mapping[str, Any] = field(default_factory=dict)
     """further keyword arguments of `create_asset`"""
     assign: Mapping[str, Sampler] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Deformation of turned things: another radius at each height, another height, and round stays round."""
+"""Deformation of lathed pieces: radii and height change, and round sections stay round."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from scipy.interpolate import PchipInterpolator
 
 @dataclass(frozen=True)
 class ReprofileSettings:
-    """How far a turned piece is deformed."""
+    """How far a lathed piece is deformed."""
 
     radius: float = 0.08
     """standard deviation of the log of the radius at each of the `levels`"""

@@ -1,4 +1,4 @@
-"""Closed solids from which furniture is put together: rounded boxes, lathed profiles, swept walls. Metres, y up."""
+"""Closed solids from which furniture is assembled: rounded boxes, lathed profiles, swept walls. Metres, y up."""
 
 from collections.abc import Sequence
 
@@ -13,19 +13,19 @@ PLAIN = 2, 2
 
 
 def merge(*meshes: Mesh) -> Mesh:
-    """Put several meshes into one; they may overlap, since signs are taken from outside."""
+    """Concatenate several meshes; they may overlap, since signs are taken from outside."""
     starts = np.cumsum([0, *(len(vertices) for vertices, _ in meshes)])
     vertices = np.concatenate([vertices for vertices, _ in meshes])
     return vertices, np.concatenate([faces + start for (_, faces), start in zip(meshes, starts, strict=False)])
 
 
-def moved(mesh: Mesh, offset: Point) -> Mesh:
-    """Shift a mesh by (x, y, z)."""
+def translated(mesh: Mesh, offset: Point) -> Mesh:
+    """Translate a mesh by (x, y, z)."""
     return mesh[0] + np.asarray(offset, dtype=float), mesh[1]
 
 
-def turned(mesh: Mesh, axis: int, degrees: float, about: Point = (0, 0, 0)) -> Mesh:
-    """Turn a mesh about an axis (0, 1, 2) through the point `about`, by the right-hand rule."""
+def rotated(mesh: Mesh, axis: int, degrees: float, about: Point = (0, 0, 0)) -> Mesh:
+    """Rotate a mesh about an axis (0, 1, 2) through the point `about`, by the right-hand rule."""
     a, b = (axis + 1) % 3, (axis + 2) % 3
     angle = np.radians(degrees)
     matrix = np.eye(3)

@@ -1,10 +1,10 @@
-"""What stands below a table's top: legs, a pedestal, columns, trestles, frames. Metres, y up, front +z."""
+"""Bases of tables: legs, a pedestal, columns, trestles, frames. Metres, y up, front +z."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from training.generators.solids import Mesh, beam, box, lathe, mirrored, moved, rounded_path, tube
+from training.generators.solids import Mesh, beam, box, lathe, mirrored, rounded_path, translated, tube
 from training.generators.table_plan import TablePlan, corners
 
 
@@ -13,11 +13,11 @@ def _legs(rng: np.random.Generator, plan: TablePlan) -> list[Mesh]:
     x, z = plan.reach
     splay = rng.choice([0.0, 0.0, rng.uniform(0.02, 0.12)])
     share = rng.choice([1.0, rng.uniform(0.4, 0.9)])
-    tops = np.array([x, plan.under + plan.top / 2, z])
+    tops = np.array([x, plan.underside + plan.top / 2, z])
     feet = tops + [splay, 0, splay]
     feet[1] = 0
     if rng.random() < 0.12:
-        parts = [moved(_turned_leg(rng, plan), (c[0] * x, 0, c[2] * z)) for c in corners()]
+        parts = [translated(_turned_leg(rng, plan), (c[0] * x, 0, c[2] * z)) for c in corners()]
         feet = tops * [1, 0, 1]
     else:
         parts = [beam(tops * c, feet * c, (plan.bar, plan.bar), share, plan.sides) for c in corners()]
@@ -38,7 +38,7 @@ def _legs(rng: np.random.Generator, plan: TablePlan) -> list[Mesh]:
 
 def _turned_leg(rng: np.random.Generator, plan: TablePlan) -> Mesh:
     """A lathed leg with a square block's bulk at its top."""
-    heights = np.linspace(0, plan.under + plan.top / 2, 12)
+    heights = np.linspace(0, plan.underside + plan.top / 2, 12)
     radii = plan.bar / 2 * rng.uniform(0.5, 1.1, size=12)
     radii[-3:] = plan.bar / 2
     return lathe(list(zip(radii, heights, strict=True)), 16)
@@ -49,7 +49,7 @@ def _apron(rng: np.random.Generator, plan: TablePlan) -> list[Mesh]:
     x, z = plan.reach
     deep = rng.uniform(0.04, 0.14) * min(1.0, plan.height + 0.3)
     thick = plan.bar * rng.uniform(0.2, 0.8)
-    low, high = plan.under - deep, plan.under + plan.top / 2
+    low, high = plan.underside - deep, plan.underside + plan.top / 2
     side = box((x - thick / 2, low, -z), (x + thick / 2, high, z), 0.001)
     front = box((-x, low, z - thick / 2), (x, high, z + thick / 2), 0.001)
     return [side, mirrored(side), front, mirrored(front, 2)]
@@ -73,13 +73,13 @@ def _stretchers(rng: np.random.Generator, plan: TablePlan, at: np.ndarray) -> li
 def _drawer_box(rng: np.random.Generator, plan: TablePlan) -> list[Mesh]:
     """A box of drawers right below the top, between the legs, with a knob or two."""
     x, z = plan.reach
-    deep = min(rng.uniform(0.08, 0.2), 0.5 * plan.under)
-    parts = [box((-x, plan.under - deep, -z), (x, plan.under + plan.top / 2, z), 0.003)]
+    deep = min(rng.uniform(0.08, 0.2), 0.5 * plan.underside)
+    parts = [box((-x, plan.underside - deep, -z), (x, plan.underside + plan.top / 2, z), 0.003)]
     for knob in rng.choice([(0.0,), (-0.5, 0.5)][int(x > 0.35)], size=1 + int(x > 0.35), replace=False):
         parts.append(
             beam(
-                (knob * x, plan.under - deep / 2, z - 0.01),
-                (knob * x, plan.under - deep / 2, z + 0.03),
+                (knob * x, plan.underside - deep / 2, z - 0.01),
+                (knob * x, plan.underside - deep / 2, z + 0.03),
                 (0.03, 0.03),
                 1,
                 10,
@@ -93,11 +93,11 @@ def _pedestal(rng: np.random.Generator, plan: TablePlan) -> list[Mesh]:
     small = min(plan.width, plan.depth)
     column = rng.uniform(0.03, 0.12) * min(1.0, 0.3 + small)
     foot = rng.choice(["disc", "feet", "cross", "cone"], p=(0.35, 0.3, 0.2, 0.15))
-    top = plan.under + plan.top / 2
+    top = plan.underside + plan.top / 2
     plate = min(2.5 * column, 0.4 * small)
     if foot == "cone":
         base = rng.uniform(0.25, 0.4) * small
-        return [lathe([(base, 0), (base, 0.01), (column, plan.under * rng.uniform(0.4, 0.9)), (plate, top)], 32)]
+        return [lathe([(base, 0), (base, 0.01), (column, plan.underside * rng.uniform(0.4, 0.9)), (plate, top)], 32)]
     if foot == "disc":
         radius, rise = rng.uniform(0.24, 0.42) * small, rng.uniform(0.0, 0.08)
         base = [(radius, 0), (radius, rng.uniform(0.01, 0.04)), (column * 1.2, 0.045 + rise)]
@@ -105,8 +105,8 @@ def _pedestal(rng: np.random.Generator, plan: TablePlan) -> list[Mesh]:
             lathe(
                 [
                     *base,
-                    *_column(rng, column, 0.05 + rise, plan.under - 0.03),
-                    (plate, plan.under - 0.01),
+                    *_column(rng, column, 0.05 + rise, plan.underside - 0.03),
+                    (plate, plan.underside - 0.01),
                     (plate, top),
                 ],
                 32,
@@ -114,7 +114,9 @@ def _pedestal(rng: np.random.Generator, plan: TablePlan) -> list[Mesh]:
         ]
     count, reach = int(rng.choice([3, 4, 4])), rng.uniform(0.28, 0.46) * small
     low = rng.uniform(0.0, 0.12) if foot == "feet" else 0.0
-    parts = [lathe([*_column(rng, column, low, plan.under - 0.03), (plate, plan.under - 0.01), (plate, top)], 32)]
+    parts = [
+        lathe([*_column(rng, column, low, plan.underside - 0.03), (plate, plan.underside - 0.01), (plate, top)], 32)
+    ]
     thick, start = rng.uniform(0.6, 1.4) * column, rng.choice([0.0, np.pi / count])
     rise = rng.uniform(0.08, 0.35) * plan.height if foot == "feet" else thick / 2
     for n in range(count):
@@ -145,36 +147,38 @@ def _twin_columns(rng: np.random.Generator, plan: TablePlan) -> list[Mesh]:
     spread = rng.choice([0.0, rng.uniform(0.2, 0.5)])
     parts = []
     for place in (-spread * z, spread * z)[: 2 if spread else 1]:
-        parts.append(beam((x, 0, place), (x, plan.under + plan.top / 2, place), (bar, bar), 1, plan.sides))
+        parts.append(beam((x, 0, place), (x, plan.underside + plan.top / 2, place), (bar, bar), 1, plan.sides))
     parts.append(box((x - bar * 0.7, 0, -z), (x + bar * 0.7, foot, z), 0.004))
     if rng.random() < 0.6:
-        parts.append(box((x - bar * 0.6, plan.under - foot, -z), (x + bar * 0.6, plan.under + 0.004, z), 0.004))
+        parts.append(box((x - bar * 0.6, plan.underside - foot, -z), (x + bar * 0.6, plan.underside + 0.004, z), 0.004))
     parts += [mirrored(part) for part in parts]
     link = rng.choice(["none", "beam", "panel"])
     if link == "beam":
-        y = rng.uniform(0.1, 0.85) * plan.under
+        y = rng.uniform(0.1, 0.85) * plan.underside
         parts.append(beam((-x, y, 0), (x, y, 0), (bar * 0.7, bar * 1.2)))
     elif link == "panel":
-        parts.append(box((-x, plan.under * rng.uniform(0.3, 0.7), -0.01), (x, plan.under + 0.004, 0.01), 0.002))
+        parts.append(box((-x, plan.underside * rng.uniform(0.3, 0.7), -0.01), (x, plan.underside + 0.004, 0.01), 0.002))
     return parts
 
 
 def _trestles(rng: np.random.Generator, plan: TablePlan) -> list[Mesh]:
     """An A-shaped trestle below either end, or legs that cross."""
     x, z = plan.reach
-    x, bar, top = x * rng.uniform(0.7, 0.95), plan.bar * 0.8, plan.under + plan.top / 2
+    x, bar, top = x * rng.uniform(0.7, 0.95), plan.bar * 0.8, plan.underside + plan.top / 2
     crossed = rng.random() < 0.4
     near = -z if crossed else z * rng.uniform(0.05, 0.3)
     lean = rng.choice([0.0, rng.uniform(0, 0.15)]) * x
     parts = [beam((x - lean, top, near * s), (x + lean, 0, z * s), (bar, bar), 1, plan.sides) for s in (-1, 1)]
-    parts.append(box((x - lean - bar / 2, plan.under - bar, -z), (x - lean + bar / 2, plan.under + 0.004, z), 0.002))
+    parts.append(
+        box((x - lean - bar / 2, plan.underside - bar, -z), (x - lean + bar / 2, plan.underside + 0.004, z), 0.002)
+    )
     if not crossed:
         share = rng.uniform(0.25, 0.5)
         at = z + (near - z) * share
         parts.append(beam((x, share * top, -at), (x, share * top, at), (bar * 0.6, bar * 0.6)))
     parts += [mirrored(part) for part in parts]
     if rng.random() < 0.5:
-        y = plan.under * (0.5 if crossed else rng.uniform(0.15, 0.45))
+        y = plan.underside * (0.5 if crossed else rng.uniform(0.15, 0.45))
         parts.append(beam((-x, y, 0), (x, y, 0), (bar * 0.6, bar * 0.8)))
     return parts
 
@@ -182,7 +186,7 @@ def _trestles(rng: np.random.Generator, plan: TablePlan) -> list[Mesh]:
 def _loops(rng: np.random.Generator, plan: TablePlan) -> list[Mesh]:
     """A frame below either end: a closed rectangle, or hairpins."""
     x, z = plan.reach
-    bar, top = plan.bar * rng.uniform(0.3, 0.8), plan.under + plan.top / 2
+    bar, top = plan.bar * rng.uniform(0.3, 0.8), plan.underside + plan.top / 2
     if rng.random() < 0.35:  # hairpins
         parts = []
         for c in corners():

@@ -25,7 +25,7 @@ class TablePlan:
     """how far the top reaches beyond the legs"""
 
     @property
-    def under(self) -> float:
+    def underside(self) -> float:
         """Height of the top's underside."""
         return self.height - self.top
 

@@ -1,13 +1,13 @@
-"""Tables put together from a top and a base, each of many kinds, some with shelves, drawers or boxes below the top.
+"""Tables assembled from a top and a base, each of many kinds, some with shelves, drawers or boxes below the top.
 
-What Infinigen's tables lack and people's have: aprons, turned pedestals with splayed feet, trestles, columns on
-T-shaped feet, sleds, panels for legs, drums and cubes, lower shelves, drawer units on one side. Canonical axes:
-y up, front +z; a desk's drawers open to the front.
+They include what real tables have and Infinigen's lack: aprons, turned pedestals with splayed feet, trestles, columns
+on T-shaped feet, sleds, panels for legs, drums and cubes, lower shelves, drawer units on one side. Canonical axes: y
+up, front +z; a desk's drawers open to the front.
 """
 
 import numpy as np
 
-from training.generators.solids import Mesh, box, disc, merge, moved
+from training.generators.solids import Mesh, box, disc, merge, translated
 from training.generators.table_bases import BASES
 from training.generators.table_bodies import BODIES
 from training.generators.table_plan import TablePlan
@@ -64,10 +64,12 @@ def _top(rng: np.random.Generator, plan: TablePlan, curved: bool) -> Mesh:
     if plan.round:
         radius, edge = plan.width / 2, rng.choice([0.0, 0.45]) * plan.top
         vertices, faces = disc(radius, plan.top, edge, 56)
-        return moved((vertices * [1, 1, plan.depth / plan.width], faces), (0, plan.under, 0))
+        return translated((vertices * [1, 1, plan.depth / plan.width], faces), (0, plan.underside, 0))
     half = np.array([plan.width / 2, 0, plan.depth / 2])
     vertices, faces = box(
-        -half + [0, plan.under, 0], half + [0, plan.height, 0], rng.choice([0.002, rng.uniform(0.002, 0.45) * plan.top])
+        -half + [0, plan.underside, 0],
+        half + [0, plan.height, 0],
+        rng.choice([0.002, rng.uniform(0.002, 0.45) * plan.top]),
     )
     if curved and rng.random() < 0.1:  # boat-shaped
         vertices[:, 2] *= 1 - rng.uniform(0.05, 0.25) * (2 * vertices[:, 0] / plan.width) ** 2

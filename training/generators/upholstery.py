@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.generators.solids import Mesh, beam, box, lathe, merge, mirrored, moved, turned, wall
+from training.generators.solids import Mesh, beam, box, lathe, merge, mirrored, rotated, translated, wall
 
 # Thinnest and thickest seat cushion, metres; the base ends within the thinnest, so that none floats above it.
 CUSHION = 0.1, 0.22
@@ -158,8 +158,8 @@ def _arm(rng: np.random.Generator, seat: Seat, inner: float, front: float) -> Me
         radius = min(seat.arm_width * rng.uniform(0.55, 0.75), 0.16)
         length = front - rear
         roll = lathe([(radius * 0.9, 0), (radius, 0.02), (radius, length - 0.02), (radius * 0.9, length)], 24)
-        roll = turned(roll, 0, 90)  # y -> z
-        return merge(block, moved(roll, ((inner + outer) / 2, seat.arm_height - radius * 0.5, rear)))
+        roll = rotated(roll, 0, 90)  # y -> z
+        return merge(block, translated(roll, ((inner + outer) / 2, seat.arm_height - radius * 0.5, rear)))
     if seat.arms == "sloping":
         vertices = block[0].copy()
         drop = rng.uniform(0.2, 0.7) * (seat.arm_height - seat.seat_height)
@@ -193,7 +193,7 @@ def _cushions(rng: np.random.Generator, seat: Seat, places: int) -> list[Mesh]:
                 radius,
                 (0, 0, bulge),
             )
-            parts.append(turned(cushion, 0, -lean, (0, seat.seat_height, rear)))
+            parts.append(rotated(cushion, 0, -lean, (0, seat.seat_height, rear)))
     return parts
 
 

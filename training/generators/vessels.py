@@ -6,7 +6,7 @@ A mug's handle points to the front (+z), so that it is symmetric across x = 0.
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from training.generators.solids import Mesh, lathe, merge, moved, rounded_path, tube
+from training.generators.solids import Mesh, lathe, merge, rounded_path, translated, tube
 
 SIDES = 40
 
@@ -69,7 +69,7 @@ def mug(rng: np.random.Generator) -> Mesh:
             (wide * 0.7, 0.008),
             (0.01, 0.005),
         ]
-        parts = [*(moved(part, (0, 0.004, 0)) for part in parts), lathe(saucer, SIDES)]
+        parts = [*(translated(part, (0, 0.004, 0)) for part in parts), lathe(saucer, SIDES)]
     return merge(*parts)
 
 

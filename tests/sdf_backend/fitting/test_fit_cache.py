@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from sdf_backend.content_cache import ContentCache
 from sdf_backend.fitting import fit_cache
 from sdf_backend.fitting.encoding import Encoding
-from sdf_backend.fitting.fit_cache import deciding_settings, fit_key, load_encoding, store_encoding
+from sdf_backend.fitting.fit_cache import fit_key, load_encoding, relevant_settings, store_encoding
 from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.observation.sources import Source, observe_solid, observe_surface
@@ -106,15 +106,15 @@ def changes(value: Any) -> list[Any]:
 
 
 def test_every_change_of_a_setting_of_a_fit_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, decisive = key(), deciding_settings(TaskSettings())
+    before, decisive = key(), relevant_settings(TaskSettings())
     altered = changes(list(decisive))
     assert len(altered) > 60
     keys = {before}
     for one in altered:
-        monkeypatch.setattr(fit_cache, "deciding_settings", lambda settings, one=one: tuple(one))
+        monkeypatch.setattr(fit_cache, "relevant_settings", lambda settings, one=one: tuple(one))
         keys.add(key())
     assert len(keys) == 1 + len(altered)
-    monkeypatch.setattr(fit_cache, "deciding_settings", lambda settings: decisive)
+    monkeypatch.setattr(fit_cache, "relevant_settings", lambda settings: decisive)
     assert key() == before
     monkeypatch.setattr(fit_cache, "FIT_FORMAT", fit_cache.FIT_FORMAT + 1)
     assert key() != before

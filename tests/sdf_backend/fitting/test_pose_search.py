@@ -73,7 +73,7 @@ def test_a_known_pose_is_refused(spheres: Model) -> None:
 
 def test_a_cloud_of_coincident_points_and_a_few_outliers_is_refused(spheres: Model) -> None:
     observed = observe_points(np.concatenate([np.zeros((19_000, 3)), np.eye(3), 2 * np.eye(3)]))
-    with pytest.raises(InputError, match="nearly all points of the input are in one place"):
+    with pytest.raises(InputError, match="nearly all points of the input coincide; give points of a whole surface"):
         search_poses(spheres, observed, Pose.UPRIGHT, np.eye(3))
 
 

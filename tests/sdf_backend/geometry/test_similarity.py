@@ -36,15 +36,15 @@ def test_parameters_round_trip(values: np.ndarray) -> None:
 def test_interpolating_between_two_poses_begins_and_ends_at_them(first: np.ndarray, second: np.ndarray) -> None:
     a, b = Similarity.from_parameters(first), Similarity.from_parameters(second)
     for share, end in ((0.0, a), (1.0, b)):
-        np.testing.assert_allclose(a.towards(b, share).apply(POINTS), end.apply(POINTS), atol=1e-8)
-    assert a.towards(b, 0.5).scale == pytest.approx(np.sqrt(a.scale * b.scale))
+        np.testing.assert_allclose(a.interpolate(b, share).apply(POINTS), end.apply(POINTS), atol=1e-8)
+    assert a.interpolate(b, 0.5).scale == pytest.approx(np.sqrt(a.scale * b.scale))
 
 
 @pytest.mark.parametrize("up", Axis)
 @pytest.mark.parametrize("front", Axis)
 def test_axis_rotation_maps_up_and_front_to_the_canonical_axes(up: str, front: str) -> None:
     if up[1] == front[1]:
-        with pytest.raises(InputError, match="one line"):
+        with pytest.raises(InputError, match="are parallel"):
             axis_rotation(up, front, "-x")
         return
     turn = axis_rotation(up, front, "-x")

@@ -128,7 +128,7 @@ def test_a_damaged_file_is_refused_with_its_name(
     save_model(path, spheres)
     damage(path)
     for read in (read_card, load_model):
-        with pytest.raises(InputError, match=r"spheres\.safetensors is damaged or no model: \S"):
+        with pytest.raises(InputError, match=r"spheres\.safetensors is damaged or not a model: \S"):
             read(path)
 
 
@@ -144,7 +144,7 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path: Path, metadata: dict[st
 def test_an_unreadable_card_is_refused(tmp_path: Path, card: str) -> None:
     path = tmp_path / "model.safetensors"
     save_file({"weight": torch.zeros(3)}, path, {"format": FORMAT, "card": card})
-    with pytest.raises(InputError, match="has an unreadable description"):
+    with pytest.raises(InputError, match="has an unreadable card"):
         read_card(path)
 
 
@@ -188,7 +188,9 @@ def test_a_tampered_card_is_refused(spheres: Model, tmp_path: Path, card: dict) 
     path = tmp_path / "spheres.safetensors"
     save_model(path, spheres)
     rewritten(path, card)
-    with pytest.raises(InputError, match=r"spheres\.safetensors (does not fit|holds unusable|has an unreadable)"):
+    with pytest.raises(
+        InputError, match=r"spheres\.safetensors (does not match|has weights or codes|has an unreadable)"
+    ):
         load_model(path)
 
 
@@ -213,7 +215,7 @@ def test_tensors_that_do_not_fit_are_refused(spheres: Model, tmp_path: Path, ten
     path = tmp_path / "spheres.safetensors"
     save_model(path, spheres)
     rewritten(path, None, tensors)
-    with pytest.raises(InputError, match=r"spheres\.safetensors (does not fit|holds unusable)"):
+    with pytest.raises(InputError, match=r"spheres\.safetensors (does not match|has weights or codes)"):
         load_model(path)
 
 
@@ -221,7 +223,7 @@ def test_a_model_without_shapes_is_refused(spheres: Model, tmp_path: Path) -> No
     path = tmp_path / "spheres.safetensors"
     save_model(path, spheres)
     rewritten(path, {"shapes": []}, {"codes": torch.zeros(0, 3)})
-    with pytest.raises(InputError, match="unusable weights or codes"):
+    with pytest.raises(InputError, match="has weights or codes that are not finite"):
         load_model(path)
 
 

@@ -79,7 +79,7 @@ def test_an_open_surface_is_refused_as_a_solid() -> None:
     x, y = np.meshgrid(np.linspace(0, 1, 20), np.linspace(0, 1, 20))
     vertices = np.stack([x, y, 0.05 * np.sin(6 * x)], -1).reshape(-1, 3)
     faces = [[i, i + 1, i + 20] for i in range(379) if i % 20 != 19]
-    with pytest.raises(InputError, match="encloses nothing"):
+    with pytest.raises(InputError, match="encloses no volume"):
         observe_whole_mesh(vertices, np.array(faces))
 
 
@@ -96,8 +96,8 @@ def test_distances_scale_with_their_points(scale: float, shift: float) -> None:
     [
         (np.zeros((0, 3)), "no vertices"),
         (np.random.default_rng(0).normal(size=(99, 3)), "99 points"),
-        (np.ones((200, 3)), "one place"),
-        (np.full((200, 3), 1e9), "one place"),
+        (np.ones((200, 3)), "coincide"),
+        (np.full((200, 3), 1e9), "coincide"),
         (np.random.default_rng(0).normal(size=(200, 3)) * [1, 1, 0] + 5, "one plane"),
         (np.random.default_rng(0).normal(size=(200, 1)) * np.ones(3), "one plane"),
         (np.full((200, 3), np.nan), "NaN"),

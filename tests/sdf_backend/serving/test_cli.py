@@ -108,7 +108,7 @@ def test_keygen_prints_the_file_for_the_client(tmp_path: Path) -> None:
     assert f"{tmp_path}/keys/artist.key_secret" in first.stdout
     assert f"{tmp_path}/keys/bob.key_secret" in second.stdout
     assert f"--keys {tmp_path}/keys" in first.stdout
-    assert "exists already" in refused("keygen", tmp_path / "keys")
+    assert "already exists" in refused("keygen", tmp_path / "keys")
 
 
 def test_a_server_that_cannot_start_prints_one_clear_line(backend: Backend, tmp_path: Path) -> None:

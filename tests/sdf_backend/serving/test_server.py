@@ -463,7 +463,7 @@ CLOUD = half_sphere(200)
         ({"sources": ()}, "bad_value", "at least one input"),
         ({"sources": (Source(np.zeros((0, 3))),)}, "bad_input", "no vertices"),
         ({"sources": (Source(np.zeros((500, 3))),)}, "bad_input", ""),
-        ({"sources": (Source(CLOUD * 1e16),)}, "bad_input", "can be computed"),
+        ({"sources": (Source(CLOUD * 1e16),)}, "bad_input", "scale it down"),
         ({"model": ""}, "bad_value", "name of a model"),
         ({"model": "m" * 4000}, "unknown_model", "unknown model"),
         ({"task": "reconstruct"}, "bad_input", "no inside"),
@@ -490,7 +490,7 @@ def test_a_job_that_cannot_be_done_is_refused_with_a_reason(
         ({"candidates": 0}, "submit.settings: candidates is 0; use 1 to 16"),
         ({"refine": 1.5}, "submit.settings: refine is 1.5; use 0 to 1"),
         ({"quality": 7}, "submit.settings.quality is 7"),
-        ({"up": "+y", "front": "-y"}, "lie along one line"),
+        ({"up": "+y", "front": "-y"}, "are parallel"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(backend: Backend, settings: dict, words: str) -> None:

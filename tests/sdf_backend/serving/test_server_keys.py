@@ -54,7 +54,7 @@ def test_keys_are_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--client"):
         make_keys(tmp_path)
     (tmp_path / "artist.key_secret").unlink()
-    with pytest.raises(InputError, match="exists already"):  # still authorised
+    with pytest.raises(InputError, match="already exists"):  # still authorised
         make_keys(tmp_path)
     assert all(path.read_text() == text for path, text in before.items() if path.exists())
 

@@ -412,7 +412,7 @@ def test_a_message_that_the_server_would_refuse_is_not_sent(scene: Scene) -> Non
         scene.client.submit(Submit(new_job(), "echo", count=1.5))
     scene.server.welcome = Welcome("small", Limits(frame_bytes=100))
     scene.until_told(Welcome)
-    with pytest.raises(WireError, match="at most 100 are read"):
+    with pytest.raises(WireError, match="at most 100 are accepted"):
         scene.client.submit(Submit(new_job(), "echo", sources=(Source(np.zeros((1000, 3))),)))
     assert scene.client.jobs == ()
 

@@ -64,7 +64,7 @@ def test_an_unknown_choice_is_refused_with_the_known_ones(name: str, value: str,
 
 
 def test_up_and_front_must_be_perpendicular_unless_the_pose_is_known() -> None:
-    with pytest.raises(InputError, match="lie along one line"):
+    with pytest.raises(InputError, match="are parallel"):
         TaskSettings(up="+y", front="-y")
     assert TaskSettings(pose="known", up="+y", front="-y").up is Axis.POSITIVE_Y
 

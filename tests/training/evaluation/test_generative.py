@@ -77,5 +77,5 @@ def test_too_little_to_compare_is_refused() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(InputError, match="1 samples and 3 references"):
         generative_scores(clouds(1, 0), clouds(3, 1), rng, FEW)
-    with pytest.raises(InputError, match="a shape has 80 points; 2048 are compared"):
+    with pytest.raises(InputError, match="a shape has 80 points; at least 2048 are needed"):
         generative_scores(clouds(2, 0), clouds(2, 1), rng)

@@ -7,7 +7,7 @@ import pytest
 
 from training.augment import AugmentSettings
 from training.generators.finish import (
-    Implausible,
+    ImplausibleMeshError,
     PlausibilityLimits,
     Reason,
     check_plausible,
@@ -44,7 +44,7 @@ def test_thinning_keeps_every_leg() -> None:
 def test_a_mesh_that_thinning_would_eat_is_kept_whole_or_left_out() -> None:
     # With the aggressiveness that is the library's default, the four legs are gone.
     mesh, eager = slender_table(), PlausibilityLimits(triangles=4_000, aggressiveness=(7,), unthinned=10_000)
-    with pytest.raises(Implausible, match="thinning leaves 8.%") as caught:
+    with pytest.raises(ImplausibleMeshError, match="thinning leaves 8.%") as caught:
         thinned(mesh, eager)
     assert caught.value.reason is Reason.DEGENERATE
     whole = thinned(mesh, replace(eager, unthinned=10**6))
@@ -85,7 +85,7 @@ def test_absurd_pieces_are_told_by_their_reason(scale: tuple[float, ...], reason
     if reason is None:
         check_plausible(mesh, LONGEST, PlausibilityLimits())
         return
-    with pytest.raises(Implausible) as caught:
+    with pytest.raises(ImplausibleMeshError) as caught:
         check_plausible(mesh, LONGEST, PlausibilityLimits())
     assert caught.value.reason is reason
 
@@ -97,10 +97,10 @@ def test_stray_vertices_that_no_face_uses_do_not_count() -> None:
 
 def test_a_mesh_without_area_or_faces_is_refused() -> None:
     vertices, faces = plausible()
-    with pytest.raises(Implausible) as caught:
+    with pytest.raises(ImplausibleMeshError) as caught:
         check_plausible((vertices, faces[:59]), LONGEST, PlausibilityLimits())
     assert caught.value.reason is Reason.FACES
-    with pytest.raises(Implausible, match="no area"):
+    with pytest.raises(ImplausibleMeshError, match="no area"):
         check_plausible((vertices, faces[:, [0, 0, 0]]), LONGEST, PlausibilityLimits())
 
 

@@ -106,8 +106,8 @@ def test_a_piece_depends_on_category_seed_and_number_alone(environment: Path, th
         ("Dies", Reason.CRASH, "ended with 11 while making a piece (about to die)"),
         ("Huge", Reason.EXTENT, "4.45e+03 m, plausible is 0.1 to 5 m"),
         ("Flat", Reason.PROPORTIONS, "0.001 m by 2 m"),
-        ("Plain", Reason.FACES, "12, at least 60 are wanted"),
-        ("Nan", Reason.DEGENERATE, "coordinates that are no numbers"),
+        ("Plain", Reason.FACES, "12, at least 60 are needed"),
+        ("Nan", Reason.DEGENERATE, "coordinates that are not finite"),
     ],
 )
 def test_what_fails_or_is_absurd_is_left_out_by_reason(
@@ -212,8 +212,8 @@ def test_credits_of_other_meshes_in_the_folder_stay(environment: Path, things, t
         (recipe("Changed"), r"Changed.create_asset does not take \(i\): missing a required argument: 'colour'"),
         (recipe("ChangedConstructor"), "ChangedConstructor does not take"),
         (recipe("Good", assign={"legs": choice(3)}), "Good has no attribute legs"),
-        (recipe("Good", assign={"params/legs": choice(3)}), "there is no Good.params/legs"),
-        (recipe("Good", scale={"params/lengths/2": choice(3)}), "there is no Good.params/lengths/2"),
+        (recipe("Good", assign={"params/legs": choice(3)}), "Good.params/legs does not exist"),
+        (recipe("Good", scale={"params/lengths/2": choice(3)}), "Good.params/lengths/2 does not exist"),
     ],
 )
 def test_a_factory_that_changed_ends_the_run(environment: Path, things, tmp_path: Path, recipes, message: str) -> None:
@@ -263,7 +263,7 @@ def test_the_command_line_says_in_one_line_what_is_wrong(tmp_path: Path) -> None
     out = str(tmp_path / "out")
     unknown = command("chirs", "-o", out)
     assert (unknown.exit_code, unknown.stdout) == (1, "")
-    assert unknown.stderr.startswith("error: there is no generator for 'chirs'; known: bathroom, beds, ")
+    assert unknown.stderr.startswith("error: there is no generator for 'chirs'; use one of bathroom, beds, ")
     assert unknown.stderr.count("\n") == 1
     missing = command("chairs", "-o", out, "--environment", str(tmp_path / "nowhere"))
     assert missing.exit_code == 1 and missing.stderr.count("\n") == 1 and "make generator" in missing.stderr

@@ -16,10 +16,10 @@ from training.generators.solids import (
     lathe,
     merge,
     mirrored,
-    moved,
+    rotated,
     rounded_path,
+    translated,
     tube,
-    turned,
     wall,
 )
 
@@ -56,8 +56,8 @@ def volume(mesh: Mesh) -> float:
         (tube(np.array([[0, 0, 0], [0, 1, 0], [1, 1, 0]]), 0.1, 64), 2 * np.pi * 0.01),
         (wall(np.stack([np.sin(ARC), np.cos(ARC)], 1), 0.1, np.zeros(60), np.full(60, 2.0)), 5 * 0.1 * 2),
         (mirrored(box((0, 0, 0), (1, 2, 3))), 6.0),
-        (turned(box((0, 0, 0), (1, 2, 3)), 1, 30, (1, 1, 1)), 6.0),
-        (merge(box((0, 0, 0), (1, 1, 1)), moved(box((0, 0, 0), (1, 1, 1)), (5, 0, 0))), 2.0),
+        (rotated(box((0, 0, 0), (1, 2, 3)), 1, 30, (1, 1, 1)), 6.0),
+        (merge(box((0, 0, 0), (1, 1, 1)), translated(box((0, 0, 0), (1, 1, 1)), (5, 0, 0))), 2.0),
     ],
 )
 def test_solids_are_closed_and_have_the_volume_of_the_formula(mesh: Mesh, expected: float) -> None:
@@ -73,8 +73,8 @@ def test_a_bulge_lifts_the_middle_and_no_edge() -> None:
 
 def test_turning_follows_the_right_hand() -> None:
     point = np.array([[0.0, 0, 1]]), np.zeros((0, 3), int)
-    np.testing.assert_allclose(turned(point, 1, 90)[0], [[1, 0, 0]], atol=1e-12)
-    np.testing.assert_allclose(turned(point, 0, 90)[0], [[0, -1, 0]], atol=1e-12)
+    np.testing.assert_allclose(rotated(point, 1, 90)[0], [[1, 0, 0]], atol=1e-12)
+    np.testing.assert_allclose(rotated(point, 0, 90)[0], [[0, -1, 0]], atol=1e-12)
 
 
 def test_a_rounded_path_keeps_its_ends_and_cuts_its_corner() -> None:
