@@ -81,7 +81,7 @@ class ContentCache:
             with atomic_write(path) as temporary:
                 save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
         except (InputError, SafetensorError) as error:
-            logger.warning(line("cache entry not kept", file=path.name, reason=error))
+            logger.warning(line("cache write failed", file=path.name, reason=error))
             return
         self._bytes += sum(array.nbytes for array in arrays.values())
         if self._bytes > self.limit:

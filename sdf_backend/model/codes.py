@@ -15,9 +15,9 @@ def checked_codes(model: Model, codes: np.ndarray) -> Tensor:
     latents = torch.as_tensor(codes, dtype=torch.float32, device=model.device)
     length = model.codes.shape[1]
     if latents.ndim != 2 or latents.shape[1] != length or not bool(torch.isfinite(latents).all()):
-        raise InputError(
-            f"a code of {model.card.name} must be {length} finite numbers, not of shape {np.shape(codes)[1:]}"
-        )
+        fits = latents.ndim == 2 and latents.shape[1] == length
+        found = "it has NaN or infinity" if fits else f"its shape is {np.shape(codes)[1:]}"
+        raise InputError(f"a code of {model.card.name} must be {length} finite numbers; {found}")
     return latents
 
 
@@ -52,9 +52,9 @@ def move_codes_along_components(model: Model, weights: np.ndarray, codes: np.nda
     name, length = model.card.name, len(model.mean)
     moves = torch.as_tensor(weights, dtype=torch.float32, device=model.device)
     if moves.ndim != 2 or moves.shape[1] > length or not bool(torch.isfinite(moves).all()):
-        raise InputError(
-            f"weights of {name} must be rows of at most {length} finite numbers, not of shape {np.shape(weights)}"
-        )
+        fits = moves.ndim == 2 and moves.shape[1] <= length
+        found = "they have NaN or infinity" if fits else f"their shape is {np.shape(weights)}"
+        raise InputError(f"weights of {name} must be rows of at most {length} finite numbers; {found}")
     starts = model.mean.expand(len(moves), length) if codes is None else checked_codes(model, codes)
     if len(starts) != len(moves):
         raise InputError(f"{len(starts)} codes and {len(moves)} rows of weights were given; give one row for each code")

@@ -235,7 +235,7 @@ class Server:
             self._clients.send(incoming.peer, encode_error(error.code, str(error), error.job))
         except Exception:
             self._dispatcher.counts.malformed += 1
-            logger.error(line("defect", traceback=traceback.format_exc()))
+            logger.error(line("internal error", traceback=traceback.format_exc()))
             text = "internal error of the server; see its log"
             self._clients.send(incoming.peer, encode_error(ErrorCode.FAILED, text))
 

@@ -40,7 +40,7 @@ def test_an_entry_that_cannot_be_written_is_logged_and_not_stored(
     (tmp_path / "file").write_text("in the way")
     cache = ContentCache(tmp_path / "file")
     cache.put("key", ARRAYS)
-    assert cache.get("key") is None and "not kept" in caplog.text
+    assert cache.get("key") is None and "cache write failed" in caplog.text
 
 
 def test_the_least_recently_used_entries_are_evicted_when_the_cache_is_full(tmp_path: Path) -> None:

@@ -428,9 +428,9 @@ def test_opposite_weights_move_symmetrically_about_the_mean(engine: Engine) -> N
         (np.full((1, 2), np.nan), None, "finite"),
         (np.full((1, 2), 1e300), None, "finite"),
         (np.zeros((1, 2)), CODES, "give one row for each code"),
-        (np.zeros((2, 2)), CODES[:, :2], "a code of spheres is 3"),
-        (np.zeros((2, 2)), np.full((2, 3), np.inf), "a code of spheres is 3"),
-        (np.zeros((2, 2)), CODES[0], "a code of spheres is 3"),
+        (np.zeros((2, 2)), CODES[:, :2], "a code of spheres must be 3 finite numbers"),
+        (np.zeros((2, 2)), np.full((2, 3), np.inf), "a code of spheres must be 3 finite numbers"),
+        (np.zeros((2, 2)), CODES[0], "a code of spheres must be 3 finite numbers"),
     ],
 )
 def test_weights_that_do_not_fit_the_model_or_the_codes_are_refused(
@@ -475,9 +475,9 @@ def test_the_deviation_of_variations_is_proportional_to_the_spread(engine: Engin
         (CODES[0], 2, np.nan, "spread"),
         (CODES[0], 0, 0.5, "samples"),
         (CODES[0], 1_001, 0.5, "samples"),
-        (CODES[0, :2], 2, 0.5, "a code of spheres is 3"),
-        (np.full(3, np.nan), 2, 0.5, "a code of spheres is 3"),
-        (CODES, 2, 0.5, "a code of spheres is 3"),
+        (CODES[0, :2], 2, 0.5, "a code of spheres must be 3 finite numbers"),
+        (np.full(3, np.nan), 2, 0.5, "a code of spheres must be 3 finite numbers"),
+        (CODES, 2, 0.5, "a code of spheres must be 3 finite numbers"),
     ],
 )
 def test_variations_out_of_range_are_refused(

@@ -205,7 +205,7 @@ def backend(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         backend.until_idle()
         yield backend
     assert "Traceback" not in backend.log()
-    assert " defect " not in backend.log()
+    assert " internal error " not in backend.log()
 
 
 def memory(backend: Backend) -> tuple[int, int]:

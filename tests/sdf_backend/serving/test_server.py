@@ -81,7 +81,7 @@ def served(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
     with Backend(tmp_path_factory.mktemp("backend"), *map(str, options)) as backend:
         yield backend
     assert "Traceback" not in backend.log()
-    assert " defect " not in backend.log()
+    assert " internal error " not in backend.log()
 
 
 @pytest.fixture
@@ -699,7 +699,7 @@ def test_a_full_disk_loses_cache_entries_but_no_job(models: Path, tmp_path: Path
         for _ in range(2):
             result = client.run(complete(settings=TaskSettings(64, Pose.KNOWN, quality=Quality.PREVIEW)))
             assert not result.cached
-        assert logged(backend, "cache entry not kept", "File too large")
+        assert logged(backend, "cache write failed", "File too large")
 
 
 def test_a_log_that_cannot_be_written_has_no_effect(models: Path, tmp_path: Path) -> None:
@@ -739,4 +739,4 @@ def test_a_device_that_is_not_there_is_one_clear_line() -> None:
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert finished.returncode == 1
     [line] = [line for line in finished.stderr.splitlines() if not line.startswith("20")]  # the others are log lines
-    assert line.startswith("error: no device cuda:0")
+    assert line.startswith("error: there is no device cuda:0")
