@@ -127,7 +127,7 @@ def _generate_humans(output: Path, settings: GenerateSettings, report: Callable[
 def find_category(name: str) -> CategoryRecipes:
     """The recipes of a category; raises `InputError` for one that is not in the table."""
     if name not in CATEGORIES:
-        raise InputError(f"there is no generator for {name!r}; known: {', '.join(sorted([*CATEGORIES, HUMANS]))}")
+        raise InputError(f"there is no generator for {name!r}; use one of {', '.join(sorted([*CATEGORIES, HUMANS]))}")
     return CATEGORIES[name]
 
 
