@@ -1,10 +1,10 @@
-"""Baselines of an evaluation: the released DeepSDF reconstruction, and the nearest training shape.
+"""Baselines of an evaluation: the released DeepSDF reconstruction, and two that copy a training shape.
 
 The reference uses the same decoder, the paper's 800 Adam steps of 8,000 samples, and for completion the observations of
 the paper: estimated normals, samples at a distance on both sides of the points, and free space along the lines of sight
 from the true sensor position, which our own completion is not given. Its surface is extracted coarse to fine, with the
-mesh of a dense grid as the result (`benchmarks.extract`). The nearest training shape shows whether a model completes or
-copies.
+mesh of a dense grid as the result (`benchmarks.extract`). The training shape nearest to the truth shows whether a model
+completes or copies; the one nearest to the scan, snapped to it, is what a user without a model could do.
 """
 
 import time
@@ -20,6 +20,7 @@ from sdf_backend.observation.observations import Observations, observe_points
 from sdf_backend.settings import TaskSettings
 from training.dataset import Dataset
 from training.evaluation.metrics import METRICS, chamfer_distance, point_to_surface_chamfer, sample_surface
+from training.evaluation.scan_baseline import snapped_nearest_shape
 from training.triangle_mesh import Mesh
 
 
@@ -133,6 +134,18 @@ class NearestTrainingShapes:
             best = min((self._distance(shape, truth, METRICS.chamfer_points), shape) for shape in candidates)
             self.found[name] = Baseline(best[0], name=best[1])
         return self.found.get(name)
+
+    def snap(self, scan: np.ndarray, truth: np.ndarray) -> Baseline | None:
+        """Score the training shape nearest to a scan, scaled and snapped to it; None without training shapes.
+
+        scan : (n, 3), canonical; truth : (m, 3), surface samples.
+        """
+        if not self.surfaces:
+            return None
+        start = time.perf_counter()
+        snapped = snapped_nearest_shape(scan, self.surfaces)
+        seconds = time.perf_counter() - start
+        return Baseline(chamfer_distance(snapped.points, truth), seconds, name=snapped.name)
 
     def _distance(self, shape: str, truth: np.ndarray, count: int) -> float:
         """Chamfer distance of a training shape, from at most `count` samples of each side."""

@@ -33,6 +33,7 @@ from training.evaluation.baselines import (
 from training.evaluation.metrics import METRICS, chamfer_distance, sample_surface, score_shape
 from training.evaluation.outcomes import ShapeOutcome, ShapeResult
 from training.evaluation.perturbations import random_upright_pose, sample_ground_plane, symmetry_angles
+from training.evaluation.scan_baseline import unidirectional_scores
 from training.evaluation.scanning import CameraSettings, sample_view_directions, simulate_scan
 from training.evaluation.selection import select_records
 from training.evaluation.tasks import PROTOCOL, EvaluationSettings, Task, Variant, list_variants
@@ -192,6 +193,7 @@ def _scan(case: _Case, result: ShapeResult) -> ShapeResult:
     outcome = replace(
         result.outcome,
         scan=chamfer_distance(scan.points, surface),
+        snapped=case.nearest.snap(scan.points, surface),
         seen=float((to_scan < PROTOCOL.observed_distance).mean()),
         **_baselines(
             case, result.outcome.name, lambda: reference_observations(scan.points, scan.sensor, case.settings.seed)
@@ -200,7 +202,7 @@ def _scan(case: _Case, result: ShapeResult) -> ShapeResult:
     points = scan.points
     if case.settings.task is Task.OUTLIERS:
         points = np.concatenate([points, sample_ground_plane(points, truth.vertices[:, 1].min(), case.seed_rng)])
-    return replace(result, points=points, outcome=outcome)
+    return replace(result, points=points, scan=scan.points, outcome=outcome)
 
 
 def _baselines(case: _Case, name: str, observe: Callable[[], Observations]) -> dict[str, Baseline | None]:
@@ -232,7 +234,9 @@ def _complete_scan(case: _Case, result: ShapeResult) -> ShapeResult:
         **(pose_errors(pose, shape, case.truth) if moved else {}),
     )
     shape = replace(shape, vertices=pose.inverse().apply(shape.vertices))
-    return replace(result, shape=shape, outcome=outcome)
+    assert result.scan is not None
+    ucd, uhd = unidirectional_scores(result.scan, shape)
+    return replace(result, shape=shape, outcome=replace(outcome, ucd=ucd, uhd=uhd))
 
 
 def pose_errors(true_pose: Similarity, shape: Shape, truth: Mesh) -> dict[str, float]:

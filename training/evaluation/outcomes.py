@@ -11,7 +11,7 @@ from training.evaluation.tasks import Variant
 from training.triangle_mesh import Mesh
 
 # Fields that `ShapeOutcome.measures` reports under their own names.
-PLAIN_MEASURES = ("scan", "residual", "explained", "turn", "size", "right", "seen")
+PLAIN_MEASURES = ("scan", "residual", "explained", "turn", "size", "right", "seen", "ucd", "uhd")
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,10 @@ class ShapeOutcome:
     seen : observed share of the true surface, the share within 0.02 of the scan
     reference : the released DeepSDF reconstruction, where it was requested and did not fail
     nearest : the training shape nearest to the ground truth
+    snapped : the training shape nearest to the scan, scaled to its bounding box and snapped to it
+    ucd, uhd : mean and largest distance from the scan to the result, canonical units; None without a scan
 
-    Both baselines are computed for the canonical pose and without the ground plane, whatever the task.
+    Baselines, `ucd` and `uhd` are computed for the canonical pose and without the ground plane, whatever the task.
     """
 
     name: str
@@ -48,6 +50,9 @@ class ShapeOutcome:
     seen: float | None = None
     reference: Baseline | None = None
     nearest: Baseline | None = None
+    snapped: Baseline | None = None
+    ucd: float | None = None
+    uhd: float | None = None
 
     @property
     def failed(self) -> bool:
@@ -78,8 +83,8 @@ class ShapeOutcome:
         if self.reference:
             values |= {"reference": self.reference.chamfer, "reference_exact": self.reference.exact}
             values["reference_seconds"] = self.reference.seconds
-        if self.nearest:
-            values["nearest"] = self.nearest.chamfer
+        for name, baseline in (("nearest", self.nearest), ("snapped", self.snapped)):
+            values[name] = baseline.chamfer if baseline else None
         return {name: float(value) for name, value in values.items() if value is not None}
 
     def to_json(self) -> dict:
@@ -95,9 +100,11 @@ class ShapeResult:
     """An outcome with what is needed to draw it, in the canonical frame; a failed shape lacks what was not computed.
 
     points : (n, 3), the input: scan points, or the samples inside for `unknown`; None for `known`
+    scan : (m, 3), those of them that are the object's; None without a scan
     """
 
     outcome: ShapeOutcome
     truth: Mesh | None = None
     points: np.ndarray | None = None
     shape: Shape | None = None
+    scan: np.ndarray | None = None

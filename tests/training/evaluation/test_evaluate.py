@@ -465,4 +465,27 @@ def test_interpolation_is_not_a_task_of_single_shapes(model: str, dataset: Datas
 def test_a_dataset_without_training_shapes_has_no_nearest_one(model: str, dataset: Dataset) -> None:
     without = replace(dataset, records=[record for record in dataset.records if record.split == "test"])
     [found] = outcomes(model, without, replace(SETTINGS, shapes=1))
-    assert found.scores and found.nearest is None
+    assert found.scores and found.nearest is None and found.snapped is None
+
+
+def test_scans_are_scored_beside_the_snapped_training_shape_and_without_the_truth(model: str, dataset: Dataset) -> None:
+    names = {record.name for record in dataset.split("train")}
+    for task in (Task.COMPLETE, Task.OUTLIERS):
+        [found] = outcomes(model, dataset, replace(SETTINGS, task=task, shapes=1))
+        # A sphere scaled to the box of half a sphere is too flat, but nearer to the truth than the half alone.
+        assert found.snapped and found.snapped.name in names and found.scan
+        assert found.snapped.chamfer < found.scan
+        # Distances from the scan, whose noise is 0.003; the points of the ground plane do not count.
+        assert found.ucd is not None and found.uhd is not None
+        assert 0 < found.ucd < 0.02 and found.ucd < found.uhd < 0.08
+        measures = found.measures()
+        assert (measures["snapped"], measures["ucd"], measures["uhd"]) == (
+            found.snapped.chamfer,
+            found.ucd,
+            found.uhd,
+        )
+
+
+def test_whole_shapes_have_no_scores_of_a_scan(model: str, dataset: Dataset) -> None:
+    [found] = outcomes(model, dataset, replace(SETTINGS, task=Task.UNKNOWN, shapes=1))
+    assert found.scores and (found.snapped, found.ucd, found.uhd) == (None, None, None)
