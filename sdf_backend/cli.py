@@ -18,7 +18,7 @@ from sdf_backend.geometry.mesh_files import OUTPUT_FORMATS, check_output, read_g
 from sdf_backend.progress import Progress
 from sdf_backend.serving import cli as serving_cli
 from sdf_backend.settings import TaskSettings
-from sdf_backend.task_options import with_task_options
+from sdf_backend.settings_options import settings_options
 
 if TYPE_CHECKING:  # torch takes a second to load, for which `--help` and usage errors should not wait
     from sdf_backend.engine import Engine, Shape, Source
@@ -53,7 +53,7 @@ AMBIGUOUS_CONFIDENCE = 0.15
 
 
 @app.command()
-@with_task_options()
+@settings_options(TaskSettings)
 def complete(
     source: InputFile,
     output: OutputFile,
@@ -67,16 +67,15 @@ def complete(
     as_json: AsJson = False,
 ) -> None:
     """Complete a partial surface: a whole, closed mesh in the frame and scale of the input."""
-    with report_errors():
-        check_output(output)
-        observed = _source(source, sensor)
-        with _engine(device, models, address, key) as engine, _progress_bar() as progress:
-            shapes = engine.complete(model, [observed], settings, progress)
-        _report(_write(shapes, _candidate_files(output, settings.candidates)), as_json)
+    check_output(output)
+    observed = _source(source, sensor)
+    with _engine(device, models, address, key) as engine, _progress_bar() as progress:
+        shapes = engine.complete(model, [observed], settings, progress)
+    _report(_write(shapes, _candidate_files(output, settings.candidates)), as_json)
 
 
 @app.command()
-@with_task_options()
+@settings_options(TaskSettings)
 def reconstruct(
     source: InputFile,
     output: OutputFile,
@@ -89,16 +88,15 @@ def reconstruct(
     as_json: AsJson = False,
 ) -> None:
     """Reconstruct a whole mesh with the model, from its inside and outside."""
-    with report_errors():
-        check_output(output)
-        observed = _source(source, None)
-        with _engine(device, models, address, key) as engine, _progress_bar() as progress:
-            shapes = engine.reconstruct(model, [observed], settings, progress)
-        _report(_write(shapes, _candidate_files(output, settings.candidates)), as_json)
+    check_output(output)
+    observed = _source(source, None)
+    with _engine(device, models, address, key) as engine, _progress_bar() as progress:
+        shapes = engine.reconstruct(model, [observed], settings, progress)
+    _report(_write(shapes, _candidate_files(output, settings.candidates)), as_json)
 
 
 @app.command()
-@with_task_options("resolution", "pose", "up", "front", "quality")
+@settings_options(TaskSettings, "resolution", "pose", "up", "front", "quality")
 def interpolate(
     sources: Annotated[list[Path], typer.Argument(help="two or more mesh or point files")],
     output: OutputFolder,
@@ -113,16 +111,15 @@ def interpolate(
     as_json: AsJson = False,
 ) -> None:
     """Interpolate between two or more shapes, in steps of about equal length."""
-    with report_errors():
-        check_folder(output)
-        inputs = [_source(path, None) for path in sources]
-        with _engine(device, models, address, key) as engine, _progress_bar() as progress:
-            shapes = engine.interpolate(model, inputs, steps, settings, progress)
-        _report(_write(shapes, _numbered_files(output, "step", suffix, len(shapes))), as_json)
+    check_folder(output)
+    inputs = [_source(path, None) for path in sources]
+    with _engine(device, models, address, key) as engine, _progress_bar() as progress:
+        shapes = engine.interpolate(model, inputs, steps, settings, progress)
+    _report(_write(shapes, _numbered_files(output, "step", suffix, len(shapes))), as_json)
 
 
 @app.command()
-@with_task_options("resolution", "seed")
+@settings_options(TaskSettings, "resolution", "seed")
 def sample(
     output: OutputFolder,
     model: ModelName,
@@ -136,11 +133,10 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Sample new shapes from the distribution of the training codes, in the canonical frame."""
-    with report_errors():
-        check_folder(output)
-        with _engine(device, models, address, key) as engine, _progress_bar() as progress:
-            shapes = engine.sample(model, count, settings, progress)
-        _report(_write(shapes, _numbered_files(output, "sample", suffix, len(shapes))), as_json)
+    check_folder(output)
+    with _engine(device, models, address, key) as engine, _progress_bar() as progress:
+        shapes = engine.sample(model, count, settings, progress)
+    _report(_write(shapes, _numbered_files(output, "sample", suffix, len(shapes))), as_json)
 
 
 @app.command(name="models")

@@ -10,7 +10,7 @@ import numpy as np
 
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.mesh_files import read_geometry
-from training.ac3d import read_ac3d
+from training.mesh_readers.ac3d import read_ac3d
 
 MESH_SUFFIXES = (".obj", ".off", ".ply", ".stl", ".glb", ".ac")
 SOURCES_FILE = "sources.json"

@@ -1,6 +1,5 @@
-"""`python -m training`: collect or generate meshes, prepare datasets, train, evaluate and import models."""
+"""`python -m training`: collect or generate meshes, compare splits, prepare, train, evaluate and import models."""
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -21,24 +20,26 @@ from rich.table import Table
 
 from sdf_backend.console import print_json, report_errors, stderr, stdout
 from sdf_backend.errors import InputError
+from sdf_backend.settings_options import settings_options
+from sdf_backend.wire.settings import bounds_of, help_of
 from training.augment import DeformationPreset
 from training.catalog import Layout, list_meshes, read_split, select_split
 from training.collect import collect as collect_members
 from training.dataset import Dataset
 from training.evaluation.tasks import EvaluationSettings, Task, list_variants
+from training.generators.generate import GenerateSettings, Piece, generate
 from training.history import EpochReport
 from training.hold_out import hold_out
 from training.prepare import MeshOutcome, PrepareSettings, prepare_dataset
 from training.sampling import Noise, SampleSettings
-from training.settings_options import settings_options
 from training.train_options import TrainOptions
 
 if TYPE_CHECKING:  # torch takes a second to load, which `--help` and wrong usage should not wait for
     from sdf_backend.engine import Engine
     from training.evaluation.outcomes import ShapeResult
-    from training.generators.generate import Piece
 
 DEVICE_HELP = "auto, cpu, cuda or cuda:N"
+SAMPLES = bounds_of("count", SampleSettings)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -57,33 +58,49 @@ def collect(
 
 
 @app.command(name="generate")
+@settings_options(GenerateSettings)
 def generate_command(
     category: Annotated[str, typer.Argument(help="what to generate, such as chairs; humans require the package anny")],
     output: Annotated[Path, typer.Option("-o", help="folder for the meshes, new or to be continued")],
-    count: Annotated[int, typer.Option(help="number of pieces to draw, 1 to 100000")] = 400,
-    seed: Annotated[int, typer.Option(help="seed of all draws, 0 to 4294967295")] = 0,
-    workers: Annotated[int, typer.Option(help="pieces made in parallel, 1 to 64; not used for humans")] = 1,
-    environment: Annotated[Path, typer.Option(help="virtual environment with Infinigen; `make generator` makes it")] = (
-        Path(".venv-infinigen")
-    ),
+    settings: GenerateSettings,
     as_json: Annotated[bool, typer.Option("--json", help="print the outcome of each piece as JSON")] = False,
 ) -> None:
     """Draw procedural meshes to train on, y up and front +z; running it again continues a killed run."""
-    from training.generators.generate import GenerateSettings, generate
+    _generate(category, output, settings, as_json)
 
-    settings = GenerateSettings(count, seed, workers, environment)
-    try:
-        settings.check()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
-    with report_errors(), _bar(category) as bar:
-        task = bar.add_task(category, total=count)
-        pieces = generate(category, output, settings, lambda _: bar.update(task, advance=1))
+
+@app.command(name="near-duplicates")
+def near_duplicates_command(
+    meshes: Annotated[Path, typer.Argument(help="folder of meshes with a sources.json that gives their splits")],
+    category: Annotated[str | None, typer.Option(help="only this sub-folder")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, help="Chamfer distance x 1000 in the unit sphere; default 2")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the pairs as JSON")] = False,
+) -> None:
+    """List test pieces that are nearly a training piece, by shape; fails where there is one."""
+    from training.near_duplicates import DuplicateSettings, near_duplicates
+
+    with report_errors():
+        settings = DuplicateSettings() if threshold is None else DuplicateSettings(threshold=threshold)
+        with _bar("comparing") as bar:
+            task = bar.add_task("comparing", total=None)
+            pairs = near_duplicates(
+                list_meshes(meshes, Layout.FOLDER, category),
+                settings,
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
         if as_json:
-            print_json([vars(piece) for piece in pieces])
-        else:
-            _show_pieces(pieces, output)
+            print_json(
+                [{"test": pair.test.name, "train": pair.train.name, "distance": pair.distance} for pair in pairs]
+            )
+        for pair in () if as_json else pairs:
+            stdout.print(f"{pair.distance:.2f}  {pair.test.name}  {pair.train.name}", soft_wrap=True, highlight=False)
+        if pairs:
+            raise InputError(
+                f"{len({pair.test.name for pair in pairs})} test pieces are nearly a training piece (Chamfer distance "
+                f"below {settings.threshold:g}); put both of each pair into one split"
+            )
 
 
 @app.command()
@@ -93,7 +110,8 @@ def humans(
     seed: Annotated[int, typer.Option(help="seed of age, sex, build and pose")] = 0,
 ) -> None:
     """Generate human bodies: the same as `generate humans`."""
-    generate_command("humans", output, count, seed)
+    with report_errors():
+        _generate("humans", output, GenerateSettings(count, seed), as_json=False)
 
 
 @app.command()
@@ -105,8 +123,8 @@ def prepare(
     layout: Annotated[Layout, typer.Option(help="layout of the source folder")] = Layout.FOLDER,
     train_split: Annotated[Path | None, typer.Option("--split", help="official split file of training shapes")] = None,
     test_split: Annotated[Path | None, typer.Option(help="official split file of test shapes")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="worker processes; default: one per core")] = None,
-    samples: Annotated[int, typer.Option(min=1000, help="signed distance samples per shape")] = SampleSettings.count,
+    jobs: Annotated[int | None, typer.Option(help="worker processes; default: one per core; 1 or more")] = None,
+    samples: Annotated[int, typer.Option(help=f"{help_of('count', SampleSettings)}; {SAMPLES}")] = SampleSettings.count,
     noise: Annotated[
         Noise, typer.Option(help="variances of the near-surface samples: of the paper, or of the released code")
     ] = SampleSettings.noise,
@@ -114,6 +132,7 @@ def prepare(
     as_json: Annotated[bool, typer.Option("--json", help="print the outcomes as JSON")] = False,
 ) -> None:
     """Sample the signed distances of every mesh; running it again continues a killed run."""
+    SAMPLES.check("samples", samples)  # by the name of the option
     entries = list_meshes(source, layout, settings.category or None)
     if train_split or test_split:
         splits = (("train", train_split), ("test", test_split))
@@ -170,7 +189,7 @@ def train(
     if resume:
         trainer.resume()
     elif trainer.has_checkpoint():
-        raise InputError(f"{output} already contains a run; continue it with --resume, or choose another folder")
+        raise InputError(f"{output} already holds a run; continue it with --resume, or choose another folder")
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -209,9 +228,9 @@ def evaluate(
 ) -> None:
     """Evaluate a model against the source meshes of a dataset, the ground truth."""
     if output and output.exists() and not output.is_dir():
-        raise InputError(f"cannot write into {output}: it is a file; choose a folder")
+        raise InputError(f"cannot write into {output}: it is a file; name a folder")
     if settings.task is Task.INTERPOLATE:
-        _reject_unused_options(settings, record)
+        _refuse_unused(settings, record)
         _evaluate_interpolations(model, dataset, settings, output, as_json, device)
     else:
         _evaluate_shapes(model, dataset, settings, output, as_json, record, device)
@@ -225,8 +244,8 @@ def import_deepsdf_command(
         Path | None, typer.Option(help="training split, for the names of the shapes; default: numbers")
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="name of the checkpoint")] = "latest",
-    up: Annotated[str, typer.Option(help="up axis of the training data")] = "+y",
-    front: Annotated[str, typer.Option(help="front axis of the training data")] = "-z",
+    up: Annotated[str, typer.Option(help="axis of the training data that points up")] = "+y",
+    front: Annotated[str, typer.Option(help="axis of the training data that points ahead")] = "-z",
     licence: Annotated[str, typer.Option(help="licence of the training data")] = "unknown",
     creator: Annotated[str, typer.Option(help="creator of the training data")] = "unknown",
 ) -> None:
@@ -243,7 +262,7 @@ def import_deepsdf_command(
         stdout.print(f"model: {output}, {len(model.codes)} shapes", soft_wrap=True)
 
 
-def _reject_unused_options(settings: EvaluationSettings, record: bool) -> None:
+def _refuse_unused(settings: EvaluationSettings, record: bool) -> None:
     """Raise `InputError` for options that the task `interpolate` does not use."""
     used = {"task", "resolution", "quality"}
     changed = [one.name for one in fields(settings) if getattr(settings, one.name) != one.default]
@@ -339,7 +358,18 @@ def _with_progress(
             yield result
 
 
-def _show_pieces(pieces: "list[Piece]", output: Path) -> None:
+def _generate(category: str, output: Path, settings: GenerateSettings, as_json: bool) -> None:
+    """Generate pieces with a progress bar, and print what became of them."""
+    with _bar(category) as bar:
+        task = bar.add_task(category, total=settings.count)
+        pieces = generate(category, output, settings, lambda _: bar.update(task, advance=1))
+    if as_json:
+        print_json([vars(piece) for piece in pieces])
+    else:
+        _show_pieces(pieces, output)
+
+
+def _show_pieces(pieces: list[Piece], output: Path) -> None:
     """Print the number of meshes, and of the pieces left out by reason."""
     left_out = Counter(piece.reason for piece in pieces if piece.reason)
     before = sum(piece.resumed for piece in pieces)

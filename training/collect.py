@@ -1,27 +1,24 @@
 """Collects the starter data: converts meshes in Debian packages, listed in a catalogue, to OBJ files with credits."""
 
 import csv
-import tempfile
-import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import trimesh
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write
-from sdf_backend.geometry.mesh_files import read_geometry
-from training.ac3d import read_ac3d
 from training.generators.credits import add_credits
+from training.licences import check_licence, check_together
+from training.packages import Packages
+from training.pieces import read_piece, split_pose
 
-# Parts of FlightGear aircraft that are light, not matter, or do not belong to the aircraft.
-AIRCRAFT_EFFECTS = (
-    *("light", "flare", "shadow", "disc", "flash", "beacon", "strobe", "flame", "glow", "blur", "drogue"),
-    *("refuel", "contrail", "smoke", "cone", "vapour", "banner"),
-)
 COLUMNS = ("category", "split", "package", "archive", "member", "rotation", "family", "licence", "creator")
+# What only some pieces need: further members that belong to the piece (`;` between them), an animation and its frame
+# that pose it (MEMBER#FRAME), axles that the source lacks (see `wheels`), words in the names of parts to leave out.
+OPTIONAL_COLUMNS = ("parts", "pose", "wheels", "drop")
+SPLITS = ("train", "test")
 
 
 def collect(
@@ -30,24 +27,25 @@ def collect(
     """Write OUTPUT/CATEGORY/NAME.obj for every row, and `sources.json` beside them; returns how many were written.
 
     `packages` is a folder into which the packages were unpacked (`dpkg -x`). A member that cannot be found or read is
-    passed to `report` and left out. Raises `InputError` where the catalogue is unreadable or nothing was found.
+    passed to `report` and left out. Raises `InputError` where the catalogue is unreadable, a whole package is missing,
+    or nothing was found.
     """
     rows = [row for row in read_catalog(catalog) if category in (None, row["category"])]
-    files = _index(packages)
     sources: dict[str, list[dict]] = {}
-    for row in rows:
-        name = _name(row)
-        try:
-            vertices, faces = _read_member(row, files)
-            vertices = _rotated(vertices, row["rotation"])
-        except InputError as error:
-            report(f"left out {name}: {error}")
-            continue
-        text = trimesh.Trimesh(vertices, faces, process=False).export(file_type="obj")
-        with atomic_write(output / row["category"] / f"{name}.obj") as temporary:
-            temporary.write_text(str(text))
-        credit = {key: row[key] for key in ("split", "licence", "creator", "family", "package", "member")}
-        sources.setdefault(row["category"], []).append({"name": name, **credit})
+    with Packages(packages) as unpacked:
+        _check_packages(rows, unpacked)
+        for row in rows:
+            name = piece_name(row)
+            try:
+                vertices, faces = read_piece(row, unpacked)
+            except InputError as error:
+                report(f"left out {name}: {error}")
+                continue
+            text = trimesh.Trimesh(vertices, faces, process=False).export(file_type="obj")
+            with atomic_write(output / row["category"] / f"{name}.obj") as temporary:
+                temporary.write_text(str(text))
+            credit = {key: row[key] for key in ("split", "licence", "creator", "family", "package", "member")}
+            sources.setdefault(row["category"], []).append({"name": name, **credit})
     if not sources:
         raise InputError(f"none of the {len(rows)} members of {catalog} was found under {packages}; unpack them there")
     for kind, credits in sources.items():
@@ -56,7 +54,11 @@ def collect(
 
 
 def read_catalog(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a starter catalogue; raises `InputError` for a missing file, column or name."""
+    """Read the rows of a catalogue.
+
+    Raises `InputError` for a missing file, column or name, a split that is neither train nor test, a licence that is
+    not on the list, licences that no one model could be shipped under, and two pieces of one name.
+    """
     try:
         with path.open(newline="") as file:
             reader = csv.DictReader(file, restval="")
@@ -67,56 +69,45 @@ def read_catalog(path: Path) -> list[dict[str, str]]:
     if missing:
         raise InputError(f"{path} lacks the columns {', '.join(missing)}")
     for number, row in enumerate(rows, start=1):
+        where = f"row {number} of {path}"
         if not (row["category"] and Path(row["member"]).name):
-            raise InputError(f"row {number} of {path} lacks a category or a member")
+            raise InputError(f"{where} lacks a category or a member")
+        if row["split"] not in SPLITS:
+            raise InputError(f"{where} has the split {row['split']!r}; it should be {' or '.join(SPLITS)}")
+        check_licence(row["licence"], row["split"], where)
+    for category in {row["category"] for row in rows}:
+        training = [row for row in rows if row["category"] == category and row["split"] == "train"]
+        check_together({row["licence"] for row in training}, category)
+    names = Counter((row["category"], piece_name(row)) for row in rows)
+    for (category, name), times in names.items():
+        if times > 1:
+            raise InputError(f"{path} lists {times} pieces of {category} named {name}; keep one row of them")
     return rows
 
 
-def _name(row: dict[str, str]) -> str:
-    """A file name that says where the mesh is from: the member's folders and stem, without the usual `Models`."""
+def piece_name(row: dict[str, str]) -> str:
+    """Name the file of a piece after where it is from: the member's folders and stem, without the usual `Models`.
+
+    A posed piece has its animation and frame too. Raises `InputError` where a pose is not an animation and a frame.
+    """
     parts = [part for part in Path(row["member"]).with_suffix("").parts if part.lower() != "models"]
-    return "_".join(dict.fromkeys(parts)).replace(" ", "-")
+    if row.get("pose"):
+        animation, frame = split_pose(row["pose"])
+        parts += [_stem(animation), str(frame)]
+    # 0 A.D. names what it made of a COLLADA file mesh.dae.cached.pmd.
+    return "_".join(dict.fromkeys(parts)).replace(" ", "-").replace(".dae.cached", "")
 
 
-def _index(packages: Path) -> dict[str, list[Path]]:
-    if not packages.is_dir():
-        raise InputError(f"{packages} is not a folder; unpack the packages there: dpkg -x PACKAGE.deb {packages}")
-    files: dict[str, list[Path]] = {}
-    for path in sorted(packages.rglob("*")):
-        if path.is_file():
-            files.setdefault(path.name, []).append(path)
-    return files
+def _stem(member: str) -> str:
+    return Path(member).name.partition(".")[0]
 
 
-def _find(name: str, files: dict[str, list[Path]]) -> Path:
-    wanted = Path(name).parts
-    for path in files.get(wanted[-1], []):
-        if path.parts[-len(wanted) :] == wanted:
-            return path
-    raise InputError(f"{name} is not in the packages' folder")
-
-
-def _read_member(row: dict[str, str], files: dict[str, list[Path]]) -> tuple[np.ndarray, np.ndarray]:
-    if not row["archive"]:
-        return read_ac3d(_find(row["member"], files), drop=AIRCRAFT_EFFECTS)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with zipfile.ZipFile(_find(row["archive"], files)) as archive:
-                path = Path(archive.extract(row["member"], folder))
-        except KeyError as error:
-            raise InputError(f"{row['member']} is not in {row['archive']}") from error
-        except (OSError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(f"{row['archive']} cannot be unpacked: {error}") from error
-        geometry = read_geometry(path)
-        return geometry.vertices, geometry.faces
-
-
-def _rotated(vertices: np.ndarray, rotation: str) -> np.ndarray:
-    """Apply a row-major rotation, written as nine numbers, to vertices as column vectors."""
-    if not rotation.strip():
-        return vertices
-    try:
-        matrix = np.array(rotation.replace(",", " ").replace(";", " ").split(), dtype=float).reshape(3, 3)
-    except ValueError as error:
-        raise InputError(f"the rotation {rotation!r} must be nine numbers") from error
-    return vertices @ matrix.T
+def _check_packages(rows: list[dict[str, str]], packages: Packages) -> None:
+    """Raise `InputError` where nothing of a package is there: one line instead of one for each of its pieces."""
+    for package in sorted({row["package"] for row in rows} - {""}):
+        files = {row["archive"] or row["member"] for row in rows if row["package"] == package}
+        if not any(packages.find(name) for name in files):
+            raise InputError(
+                f"the package {package}, which holds {len(files)} of the files, is not under {packages.folder}; run "
+                f"apt-get download {package} and dpkg -x {package}_*.deb {packages.folder}, or choose another category"
+            )

@@ -20,7 +20,7 @@ from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write
 from sdf_backend.geometry.signed_distance import clean_mesh
 from sdf_backend.geometry.similarity import axis_rotation, axis_vector
-from sdf_backend.wire.settings import option
+from sdf_backend.wire.settings import Bounds, Settings, option
 from training.augment import AugmentSettings, deform
 from training.catalog import CatalogEntry, read_mesh
 from training.contact_sheet import write_contact_sheet
@@ -30,7 +30,7 @@ from training.sampling import SampleSettings, sample_mesh
 
 
 @dataclass(frozen=True)
-class PrepareSettings:
+class PrepareSettings(Settings):
     """How meshes become a dataset: options of `prepare`, and keys of `dataset.json`."""
 
     category: str = option(
@@ -97,7 +97,7 @@ def prepare_dataset(
     Parameters
     ----------
     entries : meshes with their splits and credits
-    jobs : worker processes; None for one per core
+    jobs : worker processes, 1 or more; None for one per core
     progress : called as `progress(outcome, total)` for each mesh
 
     Returns
@@ -106,8 +106,11 @@ def prepare_dataset(
 
     Raises
     ------
-    InputError : `output` was prepared with other settings, two meshes have the same name, or no mesh could be used
+    InputError : `jobs` is out of range, `output` was prepared with other settings, two meshes have the same name, or no
+        mesh could be used
     """
+    if jobs is not None:
+        Bounds(1).check("jobs", jobs)
     work = [
         _Job(entry, copy, output, settings)
         for entry in entries
@@ -148,7 +151,8 @@ def _write_description(work: list[_Job], output: Path, settings: PrepareSettings
     """Write `dataset.json`; where there is one, check that it was written with the same settings."""
     front = _canonical_front(settings)
     axis_rotation(settings.up, settings.front, front)  # raises for parallel axes, before anything is written
-    recorded = json.loads(json.dumps(asdict(replace(settings, timeout=0.0))))
+    # The timeout may differ between runs, so it is not recorded.
+    recorded = json.loads(json.dumps(asdict(settings) | {"timeout": 0.0}))
     records = [
         ShapeRecord(
             job.name,

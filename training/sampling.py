@@ -17,6 +17,7 @@ from sdf_backend.geometry.signed_samples import (
     draw_sample_points,
     measure_signed_distances,
 )
+from sdf_backend.wire.settings import Settings, option
 
 # Stored samples are 16-bit integers over this range on either side of zero.
 BOUND = SAMPLE_BOUND
@@ -35,11 +36,10 @@ class Noise(StrEnum):
 
 
 @dataclass(frozen=True)
-class SampleSettings:
+class SampleSettings(Settings):
     """How a mesh is sampled for training."""
 
-    count: int = 500_000
-    """signed distance samples a shape"""
+    count: int = option(500_000, "signed distance samples per shape", 1_000)
     noise: Noise = Noise.RELEASED
     """variances of the near-surface samples"""
     uniform_share: float = 0.06

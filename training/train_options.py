@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sdf_backend.wire.settings import Choice, option
+from sdf_backend.wire.settings import Choice, Settings, option
 
 
 class Preset(Choice):
@@ -13,7 +13,7 @@ class Preset(Choice):
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(Settings):
     """A preset with overrides; epochs, halve_every and seed are fields of `TrainSettings`."""
 
     preset: Preset = option(Preset.SMALL, "; ".join(f"{preset}: {preset.help}" for preset in Preset))

@@ -69,12 +69,9 @@ PRESETS = {
 
 
 def build_train_settings(options: TrainOptions, front: str) -> TrainSettings:
-    """The settings of a preset with the overrides of the options, for a dataset with this front axis.
-
-    Raises `InputError` for an unknown preset.
-    """
+    """The settings of a preset with the overrides of the options, for a dataset with this front axis."""
     overrides = {name: getattr(options, name) for name in ("epochs", "halve_every", "seed")}
     settings = replace(
-        PRESETS[Preset(options.preset)], **{name: value for name, value in overrides.items() if value is not None}
+        PRESETS[options.preset], **{name: value for name, value in overrides.items() if value is not None}
     )
     return settings.with_mirror_symmetry(front) if options.symmetric else settings

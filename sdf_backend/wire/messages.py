@@ -157,11 +157,8 @@ class Hello:
 class Submit:
     """Submits a job. The client chooses its name, so that a repeated submission is the same job.
 
-    complete, reconstruct : one shape for each source, or `candidates` of each in turn; encode : one shape for each
-    source, with code and pose and without a mesh; interpolate : `count` shapes between the sources, or between `codes`;
-    sample : `count` new shapes, near one code if `codes` has one row; decode : the shapes of `codes`, (n, code_length),
-    at `poses`, (n, 4, 4), the codes moved by `weights`, (n, k), if there are any; echo : returns the sources unchanged,
-    to test and to measure the connection to a worker.
+    What each task takes and returns is in the table of tasks of PROTOCOL.md. Arrays: `codes` (n, code_length), `poses`
+    (n, 4, 4), `weights` (n, k).
     """
 
     kind: ClassVar[str] = "submit"

@@ -1,10 +1,11 @@
-"""The settings of a task: one dataclass, and an enum for each choice.
+"""The settings of a task: one dataclass, and an enum for each choice; and the base of all settings that a user gives.
 
 This is the only declaration. The command line, the messages of the wire, the panel and evaluation read names, types,
 defaults, bounds and help texts from it by `dataclasses.fields`. It is part of the wire because the Blender extension
 ships nothing else of the backend; everything else imports `sdf_backend.settings`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
@@ -39,7 +40,7 @@ class Pose(Choice):
     KNOWN = "known", "The input is already in the canonical frame and scale of the model"
     ALIGNED = "aligned", "Up and front are given; scale and position are estimated"
     UPRIGHT = "upright", "Up is given; the rotation about it, scale and position are estimated"
-    FREE = "free", "Nothing is given; rotation, scale and position are estimated"
+    FREE = "free", "Orientation unknown; rotation, scale and position are estimated"
 
 
 class Quality(Choice):
@@ -85,12 +86,18 @@ class Bounds(NamedTuple):
         """The range in words; empty if it has no lower bound."""
         if self.least is None:
             return ""
-        return f"{self.least:g} or more" if self.most is None else f"{self.least:g} to {self.most:g}"
+        # All digits: the largest seed has ten.
+        return f"{self.least:.10g} or more" if self.most is None else f"{self.least:.10g} to {self.most:.10g}"
 
     def contain(self, value: float) -> bool:
         """Whether a value is in the range; NaN is not."""
         above = self.least is None or value >= self.least
         return above and (self.most is None or value <= self.most)
+
+    def check(self, name: str, value: float) -> None:
+        """Raise `InputError` for a value out of the range."""
+        if not self.contain(value):
+            raise InputError(f"{name} is {value}; use {self}")
 
 
 def option(default: Any, help: str, least: float | None = None, most: float | None = None) -> Any:
@@ -99,8 +106,28 @@ def option(default: Any, help: str, least: float | None = None, most: float | No
 
 
 @dataclass(frozen=True)
-class TaskSettings:
-    """The settings of a task. Raises `InputError` for a value that is out of range or not one of the choices."""
+class Settings:
+    """The base of dataclasses whose fields are declared with `option`: an instance holds no value that is refused.
+
+    Text that stands for a `Choice` is converted.
+
+    Raises
+    ------
+    InputError : a number is out of its bounds, or text is not one of the choices
+    """
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(one.default, Choice):
+                object.__setattr__(self, one.name, type(one.default)(value))
+            elif "bounds" in one.metadata and value != one.default:  # a default may be None, which has no size
+                one.metadata["bounds"].check(one.name, value)
+
+
+@dataclass(frozen=True)
+class TaskSettings(Settings):
+    """The settings of a task. Up and front must be perpendicular, unless the pose is known."""
 
     resolution: int = option(256, "cells per axis of the canonical cube", 16, 1024)
     pose: Pose = option(Pose.UPRIGHT, "what is known about the pose of the input")
@@ -114,26 +141,20 @@ class TaskSettings:
     candidates: int = option(1, "results for each input: the best first, then alternatives", 1, 16)
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if isinstance(one.default, Choice):
-                object.__setattr__(self, one.name, type(one.default)(value))
-                continue
-            bounds = one.metadata["bounds"]
-            if not bounds.contain(value):
-                raise InputError(f"{one.name} is {value}; use {bounds}")
+        super().__post_init__()
         if self.pose is not Pose.KNOWN and self.up[1] == self.front[1]:
             raise InputError(f"up {self.up} and front {self.front} are parallel; they must be perpendicular")
 
 
-_FIELDS = {one.name: one for one in fields(TaskSettings)}
+def help_of(name: str, kind: type[Settings] = TaskSettings) -> str:
+    """The help text of a field."""
+    return _declared(name, kind)["help"]
 
 
-def help_of(name: str) -> str:
-    """The help text of a field of `TaskSettings`."""
-    return _FIELDS[name].metadata["help"]
+def bounds_of(name: str, kind: type[Settings] = TaskSettings) -> Bounds:
+    """The bounds of a numeric field."""
+    return _declared(name, kind)["bounds"]
 
 
-def bounds_of(name: str) -> Bounds:
-    """The bounds of a numeric field of `TaskSettings`."""
-    return _FIELDS[name].metadata["bounds"]
+def _declared(name: str, kind: type[Settings]) -> Mapping[str, Any]:
+    return {one.name: one.metadata for one in fields(kind)}[name]

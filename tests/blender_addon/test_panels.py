@@ -249,7 +249,7 @@ def test_an_address_without_a_server_shows_the_reason(blender: Blender, server: 
     until(lambda: blender.session.notice, blender.timer.work)
     lines = blender.draw()
     assert lines[:2] == ["Connecting", "[sdf.disconnect]"]
-    assert sentence(lines).startswith("Nobody listens at")
+    assert sentence(lines).startswith("No server listens at")
     assert not any(map(blender.shows, PANELS[1:]))
     blender.press("sdf.disconnect")
     lines = blender.draw()

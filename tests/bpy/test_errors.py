@@ -106,12 +106,12 @@ def test_a_message_beyond_the_limits_is_not_sent(addon: Any) -> None:
 
 def test_an_address_where_no_server_listens_is_reported(addon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     wait = timer.wait
-    monkeypatch.setattr(timer, "wait", lambda reached, _: wait(lambda: reached() or "Nobody" in session.reason, 60))
+    monkeypatch.setattr(timer, "wait", lambda reached, _: wait(lambda: reached() or "No server" in session.reason, 60))
     addon.address = f"tcp://127.0.0.1:{free_port()}"
-    with pytest.raises(RuntimeError, match="Nobody listens at .*; start the backend there, or correct the address"):
+    with pytest.raises(RuntimeError, match="No server listens at .*; start the backend there, or correct the address"):
         bpy.ops.sdf.connect()
     cube()
-    with pytest.raises(RuntimeError, match="Nobody listens at"):
+    with pytest.raises(RuntimeError, match="No server listens at"):
         bpy.ops.sdf.complete()
 
 
@@ -364,6 +364,6 @@ def test_a_script_stops_waiting_for_a_lost_backend(connected: Backend, monkeypat
     monkeypatch.setattr("blender_addon.timer.LOST_SECONDS", 1.0)
     connected.answer = lambda submit: connected.stop() or []
     cube()
-    with pytest.raises(RuntimeError, match="Cube: |The connection to|Nobody listens"):
+    with pytest.raises(RuntimeError, match="Cube: |The connection to|No server listens"):
         bpy.ops.sdf.complete()
     assert not session.jobs

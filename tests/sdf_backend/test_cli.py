@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import trimesh
 from backend_process import half_sphere
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from sdf_backend.cli import app
@@ -18,7 +19,7 @@ from sdf_backend.geometry.mesh_files import read_geometry
 from sdf_backend.model.store import MODELS_VARIABLE
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("complete", "reconstruct", "interpolate", "sample", "models")
+COMMANDS = tuple(get_command(app).commands)  # type: ignore[attr-defined]
 QUICK = ("--model", "spheres", "--pose", "known", "--resolution", "32", "--quality", "preview", "--device", "cpu")
 RADIUS = 0.5
 

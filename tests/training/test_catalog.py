@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from game_files import RESTING, Pmd, write_psa
 
 from sdf_backend.errors import InputError
 from training.catalog import MESH_SUFFIXES, CatalogEntry, Layout, list_meshes, read_mesh, read_split, select_split
-from training.collect import COLUMNS, collect
+from training.collect import COLUMNS, OPTIONAL_COLUMNS, collect, read_catalog
 
 # One triangle in a part that is kept and one, far away, in a part named beacon.
 TRIANGLE = "numvert 3\n0 0 0\n1 0 0\n0 2 0\nnumsurf 1\nSURF 0x10\nmat 0\nrefs 3\n0 0 0\n1 0 0\n2 0 0\nkids 0\n"
@@ -177,7 +178,7 @@ def test_a_split_file_of_another_category_is_rejected(tmp_path: Path) -> None:
 
 # The starter data: members of packages.
 
-ROW = dict.fromkeys(COLUMNS, "") | {"category": "airplanes", "split": "train", "licence": "GPL-2", "creator": "Ada"}
+ROW = dict.fromkeys(COLUMNS, "") | {"category": "airplanes", "split": "train", "licence": "GPL-2.0+", "creator": "Ada"}
 PLANE = {**ROW, "package": "planes", "member": "Aircraft/Cub/Models/cub.ac", "family": "cub"}
 # A row-major quarter turn about x: y -> z, z -> -y.
 SHIP = {
@@ -209,7 +210,7 @@ def packages(tmp_path: Path) -> Path:
 def write_catalog(folder: Path, *rows: dict[str, str]) -> Path:
     path = folder / "catalog.csv"
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, (*COLUMNS, *OPTIONAL_COLUMNS), restval="")
         writer.writeheader()
         writer.writerows(rows)
     return path
@@ -221,7 +222,7 @@ def test_members_are_collected_as_rotated_obj_files_without_effects(tmp_path: Pa
     assert told == []
     [plane] = list_meshes(output, Layout.FOLDER, "airplanes")
     assert plane.name == "Aircraft_Cub_cub"
-    assert (plane.licence, plane.creator, plane.family, plane.split) == ("GPL-2", "Ada", "cub", "train")
+    assert (plane.licence, plane.creator, plane.family, plane.split) == ("GPL-2.0+", "Ada", "cub", "train")
     vertices, faces = read_mesh(plane.path)
     assert np.ptp(vertices[faces].reshape(-1, 3), axis=0).tolist() == [1, 2, 0]  # the beacon at 9 9 9 is gone
     [ship] = list_meshes(output, Layout.FOLDER, "ships")
@@ -257,10 +258,10 @@ def test_members_that_cannot_be_read_are_reported_and_left_out(tmp_path: Path, p
         "nowhere.ac": {**ROW, "member": "nowhere.ac"},
         "lacking.obj": {**SHIP, "member": "lacking.obj"},
         "absent.sh3f": {**SHIP, "archive": "absent.sh3f"},
-        "broken.sh3f": {**SHIP, "archive": "broken.sh3f"},
+        "broken.sh3f": {**SHIP, "archive": "broken.sh3f", "member": "ship.obj"},
         "broken.ac": {**ROW, "member": "broken.ac"},
         "broken.obj": {**SHIP, "archive": "rotten.sh3f", "member": "broken.obj"},
-        "nine numbers": {**PLANE, "rotation": "1 0 0"},
+        "nine numbers": {**PLANE, "member": "Aircraft/Abc/Models/cub.ac", "rotation": "1 0 0"},
     }
     told: list[str] = []
     catalog = write_catalog(tmp_path, *broken.values(), PLANE)
@@ -315,3 +316,49 @@ def test_a_truncated_row_is_rejected_with_its_number(tmp_path: Path, packages: P
 def test_a_missing_catalogue_is_rejected(tmp_path: Path, packages: Path) -> None:
     with pytest.raises(InputError, match="cannot read the catalogue"):
         collect(tmp_path / "missing.csv", packages, tmp_path / "meshes")
+
+
+def test_a_missing_package_is_one_error_before_anything_is_written(tmp_path: Path, packages: Path) -> None:
+    rows = [{**SHIP, "package": "boats-data", "archive": "more.zip", "member": f"{name}.obj"} for name in "ab"]
+    with pytest.raises(
+        InputError, match=r"the package boats-data, which holds 1 of the files, .*apt-get download boats-data"
+    ):
+        collect(write_catalog(tmp_path, PLANE, *rows), packages, tmp_path / "meshes")
+    assert not (tmp_path / "meshes").exists()
+    assert collect(write_catalog(tmp_path, PLANE, *rows), packages, tmp_path / "meshes", "airplanes") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"licence": "CC-BY-NC-4.0"}, r"row 2 of .*catalog\.csv has the licence 'CC-BY-NC-4\.0', which is not one of"),
+        ({"licence": "FAL-1.3"}, r"row 2 of .*catalog\.csv trains with a mesh under FAL-1\.3"),
+        ({"licence": "CC-BY-SA-3.0"}, "a model of the training meshes of airplanes would have to be shipped under"),
+        ({"split": "validation"}, r"row 2 of .*catalog\.csv has the split 'validation'; it should be train or test"),
+        ({"member": "Cub/cub.ac", "family": "two"}, r"lists 2 pieces of airplanes named Cub_cub; keep one row"),
+        ({"pose": "walk.psa"}, "the pose 'walk.psa' is not an animation and a frame"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_refused_with_why(
+    tmp_path: Path, packages: Path, change: dict, message: str
+) -> None:
+    first = {**PLANE, "member": "Cub/Models/cub.ac"}
+    path = write_catalog(tmp_path, first, {**PLANE, **change})
+    with pytest.raises(InputError, match=message):
+        collect(path, packages, tmp_path / "meshes")
+
+
+def test_a_test_piece_may_be_under_a_licence_that_training_pieces_may_not(tmp_path: Path, packages: Path) -> None:
+    rows = [PLANE, {**PLANE, "member": "Abc/Models/cub.ac", "split": "test", "licence": "FAL-1.3"}]
+    assert [row["licence"] for row in read_catalog(write_catalog(tmp_path, *rows))] == ["GPL-2.0+", "FAL-1.3"]
+
+
+def test_poses_of_one_mesh_are_pieces_of_their_own(tmp_path: Path, packages: Path) -> None:
+    Pmd().write(packages / "horse.dae.cached.pmd")
+    write_psa(packages / "walk.dae.cached.psa", [[RESTING], [((0, 0, 4), (0, 0, 0, 1))]])
+    horse = {**ROW, "category": "quadrupeds", "member": "horse.dae.cached.pmd", "licence": "CC-BY-SA-3.0"}
+    rows = [{**horse, "pose": f"walk.dae.cached.psa#{frame}"} for frame in (0, 1)]
+    assert collect(write_catalog(tmp_path, horse, *rows), packages, tmp_path / "meshes") == 3
+    entries = list_meshes(tmp_path / "meshes", Layout.FOLDER, "quadrupeds")
+    assert names(entries) == ["horse", "horse_walk_0", "horse_walk_1"]
+    assert [read_mesh(entry.path)[0][:, 2].max() for entry in entries] == [0, 0, -4]

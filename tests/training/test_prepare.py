@@ -220,6 +220,19 @@ def test_a_mesh_that_kills_its_worker_affects_no_other(
     assert [name for name, outcome in outcomes.items() if not outcome.rejected] == ["block", "rod"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "least"), [("jobs", "0", 1), ("samples", "999", 1000), ("copies", "-1", 0), ("timeout", "0.5", 1)]
+)
+def test_a_number_out_of_bounds_is_an_error_of_one_line(
+    source: Path, tmp_path: Path, name: str, value: str, least: int
+) -> None:
+    # Options given last count.
+    finished = CliRunner().invoke(app, [*command(source, tmp_path / "dataset")[3:], f"--{name}", value])
+    assert (finished.exit_code, finished.stdout) == (1, "")
+    assert finished.stderr == f"error: {name} is {value}; use {least} or more\n"
+    assert not (tmp_path / "dataset").exists()
+
+
 def test_other_settings_for_the_same_folder_are_an_error_of_one_line(
     source: Path, uninterrupted: tuple[Path, dict[str, MeshOutcome]]
 ) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from sdf_backend.settings import Quality, TaskSettings, bounds_of, help_of
-from sdf_backend.wire.settings import Choice, option
+from sdf_backend.wire.settings import Choice, Settings, option
 from training.evaluation.scanning import CameraSettings
 
 
@@ -26,7 +26,7 @@ class Task(Choice):
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
+class EvaluationSettings(Settings):
     """What is evaluated, and how: the options of `evaluate`, and keys of its JSON report."""
 
     task: Task = option(Task.COMPLETE, "; ".join(f"{task}: {task.help}" for task in Task))

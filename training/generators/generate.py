@@ -2,7 +2,7 @@
 
     generate("chairs", Path("data/meshes/chairs"), GenerateSettings(count=400))
 
-Piece i depends on the category, the seed and i alone. Existing files are kept, so that a killed run can be continued.
+Piece i depends on the category, the seed and i alone. What is there already is kept, so that a killed run goes on.
 """
 
 import json
@@ -19,6 +19,7 @@ import trimesh
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write, check_folder
+from sdf_backend.wire.settings import Settings, option
 from training.bodies import write_bodies
 from training.generators.credits import add_credits
 from training.generators.finish import ImplausibleMeshError, Reason, finish
@@ -33,29 +34,21 @@ OWN = {"licence": "GPL-3.0-or-later", "creator": "sdf-shapes, procedural"}
 
 
 @dataclass(frozen=True)
-class GenerateSettings:
-    """Number of pieces, seed, and the Infinigen environment."""
+class GenerateSettings(Settings):
+    """What is generated, and with what: the options of `generate`.
 
-    count: int = 400
-    """pieces to draw; those that are left out are not replaced"""
-    seed: int = 0
-    """of all draws"""
-    workers: int = 1
-    """pieces made in parallel, each with its own Infinigen process"""
-    environment: Path = Path(".venv-infinigen")
-    """virtual environment with Infinigen"""
+    Pieces that are left out are not replaced, and each of the workers has an Infinigen process of its own.
+    """
 
-    def check(self) -> None:
-        """Raise `InputError` for a number that is out of its range."""
-        for name, (low, high) in {"count": (1, 100_000), "seed": (0, 2**32 - 1), "workers": (1, 64)}.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(f"{name} is {value}; use {low} to {high}")
+    count: int = option(400, "number of pieces to draw", 1, 100_000)
+    seed: int = option(0, "seed of all draws", 0, 2**32 - 1)
+    workers: int = option(1, "pieces made in parallel; not used for humans", 1, 64)
+    environment: Path = option(Path(".venv-infinigen"), "virtual environment with Infinigen; `make generator` makes it")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """The outcome of one piece: its reason is None where it was written."""
+    """What became of one piece: its reason is None where it was written."""
 
     name: str
     reason: Reason | None = None
@@ -88,10 +81,8 @@ def generate(
     Raises
     ------
     InputError
-        For a number out of range, an unknown category, an environment that is missing or does not fit, and a folder
-        that cannot be written.
+        For an unknown category, an environment that is missing or does not fit, and a folder that cannot be written.
     """
-    settings.check()
     if category == HUMANS:
         return _generate_humans(output, settings, report)
     recipes = find_category(category)
@@ -99,7 +90,7 @@ def generate(
     jobs = _jobs(category, recipes, settings)
     if any(isinstance(job.recipe, InfinigenFactory) for job in jobs):
         _check_environment(settings.environment)
-    # First: otherwise the meshes of a killed run would have no known licence.
+    # First: of a run that is killed, meshes that nothing is known of would be of an unknown licence.
     add_credits(output, [_credit(job) for job in jobs])
     before = _read_left_out(output)
     pieces: dict[str, Piece] = {}
@@ -154,7 +145,7 @@ def _jobs(category: str, recipes: CategoryRecipes, settings: GenerateSettings) -
 def _check_environment(environment: Path) -> None:
     if not (environment / "bin" / "python").exists():
         raise InputError(
-            f"there is no Infinigen environment at {environment}; run `make generator`, or use --environment"
+            f"there is no Infinigen environment at {environment}; run `make generator`, or name it with --environment"
         )
 
 

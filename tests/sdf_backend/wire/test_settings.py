@@ -7,7 +7,7 @@ import pytest
 
 from sdf_backend.errors import InputError
 from sdf_backend.settings import Axis, Pose, Quality, TaskSettings, bounds_of, help_of
-from sdf_backend.wire.settings import Choice
+from sdf_backend.wire.settings import Bounds, Choice
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,14 @@ from sdf_backend.wire.settings import Choice
 def test_a_number_out_of_bounds_is_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"{name} is {value}; use "):
         TaskSettings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [(Bounds(), ""), (Bounds(1), "1 or more"), (Bounds(0, 2**32 - 1), "0 to 4294967295"), (Bounds(0, 0.5), "0 to 0.5")],
+)
+def test_bounds_in_words_have_all_digits(bounds: Bounds, words: str) -> None:
+    assert str(bounds) == words
 
 
 @pytest.mark.parametrize("name", ["resolution", "refine", "candidates"])

@@ -289,9 +289,17 @@ def test_the_command_fails_and_records_nothing_if_all_shapes_fail(model: str, da
     assert load_model(Path(model)).card.accuracy == {}
 
 
-@pytest.mark.parametrize("wrong", [["--task", "guess"], ["--resolution", "8"], ["--shapes", "0"], ["--seed", "-1"]])
-def test_wrong_usage_is_rejected(wrong: list[str]) -> None:
-    assert runner.invoke(app, ["evaluate", "model", "dataset", *wrong]).exit_code == 2
+def test_wrong_usage_is_rejected() -> None:
+    assert runner.invoke(app, ["evaluate", "model", "dataset", "--task", "guess"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "range_"),
+    [("resolution", "8", "16 to 1024"), ("shapes", "0", "1 or more"), ("seed", "-1", "0 or more")],
+)
+def test_a_number_out_of_bounds_is_an_error_of_one_line(name: str, value: str, range_: str) -> None:
+    done = runner.invoke(app, ["evaluate", "model", "dataset", f"--{name}", value])
+    assert (done.exit_code, done.stdout, done.stderr) == (1, "", f"error: {name} is {value}; use {range_}\n")
 
 
 def test_the_nearest_training_shape_is_reported(model: str, dataset: Dataset) -> None:

@@ -1,7 +1,8 @@
 """Reads AC3D (`.ac`), the plain-text mesh format of FlightGear's aircraft.
 
 A file is a header, materials, and nested OBJECT blocks: name, loc, rot, numvert, SURF/refs, kids. The format is
-described at https://www.inivis.com/ac3d/man/ac3dfileformat.html; trimesh has no reader for it.
+described at https://www.inivis.com/ac3d/man/ac3dfileformat.html; trimesh has no reader for it. The cars of TORCS
+(`.acc`) add normals behind the coordinates and surfaces that are triangle strips.
 """
 
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ import numpy as np
 
 from sdf_backend.errors import InputError
 
-# Surface type, the low nibble of SURF's flags: 0 is a polygon; 1 and 2 are closed and open lines.
-POLYGON = 0
+# Surface type, the low nibble of SURF's flags: 0 is a polygon; 1 and 2 are closed and open lines; 4, a triangle strip,
+# is an extension of TORCS.
+POLYGON, STRIP = 0, 4
 
 
 def read_ac3d(path: Path, drop: tuple[str, ...] = ()) -> tuple[np.ndarray, np.ndarray]:
@@ -27,7 +29,7 @@ def read_ac3d(path: Path, drop: tuple[str, ...] = ()) -> tuple[np.ndarray, np.nd
     Returns
     -------
     vertices : (n, 3) float, in the file's units and axes (AC3D is y up)
-    faces : (m, 3) int; polygons are fanned from their first corner
+    faces : (m, 3) int; polygons are fanned from their first corner, every other triangle of a strip is turned over
 
     Raises
     ------
@@ -121,6 +123,16 @@ class _Reader:
             elif word == "refs":
                 corners = [first + int(self._row()[0]) for _ in range(int(rest))]
                 sound = all(first <= corner < self.count for corner in corners)
-                if sound and not dropped and flags & 0xF == POLYGON:
-                    self.faces += [(corners[0], *edge) for edge in pairwise(corners[1:])]
+                if sound and not dropped:
+                    self.faces += _triangles(flags & 0xF, corners)
                 return
+
+
+def _triangles(kind: int, corners: list[int]) -> list[tuple[int, int, int]]:
+    """Split a surface of one type into triangles; lines have none."""
+    if kind == POLYGON:
+        return [(corners[0], *edge) for edge in pairwise(corners[1:])]
+    if kind == STRIP:
+        strip = zip(corners, corners[1:], corners[2:], strict=False)
+        return [(b, a, c) if number % 2 else (a, b, c) for number, (a, b, c) in enumerate(strip)]
+    return []

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdf_backend.errors import InputError
-from training.ac3d import read_ac3d
+from training.mesh_readers.ac3d import read_ac3d
 
 HEADER = 'AC3Db\nMATERIAL "" rgb 1 1 1 amb 0 0 0 emis 0 0 0 spec 0 0 0 shi 0 trans 0\n'
 SQUARE = "numvert 4\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n"
@@ -181,3 +181,27 @@ def test_a_damaged_file_gives_valid_indices_or_an_input_error(
     except InputError:
         return
     assert faces.size == 0 or 0 <= faces.min() <= faces.max() < len(vertices)
+
+
+def strip(count: int) -> str:
+    refs = "".join(f"{corner} 0 0\n" for corner in range(count))
+    return f"numsurf 1\nSURF 0x34\nmat 0\nrefs {count}\n{refs}"
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(2, []), (3, [[0, 1, 2]]), (4, [[0, 1, 2], [2, 1, 3]]), (5, [[0, 1, 2], [2, 1, 3], [2, 3, 4]])],
+)
+def test_every_other_triangle_of_a_strip_is_turned_over(tmp_path: Path, count: int, expected: list) -> None:
+    points = "numvert 5\n0 0 0\n1 0 0\n0 1 0\n1 1 0\n0 2 0\n"
+    vertices, faces = read(tmp_path, world(poly("strip", body=points + strip(count))))
+    assert faces.tolist() == expected
+    edges = vertices[faces[:, 1:]] - vertices[faces[:, :1]] if expected else np.zeros((0, 2, 3))
+    assert (np.cross(edges[:, 0], edges[:, 1])[:, 2] > 0).all()
+
+
+def test_normals_behind_the_coordinates_are_passed_over(tmp_path: Path) -> None:
+    points = "numvert 3\n0 0 0 0 0 1\n1 0 0 0 0 1\n0 1 0 0 0 1\n"
+    vertices, faces = read(tmp_path, world(poly("strip", body=points + strip(3))))
+    assert vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
+    assert faces.tolist() == [[0, 1, 2]]

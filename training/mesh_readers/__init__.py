@@ -1,0 +1,1 @@
+"""Readers of mesh formats that trimesh does not know."""
