@@ -78,7 +78,7 @@ def near_duplicates_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the pairs as JSON")] = False,
 ) -> None:
-    """List test pieces that are nearly a training piece, by shape; fails where there is one."""
+    """List test pieces that are near-duplicates of a training piece, by shape; fails if there are any."""
     from training.near_duplicates import DuplicateSettings, near_duplicates
 
     with report_errors():
@@ -98,8 +98,8 @@ def near_duplicates_command(
             stdout.print(f"{pair.distance:.2f}  {pair.test.name}  {pair.train.name}", soft_wrap=True, highlight=False)
         if pairs:
             raise InputError(
-                f"{len({pair.test.name for pair in pairs})} test pieces are nearly a training piece (Chamfer distance "
-                f"below {settings.threshold:g}); put both of each pair into one split"
+                f"{len({pair.test.name for pair in pairs})} test pieces are near-duplicates of a training piece "
+                f"(Chamfer distance below {settings.threshold:g}); put both of each pair into one split"
             )
 
 

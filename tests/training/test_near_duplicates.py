@@ -100,7 +100,7 @@ def test_the_command_lists_pairs_and_fails_where_there_are_any(tmp_path: Path) -
     done = CliRunner().invoke(app, ["near-duplicates", str(tmp_path), "--category", "chairs"])
     assert done.exit_code == 1
     assert re.search(r"^0\.\d\d  one  twin$", done.stdout, re.MULTILINE)
-    assert "1 test pieces are nearly a training piece" in done.output
+    assert "1 test pieces are near-duplicates of a training piece" in done.output
     done = CliRunner().invoke(app, ["near-duplicates", str(path), "--json"])
     [pair] = json.loads(done.stdout)
     assert (pair["test"], pair["train"]) == ("one", "twin")

@@ -96,7 +96,7 @@ def test_a_pose_is_taken_from_a_frame_of_an_animation_in_the_same_archive(packag
         ({"parts": "tyre.md2;gone.md2"}, r"gone\.md2 is not in the packages' folder"),
         ({"pose": "pair.psa#0"}, r"body\.md2 cannot take the pose pair\.psa#0: only PMD meshes have bones"),
         ({"member": "horse.dae.cached.pmd", "pose": "pair.psa#0"}, "moves 2 bones and the mesh has 1"),
-        ({"member": "horse.dae.cached.pmd", "pose": "pair.psa#1"}, "has 1 frames, so none numbered 1"),
+        ({"member": "horse.dae.cached.pmd", "pose": "pair.psa#1"}, "there is no frame 1"),
         ({"member": "horse.dae.cached.pmd", "pose": "pair.psa"}, "pose 'pair.psa' is not an animation and a frame"),
         ({"rotation": "1 0 0"}, "rotation '1 0 0' is not nine numbers"),
         ({"rotation": "1 0 0 0 1 0 0 0 x"}, "is not nine numbers"),

@@ -42,10 +42,10 @@ def read_md2(path: Path, frame: int = 0) -> tuple[np.ndarray, np.ndarray]:
     frame_size, vertex_count, triangle_count, frame_count = header[2], header[4], header[6], header[8]
     triangle_offset, frame_offset = header[11], header[12]
     if not 0 <= frame < frame_count:
-        raise InputError(f"{path} has {frame_count} frames, so none numbered {frame}; they count from 0")
+        raise InputError(f"{path} has {frame_count} frames, numbered from 0; there is no frame {frame}")
     if frame_size != FRAME.itemsize + VERTEX.itemsize * vertex_count:
         raise InputError(
-            f"{path} is damaged: frames of {frame_size} bytes do not hold {vertex_count} vertices; unpack it again"
+            f"{path} is damaged: frames of {frame_size} bytes do not match {vertex_count} vertices; unpack it again"
         )
     reader.seek(triangle_offset)
     corners = reader.array(TRIANGLE, triangle_count, "triangles")["vertices"]

@@ -48,7 +48,7 @@ def read_pmd(path: Path) -> SkinnedMesh:
     reader.integer("the size")
     vertex_count, texture_sets = reader.integer("the number of vertices"), reader.integer("the texture sets")
     if vertex_count == 0:
-        raise InputError(f"{path} holds no vertices")
+        raise InputError(f"{path} has no vertices; unpack it again")
     # Rows of bytes, because the width of a vertex is the file's own claim, which `array` has to check first.
     width = VERTEX_SIZE + TEXTURE_SIZE * texture_sets
     rows = reader.array("u1", vertex_count * width, "bytes of vertices").reshape(vertex_count, width)
@@ -87,7 +87,9 @@ def posed(mesh: SkinnedMesh, bones: np.ndarray) -> np.ndarray:
     InputError : the pose is of another number of bones
     """
     if len(bones) != len(mesh.rest):
-        raise InputError(f"the animation moves {len(bones)} bones and the mesh has {len(mesh.rest)}; take another")
+        raise InputError(
+            f"the animation moves {len(bones)} bones and the mesh has {len(mesh.rest)}; use another animation"
+        )
     total = mesh.weights.sum(axis=1)
     weights = mesh.weights / np.where(total > 0, total, 1)[:, None]
     # From the rest pose to this one, (b + 1, 4, 4); the last, which index -1 takes, is that of no bone.

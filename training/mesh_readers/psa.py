@@ -38,6 +38,6 @@ def read_psa(path: Path, frame: int) -> np.ndarray:
     reader.skip(4, "bytes of the frame's duration")
     bone_count, frame_count = reader.integer("the number of bones"), reader.integer("the number of frames")
     if not 0 <= frame < frame_count:
-        raise InputError(f"{path} has {frame_count} frames, so none numbered {frame}; they count from 0")
+        raise InputError(f"{path} has {frame_count} frames, numbered from 0; there is no frame {frame}")
     states = reader.array(BONE, bone_count * frame_count, "bone states")
     return bone_matrices(states[frame * bone_count : (frame + 1) * bone_count], path)

@@ -90,7 +90,7 @@ def test_a_pose_of_another_number_of_bones_is_refused(tmp_path: Path) -> None:
     [
         (Pmd(magic=b"Pmd "), r"is not PMD: it begins with b'Pmd ' instead of b'PSMD'"),
         (Pmd(version=3), "has version 3 of PMD; only version 4"),
-        (Pmd(vertices=[], faces=[]), "holds no vertices"),
+        (Pmd(vertices=[], faces=[]), "has no vertices"),
         (Pmd(faces=[(0, 1, 4)]), "vertex 4 is not among its 4"),
         (Pmd(blends=[((1, 255, 255, 255), (1, 0, 0, 0))] * 4), "bone 1 is not among its 1"),
         (Pmd(vertices=[(np.nan, 0, 0), *CORNERS[1:]]), "a vertex has a number that is not finite"),

@@ -31,7 +31,7 @@ def test_each_frame_has_the_state_of_every_bone(walk: Path) -> None:
 
 @pytest.mark.parametrize("frame", [3, -1])
 def test_a_frame_that_is_not_there_is_refused_with_how_many_there_are(walk: Path, frame: int) -> None:
-    with pytest.raises(InputError, match=rf"has 3 frames, so none numbered {frame}"):
+    with pytest.raises(InputError, match=rf"has 3 frames, numbered from 0; there is no frame {frame}"):
         read_psa(walk, frame)
 
 
