@@ -193,7 +193,7 @@ def test_a_split_holds_its_prepared_shapes(dataset: Dataset) -> None:
 
 def test_a_split_without_shapes_is_rejected(dataset: Dataset) -> None:
     dataset.path("three").unlink()
-    with pytest.raises(InputError, match="no prepared shape in the split 'test'"):
+    with pytest.raises(InputError, match="no prepared shape of the split 'test'"):
         dataset.split("test")
 
 
