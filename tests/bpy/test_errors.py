@@ -131,7 +131,7 @@ def test_a_key_that_does_not_match_is_reported(addon: Any, tmp_path: Path) -> No
             bpy.ops.sdf.connect()
         key.write_text("nonsense")
         addon.key_file = str(key)
-        with pytest.raises(RuntimeError, match=r"the public-key is missing; ask the server's operator"):
+        with pytest.raises(RuntimeError, match=r"the public-key is missing; ask the operator of the server"):
             bpy.ops.sdf.connect()
     finally:
         server.close()
