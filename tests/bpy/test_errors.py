@@ -16,6 +16,7 @@ import pytest
 import zmq
 from conftest import Backend, cube, exact, submit_completion, until
 from fake_server import FakeServer
+from ports import reserve_port
 
 from blender_addon import timer
 from blender_addon.launcher import Stage
@@ -107,7 +108,7 @@ def test_a_message_beyond_the_limits_is_not_sent(addon: Any) -> None:
 def test_an_address_where_no_server_listens_is_reported(addon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     wait = timer.wait
     monkeypatch.setattr(timer, "wait", lambda reached, _: wait(lambda: reached() or "No server" in session.reason, 60))
-    addon.address = f"tcp://127.0.0.1:{free_port()}"
+    addon.address = f"tcp://127.0.0.1:{reserve_port()}"
     with pytest.raises(RuntimeError, match="No server listens at .*; start the backend there, or correct the address"):
         bpy.ops.sdf.connect()
     cube()
@@ -317,11 +318,6 @@ def test_blender_quits_at_once_during_a_job(local: Backend, addon: Any, how: str
     print(f"quit in {ended - left:.2f} s")
     # Less than one on an idle machine; a lingering socket, or waiting for a process, would take forever.
     assert ended - left < 5
-
-
-def free_port() -> int:
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
-        return socket.bind_to_random_port("tcp://127.0.0.1")
 
 
 def check_usable(backend: Backend) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from ports import reserve_port
 
 from sdf_backend.settings import Pose, Quality, TaskSettings
 from sdf_backend.wire.client import Client, Event, new_job
@@ -82,12 +83,12 @@ class Backend:
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(environment or {})}
         self.output, self.errors = folder / "output.txt", folder / "log.txt"
         self.key: Path | None = None
-        self.address = "tcp://127.0.0.1:*"
+        self.address = f"tcp://127.0.0.1:{reserve_port()}"
         self.process: subprocess.Popen | None = None
         self._status_client: Listener | None = None
 
     def start(self, **popen: Any) -> "Backend":
-        """Start it, at the same address as before where it was started before."""
+        """Start it; a backend that is started again has its old address."""
         self._close_status_client()
         command = [sys.executable, "-m", "sdf_backend", "serve", "--bind", self.address, *self.options]
         with self.output.open("w") as output, self.errors.open("a") as errors:
@@ -209,9 +210,16 @@ def is_there(pid: int) -> bool:
         return False
 
 
-def logged(backend: Backend, *parts: str) -> str | None:
-    """The first line of the log that holds all parts."""
-    return next((line for line in backend.log().splitlines() if all(part in line for part in parts)), None)
+def until_logged(backend: Backend, *parts: str) -> str:
+    """Wait for a line of the log that holds all parts; the first such line.
+
+    A server answers first and logs afterwards, so that a client may be ahead of the log.
+    """
+
+    def found() -> str | None:
+        return next((line for line in backend.log().splitlines() if all(part in line for part in parts)), None)
+
+    return until(found, f"{parts} in {backend.errors}")
 
 
 def status_json(*arguments: str) -> dict:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from backend_process import Backend, Listener, complete, logged, long_job, until
+from backend_process import Backend, Listener, complete, long_job, until, until_logged
 
 from sdf_backend.serving.authenticator import AuthorisedClients
 from sdf_backend.serving.server_keys import make_keys
@@ -97,7 +97,7 @@ def write_key(path: Path, keys: ClientKeys) -> Path:
 def test_a_client_with_its_key_is_served(guarded: Backend, keys: Path) -> None:
     with as_user(guarded, keys, "bob") as client:
         assert len(client.run(complete()).shapes) == 1
-    assert logged(guarded, "client connected", "client=bob", "user=bob", "address=127.0.0.1")
+    until_logged(guarded, "client connected", "client=bob", "user=bob", "address=127.0.0.1")
 
 
 def test_an_unknown_key_is_refused_and_logged(guarded: Backend, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_an_unknown_key_is_refused_and_logged(guarded: Backend, tmp_path: Path) 
     stranger = zmq.curve_keypair()
     key = write_key(tmp_path / "stranger", ClientKeys(*stranger, known.server))
     assert "does not know the key" in refusal(guarded, key)
-    assert logged(guarded, "client refused", "address=127.0.0.1", "not among the authorised")
+    until_logged(guarded, "client refused", "address=127.0.0.1", "not among the authorised")
     assert stranger[0].decode() in guarded.log()
     assert stranger[1].decode() not in guarded.log()
 
@@ -116,12 +116,12 @@ def test_a_wrong_server_key_is_refused_and_logged(guarded: Backend, tmp_path: Pa
     known = read_client_keys(guarded.key)
     key = write_key(tmp_path / "other", ClientKeys(known.public, known.secret, zmq.curve_keypair()[0]))
     assert "does not match" in refusal(guarded, key)
-    until(lambda: logged(guarded, "client refused", "another key"), "the log line")
+    until_logged(guarded, "client refused", "another key")
 
 
 def test_a_client_without_a_key_is_refused_and_logged(guarded: Backend) -> None:
     assert "requires a key" in refusal(guarded, None)
-    until(lambda: logged(guarded, "client refused", "encrypts"), "the log line")
+    until_logged(guarded, "client refused", "encrypts")
 
 
 def test_plain_passwords_are_refused(guarded: Backend) -> None:
@@ -137,7 +137,7 @@ def test_plain_passwords_are_refused(guarded: Backend) -> None:
 def test_a_server_without_keys_refuses_a_client_with_one(models_folder: Path, keys: Path, tmp_path: Path) -> None:
     with Backend(tmp_path) as plain:
         assert "without keys" in refusal(plain, keys / "alice.key_secret")
-        until(lambda: logged(plain, "client refused", "encrypts"), "the log line")
+        until_logged(plain, "client refused", "encrypts")
 
 
 def test_clients_are_added_and_revoked_while_the_server_runs(guarded: Backend, keys: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_client_that_is_refused_again_and_again_does_not_fill_the_log(guarded:
                 socket.connect(guarded.address)
                 assert monitor.poll(10_000), "the handshake does not fail"
                 socket.disable_monitor()
-    until(lambda: logged(guarded, "client refused", "encrypts"), "the log line")
+    until_logged(guarded, "client refused", "encrypts")
     assert sum("encrypts" in line for line in guarded.log().splitlines()) < 10
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backend_process import Backend, Listener, complete, half_sphere, logged, long_job, until
+from backend_process import Backend, Listener, complete, half_sphere, long_job, until, until_logged
 
 from sdf_backend.settings import Pose, Quality, TaskSettings
 from sdf_backend.wire.messages import Cancelling, Error, Result, Source
@@ -53,7 +53,7 @@ def test_jobs_of_several_clients_run_as_one_batch(backend: Backend, clients: lis
         assert isinstance(end, Result)
         found = np.linalg.norm(end.shapes[0].vertices, axis=1)
         assert abs(np.median(found) - radius) < 0.03
-        assert logged(backend, "job started", name, "batch=3")
+        until_logged(backend, "job started", name, "batch=3")
 
 
 def test_a_bad_input_fails_only_its_own_job(backend: Backend, clients: list[Listener]) -> None:
@@ -64,7 +64,8 @@ def test_a_bad_input_fails_only_its_own_job(backend: Backend, clients: list[List
     assert isinstance(last, Result)
     assert isinstance(bad, Error)
     assert bad.code == "bad_input"
-    assert all(logged(backend, "job started", name, "batch=3") for name in names)
+    for name in names:
+        until_logged(backend, "job started", name, "batch=3")
 
 
 def test_one_job_of_a_batch_can_be_cancelled(backend: Backend, clients: list[Listener]) -> None:
@@ -79,7 +80,8 @@ def test_one_job_of_a_batch_can_be_cancelled(backend: Backend, clients: list[Lis
     for client, name in ((clients[0], names[0]), (clients[2], names[2])):
         assert isinstance(client.end(name), Result)
     assert backend.worker().pid == worker.pid
-    assert all(logged(backend, "job started", name, "batch=3") for name in names)
+    for name in names:
+        until_logged(backend, "job started", name, "batch=3")
 
 
 def test_jobs_with_other_settings_run_in_another_batch(backend: Backend, clients: list[Listener]) -> None:
@@ -87,7 +89,7 @@ def test_jobs_with_other_settings_run_in_another_batch(backend: Backend, clients
     names = queue_behind_a_long_job(backend, clients, [complete(), complete(settings=other), complete()])
     for client, name in zip(clients, names, strict=True):
         assert isinstance(client.end(name), Result)
-    assert logged(backend, "job started", names[1], "batch=1")
+    until_logged(backend, "job started", names[1], "batch=1")
 
 
 def test_the_jobs_of_a_batch_that_takes_too_long_are_retried_alone(models_folder: Path, tmp_path: Path) -> None:
@@ -99,12 +101,12 @@ def test_the_jobs_of_a_batch_that_takes_too_long_are_retried_alone(models_folder
         client.send(heavy)
         client.send(light)
         os.kill(backend.until_running(heavy.job), signal.SIGSTOP)
-        until(lambda: logged(backend, "job retried", heavy.job, "a batch took longer"), "the end of the batch")
+        until_logged(backend, "job retried", heavy.job, "a batch took longer")
         os.kill(backend.until_running(heavy.job), signal.SIGSTOP)
         end = client.end(heavy.job)
         assert isinstance(end, Error)
         assert end.code == "timed_out"
         assert isinstance(client.end(light.job), Result)
         for job in (heavy.job, light.job):
-            assert logged(backend, "job started", job, "batch=2")
-            assert logged(backend, "job started", job, "batch=1")
+            until_logged(backend, "job started", job, "batch=2")
+            until_logged(backend, "job started", job, "batch=1")

@@ -1,7 +1,6 @@
 """The commands serve, status and keygen: what they print, and one clear line for each error."""
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from backend_process import ROOT, Backend, complete, is_there, until
+from ports import reserve_port
 from typer.testing import CliRunner, Result
 
 from sdf_backend.cli import app
@@ -93,9 +93,7 @@ def test_status_is_json_for_scripts(backend: Backend) -> None:
 
 
 def test_status_without_a_server_is_one_clear_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    assert "no server listens" in refused("status", "--address", f"tcp://127.0.0.1:{port}")
+    assert "no server listens" in refused("status", "--address", f"tcp://127.0.0.1:{reserve_port()}")
 
 
 def test_status_with_a_missing_key_file_is_one_clear_line(backend: Backend, tmp_path: Path) -> None:

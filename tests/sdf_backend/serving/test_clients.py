@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import raw_zmtp
 import zmq
-from backend_process import Backend, complete, logged, until
+from backend_process import Backend, complete, until, until_logged
 
 from sdf_backend.serving import clients
 from sdf_backend.serving.clients import Clients, Incoming
@@ -41,7 +41,7 @@ def test_an_endless_message_is_cut_off(backend: Backend) -> None:
             sent += 1
             time.sleep(0.005)
     assert sent < 400
-    assert logged(backend, "client cut off", "address=127.0.0.1")
+    until_logged(backend, "client cut off", "address=127.0.0.1")
     with backend.client() as client:
         assert isinstance(client.run(complete()), Result)
     until(lambda: backend.status().memory_bytes < before + 60 * MIB, "the memory is not released")
@@ -61,18 +61,16 @@ def test_a_slow_upload_does_not_count_as_silence(backend: Backend) -> None:
         for piece in pieces:  # for three times the permitted silence
             stream.sendall(content[piece[0] : piece[-1] + 1])
             time.sleep(3 * SILENCE / len(pieces))
-        until(lambda: logged(backend, "job queued", upload["job"]), "the upload has not arrived")
+        until_logged(backend, "job queued", upload["job"])
         assert backend.worker().job == job
-    until(lambda: logged(backend, "job ended", job, "code=cancelled"), "the job outlives its client")
+    until_logged(backend, "job ended", job, "code=cancelled")
 
 
 def test_a_disconnection_is_detected_at_once(backend: Backend) -> None:
     with raw_zmtp.connect(backend.address) as stream:
         stream.sendall(raw_zmtp.message({"kind": "hello", "client": "fleeting"}))
-        until(lambda: logged(backend, "client connected", "client=fleeting"), "no greeting")
-    until(
-        lambda: logged(backend, "client disconnected", "client=fleeting", "reason=disconnected"), "no disconnection", 10
-    )
+        until_logged(backend, "client connected", "client=fleeting")
+    until_logged(backend, "client disconnected", "client=fleeting", "reason=disconnected")
 
 
 # --- without a server ---

@@ -1,7 +1,6 @@
 """The shape commands with --address write the same files as without it, and Ctrl-C cancels the job."""
 
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import trimesh
 from backend_process import PATIENCE, ROOT, Backend, half_sphere, until
+from ports import reserve_port
 from typer.testing import CliRunner, Result
 
 from sdf_backend.cli import app
@@ -145,6 +145,4 @@ def test_an_error_is_one_clear_line(backend: Backend, tmp_path: Path, monkeypatc
 
 
 def test_a_missing_server_is_one_clear_line(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    assert "no server listens" in refused(tmp_path, *QUICK, "--address", f"tcp://127.0.0.1:{port}")
+    assert "no server listens" in refused(tmp_path, *QUICK, "--address", f"tcp://127.0.0.1:{reserve_port()}")

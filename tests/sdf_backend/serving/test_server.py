@@ -27,9 +27,9 @@ from backend_process import (
     complete,
     half_sphere,
     is_there,
-    logged,
     long_job,
     until,
+    until_logged,
 )
 
 from sdf_backend import engine as engines
@@ -334,9 +334,8 @@ client.run(job)
 
 def test_a_job_of_a_killed_client_is_cancelled(backend: Backend) -> None:
     cancelled, job = backend.status().cancelled, new_job()  # counted before: a lost connection ends its job at once
-    path = f"{ROOT}:{Path(__file__).parents[1]}"
     command = [sys.executable, "-c", KILLED_CLIENT, backend.address, job]
-    doomed = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
+    doomed = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])})
     try:
         backend.until_running(job)
     finally:
@@ -354,7 +353,7 @@ def test_jobs_of_a_silent_client_are_cancelled_after_their_keep_time(backend: Ba
         raw.send(*encode(submit))
         until(lambda: any(isinstance(reply, Error) for reply in raw.replies()), "the end of the job")
         assert time.monotonic() - start > SILENCE + 1
-    assert logged(backend, submit.job, "absent for too long")
+    until_logged(backend, submit.job, "absent for too long")
 
 
 def test_a_client_that_does_not_read_delays_no_other(backend: Backend, client: Listener) -> None:
@@ -380,7 +379,7 @@ def test_a_job_whose_worker_is_killed_is_retried(backend: Backend, client: Liste
     assert len(result.shapes) == 12
     assert backend.worker().pid != pid
     assert backend.status().workers_lost == lost + 1
-    assert logged(backend, "job retried", job, "signal 9")
+    until_logged(backend, "job retried", job, "signal 9")
 
 
 def test_a_job_that_has_lost_two_workers_fails(backend: Backend, client: Listener) -> None:
@@ -403,7 +402,7 @@ def test_a_stalled_worker_is_replaced_and_its_job_retried(backend: Backend, clie
     os.kill(pid, signal.SIGSTOP)
     assert isinstance(client.end(job), Result)
     assert not is_there(pid)
-    assert logged(backend, "worker lost", "stalled")
+    until_logged(backend, "worker lost", "stalled")
 
 
 # --- requests that are refused ---
@@ -421,7 +420,7 @@ def test_a_damaged_model_is_reported_and_fails_only_its_own_jobs(backend: Backen
     code, message = refused(client, complete(model="damaged"))
     assert code == "bad_input"
     assert "damaged" in message
-    assert logged(backend, "model unusable", "model=damaged")
+    until_logged(backend, "model unusable", "model=damaged")
     assert isinstance(client.run(complete()), Result)
 
 
@@ -699,7 +698,7 @@ def test_a_full_disk_loses_cache_entries_but_no_job(models: Path, tmp_path: Path
         for _ in range(2):
             result = client.run(complete(settings=TaskSettings(64, Pose.KNOWN, quality=Quality.PREVIEW)))
             assert not result.cached
-        assert logged(backend, "cache write failed", "File too large")
+        until_logged(backend, "cache write failed", "File too large")
 
 
 def test_a_log_that_cannot_be_written_has_no_effect(models: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
+from ports import reserve_port
 
 from sdf_backend.wire.codec import Frame, decode, encode
 from sdf_backend.wire.messages import REQUESTS, Hello, Limits, Request, Welcome
@@ -17,7 +18,7 @@ PATIENCE = 60.0
 
 
 class FakeServer:
-    """One ROUTER on the loopback, at any free port if `port` is 0."""
+    """One ROUTER on the loopback, at a port of its own if `port` is 0."""
 
     def __init__(
         self, port: int = 0, curve: tuple[bytes, bytes] | None = None, context: zmq.Context | None = None
@@ -30,9 +31,9 @@ class FakeServer:
             self.socket.set(zmq.CURVE_SERVER, 1)
             self.socket.set(zmq.CURVE_PUBLICKEY, curve[0])
             self.socket.set(zmq.CURVE_SECRETKEY, curve[1])
-        self.socket.bind(f"tcp://127.0.0.1:{port or '*'}")
-        self.address = self.socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
-        self.port = int(self.address.rpartition(":")[2])
+        self.port = port or reserve_port()
+        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.socket.bind(self.address)
         self.welcome: Welcome | None = Welcome("fake 1.0")
         self.peer = b""
         self.hellos = 0

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import zmq
 from fake_server import FakeServer, until
+from ports import reserve_port
 from zmq.auth.thread import ThreadAuthenticator
 
 from sdf_backend.wire.client import MAX_SUBMISSIONS, Client, ClientError, State, StateChanged, Timing, new_job
@@ -169,11 +170,6 @@ def test_an_invalid_address_is_refused_at_once(address: str) -> None:
         Client(address)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 @pytest.mark.parametrize("address", ["tcp://[1:::::2]:5577", "tcp://[.]:5577"])
 def test_an_address_that_cannot_be_connected_to_is_reported(address: str) -> None:
     said = lone_client(address, greeting=1.0)
@@ -181,7 +177,7 @@ def test_an_address_that_cannot_be_connected_to_is_reported(address: str) -> Non
 
 
 def test_a_port_without_a_server_is_reported() -> None:
-    address = f"tcp://127.0.0.1:{free_port()}"
+    address = f"tcp://127.0.0.1:{reserve_port()}"
     said = lone_client(address)
     assert said.state is State.CONNECTING
     assert f"no server listens at {address}" in said.reason and "start the backend" in said.reason
@@ -372,7 +368,7 @@ def test_a_job_is_tracked_until_its_result(scene: Scene) -> None:
 
 
 def test_a_job_is_sent_when_there_is_a_connection() -> None:
-    port = free_port()
+    port = reserve_port()
     with Client(f"tcp://127.0.0.1:{port}", timing=QUICK) as client:
         job = client.submit(Submit(new_job(), "echo", sources=(Source(POINTS),)))
         until(lambda: "no server listens" in client.reason, client.poll)
@@ -473,7 +469,7 @@ def test_a_job_is_cancelled(scene: Scene) -> None:
 
 
 def test_a_job_that_was_not_sent_is_cancelled_at_once() -> None:
-    with Client(f"tcp://127.0.0.1:{free_port()}") as client:
+    with Client(f"tcp://127.0.0.1:{reserve_port()}") as client:
         job = client.submit(Submit(new_job(), "echo"))
         client.cancel(job)
         [error] = [event for event in client.poll() if isinstance(event, Error)]
@@ -727,7 +723,7 @@ def test_ctrl_c_cancels_the_job() -> None:
 
 
 def test_blocking_calls_have_a_timeout() -> None:
-    address = f"tcp://127.0.0.1:{free_port()}"
+    address = f"tcp://127.0.0.1:{reserve_port()}"
     with Client(address, timing=QUICK) as client:
         for wait in (
             lambda: client.wait_connected(0.2),
