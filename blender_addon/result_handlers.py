@@ -26,7 +26,7 @@ from .shapes import (
     store_shape,
     stored_shape,
 )
-from .wire.messages import Preview, Result, Shape
+from .wire.messages import AMBIGUOUS_CONFIDENCE, Preview, Result, Shape
 
 # A custom property: the mesh with the attribute `observed`, kept while the sliders show another shape.
 OBSERVED_MESH = "sdf_seen"
@@ -35,14 +35,12 @@ SUFFIXES = {"complete": "completed", "reconstruct": "reconstructed"}
 
 @dataclass(frozen=True)
 class DisplaySettings:
-    """Spacing, and when to warn. Spacing was chosen by eye, so that neighbours do not touch."""
+    """Spacing, chosen by eye, so that neighbours do not touch."""
 
     row_gap: float = 0.15
     """between neighbours in a row, relative to the largest shape"""
     candidate_spacing: float = 1.25
     """between candidates of one input, relative to the depth of the best"""
-    ambiguous_confidence: float = 0.15
-    """the user is told that the pose is ambiguous below this confidence"""
 
 
 DISPLAY = DisplaySettings()
@@ -109,7 +107,7 @@ class InPlace:
             matrix[1, 3] -= number * DISPLAY.candidate_spacing * depth
             self._added.append(self._add(f"{self._name} {number + 1:02}", shape, matrix))
         select_objects(self._added[:1])
-        if best.confidence < DISPLAY.ambiguous_confidence:
+        if best.confidence < AMBIGUOUS_CONFIDENCE:
             # In the panel only: it is not an error, and a script reads the confidence from the object.
             hint = "the alternative is in front of it" if alternatives else "set Candidates to 2 to see both answers"
             session.notice = f"The pose of {self._name} is ambiguous; {hint}"

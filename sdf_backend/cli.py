@@ -19,6 +19,7 @@ from sdf_backend.progress import Progress
 from sdf_backend.serving import cli as serving_cli
 from sdf_backend.settings import TaskSettings
 from sdf_backend.settings_options import settings_options
+from sdf_backend.wire.messages import AMBIGUOUS_CONFIDENCE
 
 if TYPE_CHECKING:  # torch takes a second to load, for which `--help` and usage errors should not wait
     from sdf_backend.engine import Engine, Shape, Source
@@ -47,9 +48,6 @@ Address = Annotated[str | None, typer.Option(help="backend that runs the task, s
 Key = Annotated[Path | None, typer.Option(help="your key file, for a backend with keys")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 Format = Annotated[Suffix, typer.Option("--format", help="format of the meshes")]
-
-# Below this confidence the command line reports that the pose is ambiguous.
-AMBIGUOUS_CONFIDENCE = 0.15
 
 
 @app.command()

@@ -1,5 +1,7 @@
 """How well a fitted code explains the observations, and how certain its surface is."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,9 +13,14 @@ from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations
 from sdf_backend.observation.residuals import EXPLAINED_DISTANCE, interval_residuals
 
-# Lower bound of |df/dx| in `surface_deviation`: where the distance field is flat, the division would say that the
-# surface moves without limit.
-MINIMUM_SLOPE = 0.2
+
+@dataclass(frozen=True)
+class DeviationSettings:
+    """Bounds of `surface_deviation`."""
+
+    minimum_slope: float = 0.2
+    """lower bound of |df/dx|: where the distance field is flat, the division would say that the surface moves without
+    limit. No record says what it was chosen on; a distance field has slope 1"""
 
 
 @torch.inference_mode()
@@ -56,7 +63,13 @@ def assess_surface(
 
 
 @torch.inference_mode()
-def surface_deviation(model: Model, code: Tensor, covariance_root: Tensor, points: Tensor) -> Tensor:
+def surface_deviation(
+    model: Model,
+    code: Tensor,
+    covariance_root: Tensor,
+    points: Tensor,
+    settings: DeviationSettings = DeviationSettings(),
+) -> Tensor:
     """Standard deviation of the surface along its normal, from the posterior covariance of the code.
 
     To first order the surface moves by (df/dz . dz) / |df/dx| along its normal when the code moves by dz.
@@ -75,6 +88,6 @@ def surface_deviation(model: Model, code: Tensor, covariance_root: Tensor, point
     deviations = []
     for part in padded_chunks(points):
         _, by_code, by_point = decoder.gradients(code[None], part[None])  # (1, m, code_length), (1, m, 3)
-        slope = by_point[0].norm(dim=1).clamp_min(MINIMUM_SLOPE)
+        slope = by_point[0].norm(dim=1).clamp_min(settings.minimum_slope)
         deviations.append((by_code[0] @ covariance_root).norm(dim=1) / slope)
     return torch.cat(deviations)[: len(points)]

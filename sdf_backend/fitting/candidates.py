@@ -1,7 +1,7 @@
 """Candidates: other encodings that explain a source about as well as the best one."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,8 +13,14 @@ from sdf_backend.observation.observations import observe_surface_points
 from sdf_backend.settings import TaskSettings
 from sdf_backend.shapes.residual_field import fit_residual_field
 
-# Shares of the move from the best code to a candidate's that are tried in turn until there is a surface.
-BACKTRACKING_STEPS = (1.0, 0.5, 0.25)
+
+@dataclass(frozen=True)
+class BacktrackingSettings:
+    """What is tried where a candidate has no surface."""
+
+    shares: tuple[float, ...] = (1.0, 0.5, 0.25)
+    """shares of the move from the best code to the candidate's, tried in turn until there is a surface; halved, as line
+    searches do"""
 
 
 def draw_candidates(model: Model, best: Encoding, settings: TaskSettings) -> Iterator[Encoding]:
@@ -30,9 +36,15 @@ def draw_candidates(model: Model, best: Encoding, settings: TaskSettings) -> Ite
         yield encoding_of_code(model, best, code, settings)
 
 
-def backtrack(model: Model, best: Encoding, candidate: Encoding, settings: TaskSettings) -> Iterator[Encoding]:
+def backtrack(
+    model: Model,
+    best: Encoding,
+    candidate: Encoding,
+    settings: TaskSettings,
+    backtracking: BacktrackingSettings = BacktrackingSettings(),
+) -> Iterator[Encoding]:
     """The candidate, then encodings ever nearer to the best one; nothing where the candidate is the best one."""
-    for share in BACKTRACKING_STEPS if candidate is not best else ():
+    for share in backtracking.shares if candidate is not best else ():
         code = best.code + share * (candidate.code - best.code)
         yield candidate if share == 1 else encoding_of_code(model, best, code, settings)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sdf_backend.observation.residuals import EXPLAINED_DISTANCE
 from sdf_backend.settings import Pose, Quality
 
 
@@ -78,6 +79,11 @@ class FitSettings:
     """factor of the damping after a step that does not"""
     stride_shift: float = 0.618
     """each draw begins this share of a stride after the previous one, so that stages see different observations"""
+    maximum_pose_step: float = 1.0
+    """largest component of a pose step: log scale, canonical units, radians. An excessive step is rejected by its cost
+    and only must not overflow before, so nothing was tuned"""
+    explained_distance: float = EXPLAINED_DISTANCE
+    """residuals from here on count as unexplained when the fit may restart"""
     scale_sigma: float = 0.08
     """pose prior: standard deviation of the log of the scale about its estimate. This and the next three were chosen on
     scans of training aircraft, with one decision by test shapes. The alternative was to move the pose in the end, until

@@ -18,12 +18,8 @@ from sdf_backend.fitting.pose_prior import PosePrior, free_parameters
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.devices import CHUNK
 from sdf_backend.model.store import Model
-from sdf_backend.observation.residuals import EXPLAINED_DISTANCE, interval_residuals
+from sdf_backend.observation.residuals import interval_residuals
 from sdf_backend.settings import Pose
-
-# Largest component of a pose step (log scale, canonical units, radians): an excessive step is rejected by its cost, and
-# must not overflow before.
-MAXIMUM_POSE_STEP = 1.0
 
 
 class Solver:
@@ -140,7 +136,7 @@ class Solver:
         exact = (drawn.low == drawn.high) & drawn.low.isfinite()
         distance = self._distances(self.whitened_codes, self._to_canonical(drawn.points, self.pose_deltas))
         residual = interval_residuals(distance, drawn.low / scale, drawn.high / scale, self.clamp)
-        return ((residual.abs() >= EXPLAINED_DISTANCE) & exact).sum(1) / exact.sum(1).clamp_min(1)
+        return ((residual.abs() >= self.settings.explained_distance) & exact).sum(1) / exact.sum(1).clamp_min(1)
 
     def codes(self) -> Tensor:
         """Latent codes, (s, code_length)."""
@@ -188,7 +184,8 @@ class Solver:
             return self.pose_deltas
         parameters = torch.zeros(len(self.pose_deltas), 7, dtype=torch.float64)
         parameters[:, self.free.cpu()] = steps.double().cpu()
-        bounded = parameters.clamp(-MAXIMUM_POSE_STEP, MAXIMUM_POSE_STEP).numpy()
+        limit = self.settings.maximum_pose_step
+        bounded = parameters.clamp(-limit, limit).numpy()
         return [
             delta.compose(Similarity.from_parameters(step))
             for delta, step in zip(self.pose_deltas, bounded, strict=True)

@@ -112,6 +112,10 @@ class Source:
         _check_length("normals", self.normals, self.vertices)
 
 
+# Chosen by eye when the warning was written; no record says on which shapes.
+AMBIGUOUS_CONFIDENCE = 0.15
+
+
 @dataclass(frozen=True)
 class Shape:
     """A finished shape; the task `encode` leaves vertices and faces empty. See `sdf_backend.engine.Shape`.
@@ -130,6 +134,7 @@ class Shape:
     residual: float = 0.0
     explained: float = 0.0
     confidence: float = 1.0
+    """users are told that the pose is ambiguous below `AMBIGUOUS_CONFIDENCE`"""
     steps: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
