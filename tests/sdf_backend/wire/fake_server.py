@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
-from ports import reserve_port
+from ports import is_listening, reserve_port
 
 from sdf_backend.wire.codec import Frame, decode, encode
 from sdf_backend.wire.messages import REQUESTS, Hello, Limits, Request, Welcome
@@ -60,9 +60,11 @@ class FakeServer:
         self.socket.send_multipart([self.peer, *frames])
 
     def close(self, linger: int = 0) -> None:
+        """Close the socket; returns when nothing listens at the address any more."""
         self.socket.close(linger)
         if self._owns_context:
             self.context.term()
+        until(lambda: not is_listening(self.port))  # a context closes sockets in a thread of its own
 
 
 def until(condition: Callable[[], Any], *steps: Callable[[], Any], seconds: float = PATIENCE) -> Any:

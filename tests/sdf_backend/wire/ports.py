@@ -15,3 +15,9 @@ def reserve_port() -> int:
     reserved.bind(("127.0.0.1", 0))
     _reserved.append(reserved)
     return reserved.getsockname()[1]
+
+
+def is_listening(port: int) -> bool:
+    """Whether a server listens at a port of the loopback."""
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
