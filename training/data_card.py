@@ -56,7 +56,7 @@ def _licence(card: ModelCard) -> str:
     if not card.licence:
         return f"{PROJECT_LICENCE}, as the rest of the project: the data below demands no licence of its own."
     return (
-        f"{card.licence}, which the data below demands, because its licence is share-alike: whoever passes the model "
+        f"{card.licence}, which the data below demands, because some of it is share-alike: whoever passes the model "
         "file on, as it is or trained further, does so under that licence, and names the creators."
     )
 

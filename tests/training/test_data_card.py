@@ -33,7 +33,7 @@ def test_the_page_names_every_source_and_how_many_shapes_are_of_it(spheres: Mode
 
 def test_share_alike_data_makes_the_file_share_alike_and_the_page_says_so(spheres: Model, tmp_path: Path) -> None:
     text = unwrapped(page(tmp_path, spheres, licence="CC-BY-SA-3.0", sources=SOURCES))
-    assert "## Licence CC-BY-SA-3.0, which the data below demands, because its licence is share-alike" in text
+    assert "## Licence CC-BY-SA-3.0, which the data below demands, because some of it is share-alike" in text
     assert "## Licence GPL-3.0-or-later, as the rest of the project" in unwrapped(page(tmp_path, spheres))
 
 
