@@ -5,8 +5,8 @@ READY := .venv/ready
 BLENDER_EXT = .venv-bpy-5.0.1/bin/python \
 	.venv-bpy-5.0.1/lib/python3*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py
 
-.PHONY: demo generator test test-backend test-other test-blender-4.5 test-blender-5.0 lint extension extension-repository bench starter-data check-splits starter-models starter-airplanes starter-chairs starter-tables starter-humans \
-	tuning-model clean
+.PHONY: demo generator test test-backend test-other test-blender-4.5 test-blender-5.0 lint extension extension-repository \
+	bench starter-models starter-data starter-datasets check-splits tuning-model clean
 
 demo: $(READY)
 	$(BIN)/python -m demo
@@ -70,63 +70,116 @@ bench: $(READY) .venv-bpy-4.5.15/ready
 	$(BIN)/python -m benchmarks.soak
 	.venv-bpy-4.5.15/bin/python -m benchmarks.blender
 
-# The exact commands that made the shipped decoders: `make starter-models` is all of them, one after another. Meshes come
-# from Debian packages, so the first steps want apt-get and dpkg, which install nothing; bodies from a Python package.
-starter-models: starter-airplanes starter-chairs starter-tables starter-humans
+# How the models that ship are made: `make starter-chairs` makes one, `make starter-models` all. Meshes come from Debian
+# packages, so the first steps want apt-get and dpkg, which install nothing; from generators; and, for bodies, from a Python
+# package. Each step leaves a stamp beside what it made, so that a killed make goes on where it was; without its stamp a step
+# is done again, and keeps what it finds. runs/times.log says how long each step took. Left and right are not the same of
+# desks, which have their drawers on one side, and of people and animals, which stand on one leg.
+#
+#               drawn copies deformation front samples epochs
+model.airplanes   :=    0  5  aircraft     -x  150000  1000  --symmetric
+model.bathroom    :=  400 11  furniture    +z   80000   700
+model.beds        :=  400 11  furniture    +z   80000   700
+model.bottles     :=  400 11  furniture    +z   80000   700  --symmetric
+model.bowls       :=  400 11  furniture    +z   80000   700  --symmetric
+model.cabinets    :=  400  7  furniture    +z   80000   700
+model.cars        :=    0 11  proportions  +z   80000   700  --symmetric
+model.chairs      :=  400  7  furniture    +z   80000   700  --symmetric
+model.humans      :=  560  0  furniture    +z   80000   700
+model.lamps       :=  400  7  furniture    +z   80000   700
+model.mugs        :=  400 11  furniture    +z   80000   700  --symmetric
+model.quadrupeds  :=    0  1  proportions  +z   80000   700
+model.sofas       :=  400 11  furniture    +z   80000   700
+model.tables      :=  400 11  furniture    +z  100000   700
 
-PACKAGES := 0ad-data flightgear-data-ai flightgear-data-base sweethome3d sweethome3d-furniture torcs-data \
-	trigger-rally-data ufoai-data
+# The columns: procedural pieces, deformed copies of each real one, and so on. A quick look at all steps:
+#   make starter-chairs GENERATED=6 COPIES=1 SAMPLES=2000 EPOCHS=2 EVALUATE='--resolution 64' SHIPPED=out/shipped
+generated = $(or $(GENERATED),$(word 1,$(model.$*)))
+copies = $(or $(COPIES),$(word 2,$(model.$*)))
+deform = $(word 3,$(model.$*))
+front = $(word 4,$(model.$*))
+samples = $(or $(SAMPLES),$(word 5,$(model.$*)))
+epochs = $(or $(EPOCHS),$(word 6,$(model.$*)))
+symmetric = $(word 7,$(model.$*))
+EVALUATE :=
+SHIPPED := sdf_backend/starter_models
 
-# 2.9 GB to fetch, of which 1.4 are quadrupeds (0ad-data).
+# What a model is made from: members of packages, where the catalogue has rows of its category, and pieces that are drawn.
+CATALOGUE := training/starter_catalog.csv
+packages = $(shell cut -d, -f1,3 $(CATALOGUE) | sort -u | sed -n 's/^$*,//p')
+collected = $(if $(packages),data/meshes/$*/collected)
+meshes = $(collected) $(if $(filter-out 0,$(word 1,$(model.$*))),data/meshes/$*/generated)
+generator = $(if $(filter humans,$*),.venv/humans,.venv-infinigen/ready)
+
+MODELS := $(sort $(patsubst model.%,%,$(filter model.%,$(.VARIABLES))))
+COLLECTED := $(patsubst %,data/meshes/%/collected,$(filter-out humans,$(MODELS)))
+.PHONY: $(MODELS:%=starter-%)
+
+starter-models: $(MODELS:%=starter-%)
+$(MODELS:%=starter-%): starter-%: runs/%/shipped
+starter-data: $(COLLECTED) data/airplanes/prepared
+starter-datasets: $(MODELS:%=data/%/prepared)
+
+# Runs a command, writes its times into the log, and leaves the stamp. A kill leaves the line that says it began.
+SHELL := /bin/bash
+define step
+@mkdir -p $(@D) runs
+@echo '$(1)'
+@echo "$$(date -u +%FT%TZ) $* $(@F): begun" >>runs/times.log
+@TIMEFORMAT="$$(date -u +%FT%TZ) $* $(@F): %0R s, CPU %0U s"; { time { $(1); } 2>&3; } 3>&2 2>>runs/times.log \
+	|| { echo "$* $(@F): failed" >>runs/times.log; exit 1; }
+@touch $@
+endef
+
+.SECONDEXPANSION:
+.PRECIOUS: data/packages/%/ready
+
+# All packages are 2.9 GB to fetch, of which 1.4 are for quadrupeds (0ad-data).
 data/packages/%/ready:
 	mkdir -p $(@D)
 	cd $(@D) && apt-get download $* && dpkg -x $*_*.deb . && rm $*_*.deb && touch ready
 
-starter-data: $(READY) $(PACKAGES:%=data/packages/%/ready)
-	$(BIN)/python -m training collect training/starter_catalog.csv data/packages -o data/meshes
-	$(BIN)/python -m training prepare data/meshes/airplanes -o data/airplanes --front=-x --samples 150000 --copies 5
+# Written only where they changed, so that a change of other categories' rows makes nothing again.
+$(MODELS:%=data/meshes/%/rows): data/meshes/%/rows: $(CATALOGUE)
+	@mkdir -p $(@D)
+	@grep '^$*,' $< | cmp --silent - $@ || grep '^$*,' $< >$@
 
-starter-airplanes: starter-data
-	$(BIN)/python -m training train data/airplanes -o runs/airplanes \
-		--preset small --symmetric --epochs 1000 --halve-every 160
-	$(call ship,airplanes)
+$(COLLECTED): data/meshes/%/collected: data/meshes/%/rows $$(addprefix data/packages/,$$(addsuffix /ready,$$(packages))) \
+		| $(READY)
+	$(call step,$(BIN)/python -m training collect $(CATALOGUE) data/packages -o data/meshes --category $*)
 
-starter-chairs: starter-data
-	$(BIN)/python -m training prepare data/meshes/chairs -o data/chairs --front=+z \
-		--samples 80000 --copies 7 --deform furniture
-	$(BIN)/python -m training train data/chairs -o runs/chairs --preset small --symmetric --epochs 700 --halve-every 115
-	$(call ship,chairs)
+# After the real pieces, because the credits of both are in one file.
+$(MODELS:%=data/meshes/%/generated): data/meshes/%/generated: $$(collected) | $(READY) $$(generator)
+	$(call step,$(BIN)/python -m training generate $* -o data/meshes/$* --count $(generated) --workers 2)
 
-# Desks have their drawers on one side, so these are not symmetric.
-starter-tables: starter-data
-	$(BIN)/python -m training prepare data/meshes/tables -o data/tables --front=+z \
-		--samples 100000 --copies 11 --deform furniture
-	$(BIN)/python -m training train data/tables -o runs/tables --preset small --epochs 700 --halve-every 115
-	$(call ship,tables)
+$(MODELS:%=data/%/prepared): data/%/prepared: $$(meshes) | $(READY)
+	$(call step,$(BIN)/python -m training prepare data/meshes/$* -o data/$* --front=$(front) --samples $(samples) \
+		--copies $(copies) --deform $(deform))
 
-# Nor are people, who stand on one leg and look about.
-starter-humans: $(READY)
+$(MODELS:%=runs/%/trained): runs/%/trained: data/%/prepared
+	$(call step,$(BIN)/python -m training train data/$* -o runs/$* --preset small $(symmetric) --epochs $(epochs) \
+		--halve-every $$(( ($(epochs) + 5) / 6 )) $(if $(wildcard runs/$*/checkpoint.safetensors),--resume))
+
+evaluate = $(BIN)/python -m training evaluate runs/$*/$*.safetensors data/$* $(EVALUATE) -o out/evaluation/$*
+$(MODELS:%=runs/%/evaluated): runs/%/evaluated: runs/%/trained
+	$(call step,$(evaluate) --task unknown --record && $(evaluate) --task complete --record \
+		&& $(evaluate)/unrefined --task unknown --refine 0)
+
+$(MODELS:%=runs/%/shipped): runs/%/shipped: runs/%/evaluated
+	$(call step,$(BIN)/python -m training ship runs/$*/$*.safetensors -o $(SHIPPED))
+
+.venv/humans: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[humans]'
-	$(BIN)/python -m training generate humans -o data/meshes/humans --count 560
-	$(BIN)/python -m training prepare data/meshes/humans -o data/humans --front=+z --samples 80000
-	$(BIN)/python -m training train data/humans -o runs/humans --preset small --epochs 700 --halve-every 115
-	$(call ship,humans)
+	touch $@
 
-# No test piece of these may be a near-duplicate of a training piece. One of the test aircraft, an airliner, is one of most
-# airliners, and one of the light ones too; both stay, because earlier measurements are of that test set.
-SPLIT := bathroom beds bottles bowls cabinets cars chairs lamps mugs quadrupeds sofas tables
-check-splits: starter-data
-	for category in $(SPLIT); do \
+# No test piece of these may be a near-duplicate of a real training piece. One of the test aircraft, an airliner, is one of
+# most airliners, and one of the light ones too; both stay, because earlier measurements are of that test set.
+check-splits: $(COLLECTED)
+	for category in $(filter-out airplanes humans,$(MODELS)); do \
 		$(BIN)/python -m training near-duplicates data/meshes --category $$category || exit 1; done
 
-define ship
-cp runs/$(1)/$(1).safetensors sdf_backend/starter_models/
-$(foreach task,unknown complete,$(BIN)/python -m training evaluate $(1) data/$(1) --task $(task) \
-	-o out/evaluation/$(1) --record &&) true
-endef
-
 # The decoder with which settings of the fit were chosen: the test shapes have no part in it.
-tuning-model: $(READY)
+tuning-model: data/airplanes/prepared
 	$(BIN)/python -m training hold-out data/airplanes training/tuning_families.txt -o data/tuning
 	$(BIN)/python -m training train data/tuning -o runs/tuning \
 		--preset small --symmetric --epochs 700 --halve-every 115

@@ -149,11 +149,12 @@ def list_models(models: Models = None, as_json: AsJson = False) -> None:
         if as_json:
             print_json([{**asdict(card), "path": str(path)} for path, card in cards.values()])
             return
-        table = Table("model", "shapes", "code", "front", "licences", "file")
+        table = Table("model", "shapes", "code", "front", "licences of its data", "share-alike", "file")
         for name, (path, card) in cards.items():
             originals = sum(source["shapes"] for source in card.sources)
             licences = ", ".join(sorted({source["licence"] for source in card.sources}))
-            table.add_row(name, str(originals), str(card.decoder["code_length"]), card.front, licences, str(path))
+            code = str(card.decoder["code_length"])
+            table.add_row(name, str(originals), code, card.front, licences, card.licence, str(path))
         stdout.print(table)
 
 

@@ -40,7 +40,9 @@ def test_every_file_that_a_page_names_by_its_path_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_make_target_that_a_page_names_exists(page: Path) -> None:
-    targets = set(re.findall(r"^([\w.-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([\w.-]+):", makefile, re.MULTILINE))
+    targets |= {f"starter-{name}" for name in re.findall(r"^model\.(\w+) *:=", makefile, re.MULTILINE)}
     named = re.findall(r"(?:^    |`)make ((?:[a-z][\w.-]* ?)+)", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert {target for line in named for target in line.split()} <= targets
 

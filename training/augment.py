@@ -42,13 +42,18 @@ class DeformationPreset(StrEnum):
 
     AIRCRAFT = "aircraft"
     FURNITURE = "furniture"
+    PROPORTIONS = "proportions"
 
     @property
     def settings(self) -> AugmentSettings:
         """The settings of the preset."""
-        if self is DeformationPreset.AIRCRAFT:
-            return AugmentSettings()
-        return AugmentSettings(0.15, 0.0, 0.0, 0.0, 0.0, proportion=0.35, taper=0.1, lean=0.08, mirror=0.5)
+        match self:
+            case DeformationPreset.AIRCRAFT:
+                return AugmentSettings()
+            case DeformationPreset.FURNITURE:
+                return AugmentSettings(0.15, 0.0, 0.0, 0.0, 0.0, proportion=0.35, taper=0.1, lean=0.08, mirror=0.5)
+            case DeformationPreset.PROPORTIONS:  # of cars and animals: wheels stay round nearly, and legs straight
+                return AugmentSettings(0.1, 0.0, 0.0, 0.0, 0.0, proportion=0.15, mirror=0.5)
 
 
 # The extent along an axis is divided into this many parts, whose lengths change independently.

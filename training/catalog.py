@@ -34,6 +34,8 @@ class CatalogEntry:
     licence: str = "unknown"
     creator: str = "unknown"
     family: str = ""
+    procedural: bool = False
+    """whether a generator drew it; one like it is drawn as easily, so it gets no deformed copies"""
 
 
 def list_meshes(source: Path, layout: Layout, category: str | None = None) -> list[CatalogEntry]:
@@ -109,7 +111,7 @@ def _folder(root: Path) -> list[CatalogEntry]:
         name = path.relative_to(root).with_suffix("").as_posix().replace("/", "_")
         known = described.get(name, {})
         fields = {key: str(known[key]) for key in ("split", "licence", "creator", "family") if known.get(key)}
-        entries.append(CatalogEntry(name, path, **fields))
+        entries.append(CatalogEntry(name, path, **fields, procedural=bool(known.get("procedural"))))
     names = [entry.name for entry in entries]
     twice = {name for name in names if names.count(name) > 1}
     if twice:

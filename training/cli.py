@@ -1,4 +1,4 @@
-"""`python -m training`: collect or generate meshes, compare splits, prepare, train, evaluate and import models."""
+"""`python -m training`: collect or generate meshes, compare splits, prepare, train, evaluate, ship, import models."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -234,6 +234,18 @@ def evaluate(
         _evaluate_interpolations(model, dataset, settings, output, as_json, device)
     else:
         _evaluate_shapes(model, dataset, settings, output, as_json, record, device)
+
+
+@app.command(name="ship")
+def ship_command(
+    model: Annotated[Path, typer.Argument(help="model file, evaluated with --record")],
+    output: Annotated[Path, typer.Option("-o", help="folder of the models that ship")],
+) -> None:
+    """Put a model among those that ship, with its data card; refuses what is too large or may not be passed on."""
+    from training.ship import ship
+
+    with report_errors():
+        stdout.print(f"shipped: {ship(model, output)}", soft_wrap=True)
 
 
 @app.command(name="import-deepsdf")

@@ -41,9 +41,8 @@ def collect(
             except InputError as error:
                 report(f"left out {name}: {error}")
                 continue
-            text = trimesh.Trimesh(vertices, faces, process=False).export(file_type="obj")
-            with atomic_write(output / row["category"] / f"{name}.obj") as temporary:
-                temporary.write_text(str(text))
+            text = str(trimesh.Trimesh(vertices, faces, process=False).export(file_type="obj"))
+            _write_changed(output / row["category"] / f"{name}.obj", text)
             credit = {key: row[key] for key in ("split", "licence", "creator", "family", "package", "member")}
             sources.setdefault(row["category"], []).append({"name": name, **credit})
     if not sources:
@@ -96,6 +95,13 @@ def piece_name(row: dict[str, str]) -> str:
         parts += [_stem(animation), str(frame)]
     # 0 A.D. names what it made of a COLLADA file mesh.dae.cached.pmd.
     return "_".join(dict.fromkeys(parts)).replace(" ", "-").replace(".dae.cached", "")
+
+
+def _write_changed(path: Path, text: str) -> None:
+    """Write a file unless it holds this text: `prepare` samples a mesh again that is newer than its samples."""
+    if not (path.exists() and path.read_text() == text):
+        with atomic_write(path) as temporary:
+            temporary.write_text(text)
 
 
 def _stem(member: str) -> str:

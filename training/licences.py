@@ -27,7 +27,9 @@ LICENCES = {
     "CC0-1.0": Licence(Use.ANY),
     "CC-BY-3.0": Licence(Use.ANY),
     "CC-BY-3.0-US": Licence(Use.ANY),
+    "BSD-3-Clause": Licence(Use.ANY),
     "GPL-2.0+": Licence(Use.ANY, "GPL-3.0-or-later"),
+    "GPL-3.0-or-later": Licence(Use.ANY, "GPL-3.0-or-later"),
     "CC-BY-SA-3.0": Licence(Use.ANY, "CC-BY-SA-3.0"),
     # Its article 5 takes another licence as compatible only if that one names it in return, which no GPL does; so
     # weights that were trained on it together with meshes under the GPL could not be shipped under either.
@@ -51,6 +53,21 @@ def check_licence(name: str, split: str, where: str) -> None:
         )
     if split != "test" and LICENCES[name].use is Use.TEST_ONLY:
         raise InputError(f"{where} trains with a mesh under {name}, which allows testing only; give it the split test")
+
+
+def model_licence(names: set[str]) -> str:
+    """Return the licence that share-alike demands of a model trained on meshes under all of these.
+
+    Parameters
+    ----------
+    names : licences of its training meshes; those that `LICENCES` does not list demand nothing that is known here
+
+    Returns
+    -------
+    licence : an SPDX licence; two joined by AND, where the meshes should not have been put together, since no model can
+        be shipped under both; empty where none is demanded
+    """
+    return " AND ".join(sorted({LICENCES[name].share_alike for name in names & LICENCES.keys()} - {""}))
 
 
 def check_together(names: set[str], category: str) -> None:

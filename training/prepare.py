@@ -38,7 +38,9 @@ class PrepareSettings(Settings):
     )
     up: str = option("+y", "up axis of the source meshes")
     front: str = option("-z", "front axis of the source meshes; ShapeNet: -z")
-    copies: int = option(0, "deformed copies of each training mesh, for small collections", 0)
+    copies: int = option(
+        0, "deformed copies of each training mesh, for small collections; procedural meshes get none", 0
+    )
     sampling: SampleSettings = field(default_factory=SampleSettings)
     """sampling of each mesh"""
     augment: AugmentSettings = field(default_factory=AugmentSettings)
@@ -114,7 +116,7 @@ def prepare_dataset(
     work = [
         _Job(entry, copy, output, settings)
         for entry in entries
-        for copy in range(1 + (settings.copies if entry.split == "train" else 0))
+        for copy in range(1 + (settings.copies if entry.split == "train" and not entry.procedural else 0))
     ]
     dataset = _write_description(work, output, settings)
     outcomes = []

@@ -25,6 +25,7 @@ from sdf_backend.model.decoder import Decoder, initial_codes
 from sdf_backend.model.store import Model, ModelCard, save_model
 from training.dataset import Dataset, ShapeRecord
 from training.history import EpochReport
+from training.licences import model_licence
 from training.progress_pictures import draw_reconstructions, plot_losses
 from training.resident_samples import ResidentSamples
 from training.train_settings import TrainSettings
@@ -102,6 +103,7 @@ class Trainer:
                 training={**asdict(self.settings), "prepared_with": self.dataset.settings},
                 shapes=[record.name for record in self.records],
                 sources=_count_sources(self.records),
+                licence=model_licence({record.licence for record in self.records}),
             ),
             self.decoder.eval(),
             self.codes.detach(),

@@ -57,6 +57,8 @@ class ModelCard:
     """names of the training shapes, one for each code"""
     sources: list[dict] = field(default_factory=list)
     """licence, creator and number of shapes of each source"""
+    licence: str = ""
+    """the licence that the file must be passed on under, because that of its data is share-alike; empty for none"""
     accuracy: dict = field(default_factory=dict)
     """measured accuracy on the test split, by task"""
 

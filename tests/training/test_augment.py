@@ -104,6 +104,14 @@ def test_flat_tops_stay_flat_and_the_proportions_of_legs_change(seed: int) -> No
     assert heights.max() / heights.min() > 1.05
 
 
+@given(seed=SEEDS)
+def test_changed_proportions_keep_a_box_a_box(seed: int) -> None:
+    box = np.asarray(trimesh.creation.box((1, 2, 3)).vertices)
+    corners = deform(box, "+z", DeformationPreset.PROPORTIONS.settings, np.random.default_rng(seed))
+    assert [len(np.unique(np.round(column, 9))) for column in corners.T] == [2, 2, 2]
+    assert not np.allclose(np.ptp(corners, axis=0) / np.linalg.norm(np.ptp(corners, axis=0)), box.max(0) / 14**0.5 * 2)
+
+
 def test_half_of_the_copies_of_furniture_are_mirrored() -> None:
     desk = np.array([[-1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0.9, 0.2, 0.3]])
     sides = [np.sign(deform(desk, "+z", FURNITURE, np.random.default_rng(seed))[3, 0]) for seed in range(200)]

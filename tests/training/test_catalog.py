@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -94,11 +95,11 @@ def test_splits_and_credits_come_from_sources_json(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         write_box(tmp_path / f"{name}.obj")
     credit = {"split": "test", "licence": "CC-BY-4.0", "creator": "Ada", "family": "boxes", "package": "ignored"}
-    rows = [{"name": "one", **credit}, {"name": "two", "licence": ""}, {"name": "gone", **credit}]
+    rows = [{"name": "one", **credit}, {"name": "two", "licence": "", "procedural": True}, {"name": "gone", **credit}]
     (tmp_path / "sources.json").write_text(json.dumps(rows))
     one, three, two = list_meshes(tmp_path, Layout.FOLDER)
     assert one == CatalogEntry("one", tmp_path / "one.obj", "test", "CC-BY-4.0", "Ada", "boxes")
-    assert two == CatalogEntry("two", tmp_path / "two.obj", "train", "unknown", "unknown", "")
+    assert two == CatalogEntry("two", tmp_path / "two.obj", "train", "unknown", "unknown", "", procedural=True)
     assert three == CatalogEntry("three", tmp_path / "three.obj")
 
 
@@ -246,6 +247,18 @@ def test_sources_json_holds_the_source_of_each_mesh(tmp_path: Path, packages: Pa
         "name": "Aircraft_Cub_cub",
         **{key: PLANE[key] for key in ("split", "licence", "creator", "family", "package", "member")},
     }
+
+
+def test_a_mesh_that_has_not_changed_is_left_as_it_is(tmp_path: Path, packages: Path) -> None:
+    """Otherwise `prepare`, which compares times, would sample it again."""
+    catalog, output = write_catalog(tmp_path, PLANE, SHIP), tmp_path / "meshes"
+    collect(catalog, packages, output)
+    plane, ship = (output / name for name in ("airplanes/Aircraft_Cub_cub.obj", "ships/boat.obj"))
+    for path in (plane, ship):
+        os.utime(path, (1, 1))
+    collect(write_catalog(tmp_path, PLANE, {**SHIP, "rotation": ""}), packages, output)
+    assert plane.stat().st_mtime == 1
+    assert ship.stat().st_mtime > 1
 
 
 def test_members_that_cannot_be_read_are_reported_and_left_out(tmp_path: Path, packages: Path) -> None:

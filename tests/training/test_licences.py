@@ -3,7 +3,7 @@
 import pytest
 
 from sdf_backend.errors import InputError
-from training.licences import LICENCES, Use, check_licence, check_together
+from training.licences import LICENCES, Use, check_licence, check_together, model_licence
 
 
 @pytest.mark.parametrize("name", LICENCES)
@@ -38,3 +38,18 @@ def test_licences_without_share_alike_go_with_any_other() -> None:
 def test_two_kinds_of_share_alike_are_refused_with_both() -> None:
     with pytest.raises(InputError, match=r"of quadrupeds .* under CC-BY-SA-3\.0 and under GPL-3\.0-or-later at once"):
         check_together({"CC-BY-SA-3.0", "GPL-2.0+"}, "quadrupeds")
+
+
+@pytest.mark.parametrize(
+    ("names", "licence"),
+    [
+        (set(), ""),
+        ({"CC0-1.0", "CC-BY-3.0", "BSD-3-Clause"}, ""),
+        ({"CC0-1.0", "ShapeNet", "unknown"}, ""),
+        ({"CC-BY-3.0", "CC-BY-SA-3.0"}, "CC-BY-SA-3.0"),
+        ({"BSD-3-Clause", "GPL-2.0+", "GPL-3.0-or-later"}, "GPL-3.0-or-later"),
+        ({"CC-BY-SA-3.0", "GPL-2.0+"}, "CC-BY-SA-3.0 AND GPL-3.0-or-later"),
+    ],
+)
+def test_a_model_inherits_the_share_alike_of_its_data(names: set[str], licence: str) -> None:
+    assert model_licence(names) == licence

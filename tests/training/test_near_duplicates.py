@@ -80,6 +80,14 @@ def test_pieces_of_one_split_are_not_compared(tmp_path: Path) -> None:
     assert found(folder(tmp_path, **pieces)) == []
 
 
+def test_procedural_pieces_are_not_compared(tmp_path: Path) -> None:
+    path = folder(tmp_path, one=("test", seat()), drawn=("train", seat()), twin=("train", seat()))
+    rows = json.loads((path / "sources.json").read_text())
+    rows[1]["procedural"] = True
+    (path / "sources.json").write_text(json.dumps(rows))
+    assert found(path) == [("one", "twin")]
+
+
 def test_the_nearest_pair_comes_first_and_the_threshold_is_the_callers(tmp_path: Path) -> None:
     longer = seat().apply_transform(np.diag([1.3, 1, 1, 1]))
     path = folder(tmp_path, one=("test", seat()), longer=("train", longer), twin=("train", seat()))

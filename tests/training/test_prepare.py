@@ -20,6 +20,7 @@ from sdf_backend.errors import InputError
 from training.catalog import CatalogEntry, Layout, list_meshes
 from training.cli import app
 from training.dataset import Dataset
+from training.generators.credits import add_credits
 from training.prepare import MeshOutcome, PrepareSettings, prepare_dataset
 from training.sampling import SampleSettings
 
@@ -326,6 +327,45 @@ def test_training_meshes_get_deformed_copies_but_test_meshes_do_not(source: Path
     extents = [np.ptp(dataset.load(name).surface, axis=0) for name in ("cube", "cube~1", "cube~2")]
     assert min(np.abs(extents[a] - extents[b]).max() for a, b in ((0, 1), (0, 2), (1, 2))) > 0.01
     assert max(np.linalg.norm(dataset.load("cube~1").surface, axis=1)) < 1
+
+
+def test_real_and_procedural_meshes_of_one_folder_make_one_dataset(source: Path, tmp_path: Path) -> None:
+    """Copies are made of real training meshes alone; what is drawn later joins, and what was sampled stays."""
+    meshes, output = tmp_path / "meshes", tmp_path / "dataset"
+    meshes.mkdir()
+    for name in ("cube", "rod", "slab"):
+        (meshes / f"{name}.obj").write_bytes((source / f"{name}.obj").read_bytes())
+    credits = [
+        {"name": "cube", "licence": "CC0-1.0", "creator": "Ada"},
+        {"name": "rod", "licence": "CC-BY-3.0", "creator": "Bo", "split": "test"},
+        {"name": "slab", "licence": "BSD-3-Clause", "creator": "a generator", "procedural": True},
+    ]
+    (meshes / "sources.json").write_text(json.dumps(credits))
+    settings = replace(QUICK, copies=2)
+    prepare_dataset(list_meshes(meshes, Layout.FOLDER), output, settings, jobs=1)
+    assert [record.name for record in Dataset.open(output).split("train")] == ["cube", "cube~1", "cube~2", "slab"]
+    (meshes / "block.obj").write_bytes((source / "block.obj").read_bytes())
+    add_credits(meshes, [{**credits[2], "name": "block"}])
+    outcomes = prepare_dataset(list_meshes(meshes, Layout.FOLDER), output, settings, jobs=1)
+    assert [outcome.name for outcome in outcomes if not outcome.resumed] == ["block"]
+    dataset = Dataset.open(output)
+    assert [record.name for record in dataset.split("test")] == ["rod"]
+    credited = {(record.name, record.licence, record.creator) for record in dataset.split("train")}
+    assert credited == {
+        ("block", "BSD-3-Clause", "a generator"),
+        *((name, "CC0-1.0", "Ada") for name in ("cube", "cube~1", "cube~2")),
+        ("slab", "BSD-3-Clause", "a generator"),
+    }
+    assert sorted(path.name for path in output.rglob("*.npz")) == sorted(
+        f"{record.name}.npz" for record in dataset.records
+    )
+
+
+def test_a_procedural_mesh_named_like_a_real_one_is_refused(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "cube.obj").write_bytes((source / "cube.obj").read_bytes())
+    trimesh.creation.box().export(tmp_path / "cube.ply")
+    with pytest.raises(InputError, match="contains several meshes named cube; rename all but one"):
+        list_meshes(tmp_path, Layout.FOLDER)
 
 
 def test_an_output_that_is_a_file_is_rejected(source: Path, tmp_path: Path) -> None:

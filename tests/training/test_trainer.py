@@ -55,7 +55,7 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Four boxes with credits, and a few thousand samples each."""
     folder = tmp_path_factory.mktemp("boxes")
     licences = {"cube": "CC0-1.0", "plank": "CC0-1.0"}
-    records = [ShapeRecord(name, "train", licences.get(name, "GPL-2"), "Ada") for name in SIZES]
+    records = [ShapeRecord(name, "train", licences.get(name, "CC-BY-SA-3.0"), "Ada") for name in SIZES]
     dataset = Dataset(folder, "boxes", "-z", {"seed": 0}, records)
     dataset.save()
     settings = SampleSettings(count=4_000, surface_count=500)
@@ -296,9 +296,10 @@ def test_the_finished_model_file_gives_the_same_distances(boxes: Dataset, tmp_pa
     assert loaded.card == replace(model.card, training=json.loads(json.dumps(model.card.training)))
     assert (loaded.card.name, loaded.card.front, loaded.card.shapes) == ("boxes", "-z", list(SIZES))
     assert loaded.card.sources == [
+        {"licence": "CC-BY-SA-3.0", "creator": "Ada", "shapes": 2},
         {"licence": "CC0-1.0", "creator": "Ada", "shapes": 2},
-        {"licence": "GPL-2", "creator": "Ada", "shapes": 2},
     ]
+    assert loaded.card.licence == "CC-BY-SA-3.0"
     points = torch.rand(4, 200, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
         assert torch.equal(model.decoder(model.codes, points), loaded.decoder(model.codes, points))

@@ -8,7 +8,7 @@ from sdf_backend.files import atomic_write
 from training.catalog import SOURCES_FILE
 
 
-def add_credits(folder: Path, rows: list[dict[str, str]]) -> None:
+def add_credits(folder: Path, rows: list[dict]) -> None:
     """Write credit rows into a folder's `sources.json`; a row of the same name is replaced, others stay.
 
     Raises `InputError` where the file that is there cannot be read, so that no credit is lost.

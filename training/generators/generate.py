@@ -149,10 +149,11 @@ def _check_environment(environment: Path) -> None:
         )
 
 
-def _credit(job: _Job) -> dict[str, str]:
+def _credit(job: _Job) -> dict:
     source = INFINIGEN if isinstance(job.recipe, InfinigenFactory) else OWN
     # Never a test shape: models are judged on real pieces alone.
-    return {"name": job.name, "split": "train", **source, "family": f"procedural-{job.recipe.label}"}
+    family = f"procedural-{job.recipe.label}"
+    return {"name": job.name, "split": "train", **source, "family": family, "procedural": True}
 
 
 def _path(output: Path, job: _Job) -> Path:

@@ -17,6 +17,7 @@ from sdf_backend.model.store import STARTER_MODELS, ModelStore, load_model, read
 from sdf_backend.observation.observations import observe_points, observe_samples
 from sdf_backend.settings import Pose, Quality, TaskSettings
 from training.evaluation.metrics import chamfer_distance, sample_surface
+from training.ship import ShipLimits
 
 DEMO = Path(__file__).parents[3] / "demo"
 NAMES = sorted(path.stem for path in STARTER_MODELS.glob("*.safetensors"))
@@ -30,11 +31,15 @@ def test_the_airplane_model_ships() -> None:
 def test_a_starter_model_is_small_and_names_its_sources(name: str) -> None:
     path = ModelStore().find(name)
     card = read_card(path)
-    assert path.stat().st_size < 8e6
+    assert path.stat().st_size <= ShipLimits.file_bytes
     assert card.name == name and len(card.shapes) >= 50
     assert all(source["licence"] not in ("", "unknown") and source["creator"] for source in card.sources)
     assert {"unknown", "complete"} <= set(card.accuracy)
     assert path.with_suffix(".md").is_file()
+
+
+def test_the_starter_models_together_are_small() -> None:
+    assert sum(ModelStore().find(name).stat().st_size for name in NAMES) <= ShipLimits.total_bytes
 
 
 @pytest.mark.parametrize("name", NAMES)

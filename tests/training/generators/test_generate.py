@@ -46,8 +46,8 @@ def test_pieces_are_canonical_and_have_a_credit_each(environment: Path, things, 
     assert [piece.reason for piece in pieces] == [None] * 4
     entries = list_meshes(tmp_path / "out", Layout.FOLDER)
     assert [entry.name for entry in entries] == [f"things-good-0-{number:05d}" for number in range(4)]
-    assert {(entry.split, entry.licence, entry.family) for entry in entries} == {
-        ("train", "BSD-3-Clause", "procedural-good")
+    assert {(entry.split, entry.licence, entry.family, entry.procedural) for entry in entries} == {
+        ("train", "BSD-3-Clause", "procedural-good", True)
     }
     vertices, faces = read_mesh(entries[0].path)
     assert len(faces) == 6 * 36 * 2
