@@ -30,7 +30,8 @@ from training.generators.recipe import CategoryRecipes, InfinigenFactory, Recipe
 HUMANS = "humans"
 LEFT_OUT_FILE = "left_out.json"
 INFINIGEN = {"licence": "BSD-3-Clause", "creator": "Infinigen 1.15.5 (Princeton Vision & Learning Lab), procedural"}
-OWN = {"licence": "GPL-3.0-or-later", "creator": "sdf-shapes, procedural"}
+# What a program draws is no copy of the program: the pieces are free of its licence.
+OWN = {"licence": "CC0-1.0", "creator": "sdf-shapes, procedural"}
 
 
 @dataclass(frozen=True)
