@@ -26,7 +26,7 @@ from training.augment import DeformationPreset
 from training.catalog import Layout, list_meshes, read_split, select_split
 from training.collect import collect as collect_members
 from training.dataset import Dataset
-from training.evaluation.tasks import EvaluationSettings, Task, list_variants
+from training.evaluation.tasks import PROTOCOL, SETTINGS_USED, EvaluationSettings, Task, list_variants
 from training.generators.generate import GenerateSettings, Piece, generate
 from training.history import EpochReport
 from training.hold_out import hold_out
@@ -229,11 +229,14 @@ def evaluate(
     """Evaluate a model against the source meshes of a dataset, the ground truth."""
     if output and output.exists() and not output.is_dir():
         raise InputError(f"cannot write into {output}: it is a file; name a folder")
-    if settings.task is Task.INTERPOLATE:
-        _refuse_unused(settings, record)
-        _evaluate_interpolations(model, dataset, settings, output, as_json, device)
-    else:
-        _evaluate_shapes(model, dataset, settings, output, as_json, record, device)
+    _refuse_unused(settings, record)
+    match settings.task:
+        case Task.INTERPOLATE:
+            _evaluate_interpolations(model, dataset, settings, output, as_json, device)
+        case Task.SAMPLE:
+            _evaluate_samples(model, dataset, settings, output, as_json, record, device)
+        case _:
+            _evaluate_shapes(model, dataset, settings, output, as_json, record, device)
 
 
 @app.command(name="ship")
@@ -275,12 +278,16 @@ def import_deepsdf_command(
 
 
 def _refuse_unused(settings: EvaluationSettings, record: bool) -> None:
-    """Raise `InputError` for options that the task `interpolate` does not use."""
-    used = {"task", "resolution", "quality"}
-    changed = [one.name for one in fields(settings) if getattr(settings, one.name) != one.default]
-    unused = [f"--{name}" for name in [*changed, *(["record"] if record else [])] if name not in used]
+    """Raise `InputError` for options that the task does not use."""
+    used = SETTINGS_USED.get(settings.task, {one.name for one in fields(settings)} - {"samples"})
+    unused = [
+        one.name for one in fields(settings) if one.name not in used and getattr(settings, one.name) != one.default
+    ]
+    if record and settings.task is Task.INTERPOLATE:
+        unused.append("record")
     if unused:
-        raise InputError(f"the task interpolate does not use {', '.join(unused)}; leave it out")
+        options = ", ".join(f"--{name}" for name in unused)
+        raise InputError(f"the task {settings.task} does not use {options}; leave it out")
 
 
 def _evaluate_interpolations(
@@ -312,6 +319,55 @@ def _evaluate_interpolations(
     print_pairs(pairs)
     if all(pair.failed for pair in pairs):
         raise InputError(f"all {len(pairs)} pairs failed; the first reason: {pairs[0].reason}")
+
+
+def _evaluate_samples(
+    model: str,
+    dataset: Path,
+    settings: EvaluationSettings,
+    output: Path | None,
+    as_json: bool,
+    record: bool,
+    device: str,
+) -> None:
+    """Run the task `sample`."""
+    from sdf_backend.engine import Engine
+    from training.evaluation.console_report import print_samples
+    from training.evaluation.html_report import write_samples_html
+    from training.evaluation.report import record_entry
+    from training.evaluation.result_sheet import SampleSheet
+    from training.evaluation.sampled_shapes import References, SampleReport, compare_collections, draw_shapes
+
+    engine = Engine(device=device)
+    references = References.of(engine.model(model), Dataset.open(dataset))
+    sheet, report, points = SampleSheet(), SampleReport(model, str(dataset), settings), []
+    with _bar("sample") as bar:
+        row = bar.add_task("", total=references.count_samples(settings))
+        for sample in draw_shapes(engine, model, references, settings):
+            report.add_sample(sample)
+            points.append(sample.points)
+            if output and len(points) <= PROTOCOL.pictured_samples:
+                sheet.add(sample, references.training_mesh(sample.nearest.name))
+            bar.advance(row)
+    if output:
+        sheet.save(output / f"{settings.task}.png")
+    with _bar("compare") as bar:
+        row = bar.add_task("")
+        show = lambda done, total: bar.update(row, completed=done, total=total)  # noqa: E731
+        for comparison, sizes, scores in compare_collections(points, references, settings, show):
+            report.sizes[comparison], report.scores[comparison] = sizes, scores
+            # Hundreds of training shapes take many minutes: a killed run keeps what is done.
+            if output:
+                report.save(output)
+    if output:
+        page = output / f"{settings.task}.html"
+        write_samples_html(page, report, page.with_suffix(".png").read_bytes())
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_samples(report)
+    if record:
+        record_entry(engine.store.find(model), settings.task, report.to_entry())
 
 
 def _evaluate_shapes(

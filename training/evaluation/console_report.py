@@ -9,7 +9,8 @@ from rich.table import Column, Table
 from sdf_backend.console import stdout
 from training.evaluation.interpolation import PairOutcome
 from training.evaluation.report import Report
-from training.evaluation.report_columns import columns_of, summary_rows, summary_sentences
+from training.evaluation.report_columns import SAMPLE_COLUMNS, columns_of, summary_rows, summary_sentences
+from training.evaluation.sampled_shapes import SampleReport
 
 # Columns of a table that goes into a file or a pipe, which has no width of its own.
 PIPE_WIDTH = 160
@@ -39,6 +40,18 @@ def print_report(report: Report) -> None:
             stdout.print(f"failed {outcome.title}: {outcome.reason}", highlight=False, soft_wrap=True)
     sentences = [*summary_sentences(summary), "Chamfer distances are squared, times 1000"]
     stdout.print("; ".join(sentences), highlight=False, soft_wrap=True)
+
+
+def print_samples(report: SampleReport) -> None:
+    """Print a row per comparison, and what a reader should know of the figures."""
+    table = Table(
+        "", *(Column(column.title, justify="right", no_wrap=True) for column in SAMPLE_COLUMNS), box=SIMPLE_HEAD
+    )
+    for title, measures in report.rows():
+        table.add_row(title, *(column.cell(measures) for column in SAMPLE_COLUMNS))
+    (stdout if stdout.is_terminal else Console(width=PIPE_WIDTH)).print(table)
+    for sentence in report.sentences():
+        stdout.print(sentence, highlight=False, soft_wrap=True)
 
 
 def print_pairs(pairs: Sequence[PairOutcome]) -> None:

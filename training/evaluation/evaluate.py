@@ -4,8 +4,9 @@
     results = evaluate_shapes(Engine(), "airplanes", Dataset.open(folder), settings)
     report = Report("airplanes", str(folder), settings, [result.outcome for result in results])
 
-The tasks are those of `tasks.Task`; `interpolate` is in `interpolation.py`. The ground truth is the visible surface of
-the source mesh in the canonical frame. A shape that fails yields an outcome with the reason.
+The tasks are those of `tasks.Task`; `interpolate` is in `interpolation.py`, `sample` in `sampled_shapes.py`. The ground
+truth is the visible surface of the source mesh in the canonical frame. A shape that fails yields an outcome with the
+reason.
 """
 
 import zlib
@@ -96,11 +97,11 @@ def evaluate_shapes(
 
     Raises
     ------
-    InputError : the task is `interpolate`, model and dataset do not belong together (see `select_records`), or several
-        seeds are requested for a task whose results do not depend on the seed
+    InputError : the task is `interpolate` or `sample`, model and dataset do not belong together (see `select_records`),
+        or several seeds are requested for a task whose results do not depend on the seed
     """
-    if settings.task is Task.INTERPOLATE:
-        raise InputError("the task interpolate is evaluated by evaluate_interpolations")
+    if not settings.task.scores_shapes:
+        raise InputError(f"the task {settings.task} does not score shapes one by one; it has a module of its own")
     if settings.seeds > 1 and (not settings.task.scans or settings.task is Task.NOISE):
         raise InputError(
             f"{settings.seeds} seeds: seeds vary the depth noise of a scan, and the task {settings.task} has no such "

@@ -1,4 +1,4 @@
-"""The report of an evaluation as one self-contained HTML file: tables, and the contact sheet."""
+"""The reports of evaluations as self-contained HTML files: tables, and the contact sheet."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from sdf_backend.files import atomic_write
 from training.evaluation.report import Report
-from training.evaluation.report_columns import Column, columns_of, summary_rows, summary_sentences
+from training.evaluation.report_columns import SAMPLE_COLUMNS, Column, columns_of, summary_rows, summary_sentences
+from training.evaluation.sampled_shapes import SampleReport
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222 }
@@ -27,12 +28,30 @@ CONVENTIONS = (
     "scale; “observed” is the share of the true surface that the scan covers. “95 % CI” is the bootstrap confidence "
     "interval of the mean."
 )
+SAMPLE_CONVENTIONS = (
+    "Sampled shapes are compared with references as collections of point sets in the canonical frame, without any "
+    "alignment. JSD (0 to 1) and MMD: lower is better; COV: higher is better; 1-NNA: 50 % is best, more means that the "
+    "two can be told apart, and well below 50 % against the training split means that the model copies. CD is the "
+    "Chamfer distance, times 1000, EMD the earth mover's distance."
+)
 
 
 def write_html(path: Path, report: Report, sheet: bytes) -> None:
     """Write the report with its contact sheet, a PNG, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(_page(report, sheet), encoding="utf-8")
+
+
+def write_samples_html(path: Path, report: SampleReport, sheet: bytes) -> None:
+    """Write the report of the task `sample` with its contact sheet, a PNG, atomically."""
+    sentences = [f"Dataset {report.dataset}", f"{report.settings.resolution} cells per axis", *report.sentences()]
+    content = [
+        f"<p>{escape('; '.join(sentences))}.</p><p>{SAMPLE_CONVENTIONS}</p>",
+        _table(SAMPLE_COLUMNS, report.rows()),
+    ]
+    title, alt = f"{Path(report.model).stem}: {report.settings.task}", "samples, each beside its nearest training shape"
+    with atomic_write(path) as temporary:
+        temporary.write_text(_document(title, content, alt, sheet), encoding="utf-8")
 
 
 def _page(report: Report, sheet: bytes) -> str:
@@ -48,17 +67,25 @@ def _page(report: Report, sheet: bytes) -> str:
     ]
     shapes = [(outcome.title, outcome.measures()) for outcome in report.outcomes]
     classes = ["worse" if outcome.worse_than_scan else "" for outcome in report.outcomes]
+    content = [
+        f"<p>{escape('; '.join(sentences))}.</p><p>{CONVENTIONS}</p>",
+        _table(columns, summary_rows(summary)),
+        "<h2>All shapes</h2>",
+        _table(columns, shapes, classes),
+    ]
+    return _document(title, content, "inputs, results and ground truth", sheet)
+
+
+def _document(title: str, content: Sequence[str], alt: str, sheet: bytes) -> str:
+    """A page of a heading, some HTML, and the contact sheet with its alternative text."""
     image = base64.b64encode(sheet).decode()
     return "\n".join(
         [
             f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(title)}</title>",
             f"<style>{STYLE}</style><h1>{escape(title)}</h1>",
-            f"<p>{escape('; '.join(sentences))}.</p><p>{CONVENTIONS}</p>",
-            _table(columns, summary_rows(summary)),
-            "<h2>All shapes</h2>",
-            _table(columns, shapes, classes),
+            *content,
             "<h2>Contact sheet</h2>",
-            f"<img alt='inputs, results and ground truth' src='data:image/png;base64,{image}'></html>",
+            f"<img alt='{alt}' src='data:image/png;base64,{image}'></html>",
         ]
     )
 

@@ -8,7 +8,7 @@ from sdf_backend.files import atomic_write
 from sdf_backend.model.store import load_model, save_model
 from training.evaluation.outcomes import ShapeOutcome
 from training.evaluation.summary import Summary, summarise
-from training.evaluation.tasks import EvaluationSettings
+from training.evaluation.tasks import EvaluationSettings, Task
 
 # Measures of the computer rather than of the model.
 TIMINGS = ("seconds", "reference_seconds")
@@ -50,8 +50,6 @@ def record_accuracy(path: Path, report: Report) -> None:
     Timings are left out, so that the same evaluation writes the same file on every computer.
     Raises `InputError` where the file cannot be read or written.
     """
-    # Loaded again: the copy of the engine may be on a GPU, and the file may have changed meanwhile.
-    model = load_model(path, "cpu")
     settings, summary = report.settings, asdict(report.summary)
     for measures in (summary["mean"], summary["median"], summary["interval"], *summary["variants"].values()):
         for name in TIMINGS:
@@ -65,5 +63,12 @@ def record_accuracy(path: Path, report: Report) -> None:
         "seeds": settings.seeds,
         **summary,
     }
-    card = replace(model.card, accuracy={**model.card.accuracy, str(settings.task): entry})
+    record_entry(path, settings.task, entry)
+
+
+def record_entry(path: Path, task: Task, entry: dict) -> None:
+    """Store the entry of one task in the card of the model file at `path`; see `record_accuracy`."""
+    # Loaded again: the copy of the engine may be on a GPU, and the file may have changed meanwhile.
+    model = load_model(path, "cpu")
+    card = replace(model.card, accuracy={**model.card.accuracy, str(task): entry})
     save_model(path, replace(model, card=card))

@@ -43,6 +43,16 @@ COLUMNS = (
     Column("ref. s", "reference_seconds", ".0f"),
 )
 
+SAMPLE_COLUMNS = (
+    Column("JSD", "jsd"),
+    Column("MMD-CD", "mmd_chamfer", ".2f", 1e3),
+    Column("COV-CD", "coverage_chamfer", ".0%"),
+    Column("1-NNA-CD", "one_nna_chamfer", ".0%"),
+    Column("MMD-EMD", "mmd_emd"),
+    Column("COV-EMD", "coverage_emd", ".0%"),
+    Column("1-NNA-EMD", "one_nna_emd", ".0%"),
+)
+
 
 def columns_of(summary: Summary) -> list[Column]:
     """The columns that a summary has values for."""

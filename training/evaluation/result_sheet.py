@@ -1,4 +1,4 @@
-"""The contact sheet of an evaluation: input, result and ground truth of every shape."""
+"""Contact sheets: input, result and ground truth of every shape; sampled shapes and their nearest training shapes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ import numpy as np
 
 from training.contact_sheet import write_contact_sheet
 from training.evaluation.outcomes import ShapeOutcome, ShapeResult
+from training.evaluation.sampled_shapes import SampledShape
 from training.evaluation.tasks import Task
 from training.rendering import BACKGROUND, Pixels, render_mesh, render_points, shared_bounds
 from training.triangle_mesh import Mesh
@@ -57,6 +58,30 @@ def render_result(result: ShapeResult, task: Task) -> list[tuple[str, Pixels]]:
     labelled.append(("ground truth", image))
     labels, images = zip(*labelled, strict=True)
     return list(zip(labels, _cropped(images), strict=True))
+
+
+@dataclass
+class SampleSheet:
+    """Collects pairs of images: a sampled shape and, beside it, the training shape nearest to it."""
+
+    images: list[Pixels] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+
+    def add(self, sample: SampledShape, nearest: Mesh) -> None:
+        """Render one pair with a shared framing."""
+        shape = sample.shape
+        bounds = shared_bounds(shape.vertices, nearest.vertices)
+        images = [
+            _render(shape.vertices, shape.faces, bounds, None),
+            _render(*_smooth_two_sided(nearest), bounds, None),
+        ]
+        self.images += _cropped(images)
+        distance = CHAMFER_FACTOR * sample.nearest.chamfer
+        self.labels += [f"sample, seed {sample.seed}", f"nearest, Chamfer {distance:.2f}\n{sample.nearest.name}"]
+
+    def save(self, path: Path) -> None:
+        """Write the contact sheet as PNG."""
+        write_contact_sheet(self.images, self.labels, COLUMNS, path)
 
 
 def _input_label(outcome: ShapeOutcome, task: Task) -> str:

@@ -18,11 +18,17 @@ class Task(Choice):
     POSE = "pose", "complete, at an unknown rotation about the up axis, scale and position"
     OUTLIERS = "outliers", "complete, with points of a ground plane added"
     INTERPOLATE = "interpolate", "interpolation between all pairs of a few test shapes"
+    SAMPLE = "sample", "shapes drawn at random, compared with the test split and with the training split"
 
     @property
     def scans(self) -> bool:
         """Whether the input is a depth scan."""
         return self in (Task.COMPLETE, Task.NOISE, Task.POSE, Task.OUTLIERS)
+
+    @property
+    def scores_shapes(self) -> bool:
+        """Whether each shape is scored against a ground truth of its own."""
+        return self not in (Task.INTERPOLATE, Task.SAMPLE)
 
 
 @dataclass(frozen=True)
@@ -36,10 +42,18 @@ class EvaluationSettings(Settings):
     )
     views: int = option(1, "scans of each shape from random directions, each completed separately", 1)
     quality: Quality = option(TaskSettings.quality, help_of("quality"))
-    seed: int = option(0, "seed of the view directions, the depth noise and the surface samples of the metrics", 0)
+    seed: int = option(0, "seed of view directions, depth noise, sampled shapes and surface samples of the metrics", 0)
     refine: float = option(TaskSettings.refine, help_of("refine"), *bounds_of("refine"))
     seeds: int = option(1, "scans of each view, which differ in depth noise alone (pose: in the pose too)", 1)
+    samples: int | None = option(None, "shapes drawn by the task sample; default: as many as each split has", 2)
     reference: bool = option(False, "also run the released DeepSDF reconstruction; half a minute per shape")
+
+
+# What the tasks that score no single shapes read of the settings; the others use all but `samples`.
+SETTINGS_USED = {
+    Task.INTERPOLATE: {"task", "resolution", "quality"},
+    Task.SAMPLE: {"task", "resolution", "seed", "samples"},
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,11 @@ class EvaluationProtocol:
     """largest rotation error of a correct pose, degrees"""
     scale_tolerance: float = 0.1
     """largest relative scale error of a correct pose"""
+    pictured_samples: int = 24
+    """sampled shapes on the contact sheet, the first ones drawn"""
+    coarse_references: int = 50
+    """fewer references than these make coarse figures of `sample`: the standard error of a 1-NNA of one half,
+    sqrt(0.25 / 2n), is above 5 points"""
 
 
 PROTOCOL = EvaluationProtocol()

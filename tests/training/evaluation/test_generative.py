@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from sdf_backend.errors import InputError
-from training.evaluation.generative import GenerativeSettings, generative_scores, jensen_shannon, set_scores
+from training.evaluation.generative import (
+    GenerativeSettings,
+    generative_scores,
+    jensen_shannon,
+    set_scores,
+    spread_evenly,
+)
 
 FEW = GenerativeSettings(points=60, emd_points=30)
 
@@ -66,6 +72,19 @@ def test_samples_of_one_distribution_cannot_be_told_from_each_other_and_of_anoth
     assert 0.2 <= same.chamfer.one_nna <= 0.8 and 0.2 <= same.emd.one_nna <= 0.8
     assert other.chamfer.one_nna == other.emd.one_nna == 1.0
     assert other.jsd > same.jsd and other.chamfer.mmd > same.chamfer.mmd and other.emd.mmd > same.emd.mmd
+
+
+def test_evenly_spread_points_fill_the_largest_gap_first() -> None:
+    line = np.array([[place, 0.0, 0.0] for place in (0, 1, 2, 4.9, 5, 5.1, 9, 10)])
+    assert spread_evenly(line, 4)[:, 0].tolist() == [0, 10, 5, 2]
+
+
+def test_every_distance_is_reported_once() -> None:
+    seen: list[tuple[int, int]] = []
+    generative_scores(
+        clouds(3, 1), clouds(4, 2), np.random.default_rng(5), FEW, lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(done, 42) for done in range(1, 43)]  # 21 pairs, two distances
 
 
 def test_the_same_generator_state_gives_the_same_scores() -> None:
