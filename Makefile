@@ -158,7 +158,7 @@ $(MODELS:%=data/%/prepared): data/%/prepared: $$(meshes) | $(READY)
 
 $(MODELS:%=runs/%/trained): runs/%/trained: data/%/prepared
 	$(call step,$(BIN)/python -m training train data/$* -o runs/$* --preset small $(symmetric) --epochs $(epochs) \
-		--halve-every $$(( ($(epochs) + 5) / 6 )) $(if $(wildcard runs/$*/checkpoint.safetensors),--resume))
+		$(if $(wildcard runs/$*/checkpoint.safetensors),--resume))
 
 evaluate = $(BIN)/python -m training evaluate runs/$*/$*.safetensors data/$* $(EVALUATE) -o out/evaluation/$*
 $(MODELS:%=runs/%/evaluated): runs/%/evaluated: runs/%/trained
@@ -182,7 +182,7 @@ check-splits: $(COLLECTED)
 tuning-model: data/airplanes/prepared
 	$(BIN)/python -m training hold-out data/airplanes training/tuning_families.txt -o data/tuning
 	$(BIN)/python -m training train data/tuning -o runs/tuning \
-		--preset small --symmetric --epochs 700 --halve-every 115
+		--preset small --symmetric --epochs 700
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -1,12 +1,30 @@
 """Settings of the training loop, and the presets."""
 
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 import numpy as np
 
+from sdf_backend.errors import InputError
 from sdf_backend.geometry.similarity import axis_vector
 from sdf_backend.model.decoder import DecoderSettings
 from training.train_options import Preset, TrainOptions
+
+
+class Optimiser(StrEnum):
+    """What steps the matrices of the hidden layers; everything else is Adam's."""
+
+    ADAM = "adam"
+    MUON = "muon"
+
+
+class Schedule(StrEnum):
+    """How the learning rates fall."""
+
+    HALVING = "halving"
+    """by half, every so many epochs"""
+    COSINE = "cosine"
+    """along half a cosine, to zero at the last epoch"""
 
 
 @dataclass(frozen=True)
@@ -26,12 +44,20 @@ class TrainSettings:
     """samples per shape and step, half of them inside and half outside"""
     clamp: float = 0.1
     """clamping distance of the loss, canonical units"""
+    optimiser: Optimiser = Optimiser.ADAM
+    """what steps the matrices of the hidden layers"""
+    matrix_rate: float = 0.02
+    """learning rate of Muon for those"""
     decoder_rate: float = 5e-4
     """learning rate of Adam for the decoder"""
     code_rate: float = 1e-3
     """learning rate of Adam for the latent codes"""
+    schedule: Schedule = Schedule.HALVING
+    """how all learning rates fall"""
     halve_every: int = 500
-    """epochs after which both learning rates halve"""
+    """epochs after which they halve, in that schedule"""
+    warm_up: float = 0.02
+    """share of the epochs over which they rise at first, in the cosine schedule"""
     code_penalty: float = 1e-4
     """weight of the regularisation of the codes, their mean squared norm"""
     penalty_ramp: int = 100
@@ -56,13 +82,14 @@ class TrainSettings:
 PRESETS = {
     Preset.PAPER: TrainSettings(),
     Preset.SMALL: TrainSettings(
-        decoder=DecoderSettings(code_length=128, width=256, layers=8, skip_at=4, dropout=0.0),
+        decoder=DecoderSettings(code_length=128, width=256, layers=8, skip_at=4, dropout=0.0, weight_norm=False),
         epochs=800,
         shapes_a_step=32,
         points_a_shape=512,
+        optimiser=Optimiser.MUON,
         decoder_rate=1e-3,
         code_rate=2e-3,
-        halve_every=130,
+        schedule=Schedule.COSINE,
         penalty_ramp=100,
     ),
 }
@@ -71,7 +98,10 @@ PRESETS = {
 def build_train_settings(options: TrainOptions, front: str) -> TrainSettings:
     """The settings of a preset with the overrides of the options, for a dataset with this front axis."""
     overrides = {name: getattr(options, name) for name in ("epochs", "halve_every", "seed")}
-    settings = replace(
-        PRESETS[options.preset], **{name: value for name, value in overrides.items() if value is not None}
-    )
+    preset = PRESETS[options.preset]
+    if options.halve_every is not None and preset.schedule is not Schedule.HALVING:
+        raise InputError(
+            f"the learning rates of the preset '{options.preset}' fall along a cosine; leave out --halve-every"
+        )
+    settings = replace(preset, **{name: value for name, value in overrides.items() if value is not None})
     return settings.with_mirror_symmetry(front) if options.symmetric else settings

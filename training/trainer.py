@@ -26,9 +26,10 @@ from sdf_backend.model.store import Model, ModelCard, save_model
 from training.dataset import Dataset, ShapeRecord
 from training.history import EpochReport
 from training.licences import model_licence
+from training.optimisers import Optimisers
 from training.progress_pictures import draw_reconstructions, plot_losses
 from training.resident_samples import ResidentSamples
-from training.train_settings import TrainSettings
+from training.train_settings import Schedule, TrainSettings
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 HISTORY_FILE = "history.json"
@@ -59,13 +60,7 @@ class Trainer:
         self.decoder = Decoder(settings.decoder).to(self.device)
         codes = initial_codes(len(self.records), settings.decoder.code_length, self.generator)
         self.codes = torch.nn.Parameter(codes.to(self.device))
-        self.optimiser = torch.optim.Adam(
-            [
-                {"params": list(self.decoder.parameters()), "lr": settings.decoder_rate},
-                {"params": [self.codes], "lr": settings.code_rate},
-            ],
-            fused=True,
-        )
+        self.optimisers = Optimisers(self.decoder, self.codes, settings)
         self.epoch = 0
         self.history: list[EpochReport] = []
 
@@ -114,8 +109,7 @@ class Trainer:
         tensors, meta = {}, {"settings": json.dumps(asdict(self.settings)), "epoch": str(self.epoch)}
         tensors["codes"] = self.codes.detach()
         tensors |= {f"decoder.{name}": value for name, value in self.decoder.state_dict().items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{key}": value for key, value in state.items()}
+        tensors |= {f"optimiser.{name}": value for name, value in self.optimisers.state()}
         tensors["random.draws"] = self.generator.get_state()
         tensors["random.torch"] = torch.get_rng_state()
         if self.device.type == "cuda":
@@ -156,12 +150,9 @@ class Trainer:
             {name.removeprefix("decoder."): value for name, value in tensors.items() if name.startswith("decoder.")}
         )
         self.codes.data.copy_(tensors["codes"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimiser."):
-                _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = value
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        self.optimisers.restore(
+            {name.removeprefix("optimiser."): value for name, value in tensors.items() if name.startswith("optimiser.")}
+        )
         self.generator.set_state(tensors["random.draws"])
         torch.set_rng_state(tensors["random.torch"])
         if self.device.type == "cuda":
@@ -173,8 +164,10 @@ class Trainer:
         if not {"settings", "shapes", "epoch", "history"} <= meta.keys():
             raise InputError(f"{path} is not a checkpoint of this trainer; use another folder")
         before, now = json.loads(meta["settings"]), json.loads(json.dumps(asdict(self.settings)))
-        # These do not influence the epochs that are done.
-        may_differ = {"epochs", "checkpoint_every", "picture_every"}
+        # These do not influence the epochs that are done, but for the number of epochs on which a cosine depends.
+        may_differ = {"checkpoint_every", "picture_every"}
+        if self.settings.schedule is Schedule.HALVING:
+            may_differ.add("epochs")
         changed = [key for key in now if key not in may_differ and now[key] != before.get(key)]
         if changed:
             raise InputError(f"{path} was started with other settings ({', '.join(changed)}); use another folder")
@@ -190,11 +183,7 @@ class Trainer:
     def _run_epoch(self) -> EpochReport:
         start, total, steps, samples = time.perf_counter(), 0.0, 0, 0
         self.decoder.train()
-        decay = 0.5 ** (self.epoch // self.settings.halve_every)
-        for group, rate in zip(
-            self.optimiser.param_groups, (self.settings.decoder_rate, self.settings.code_rate), strict=True
-        ):
-            group["lr"] = rate * decay
+        factor = self.optimisers.begin_epoch(self.epoch)
         for shapes in self._batches():
             points, distances = self.samples.draw(shapes, self.settings.points_a_shape, self.generator)
             total += self._step(shapes.to(self.device), points, distances)
@@ -206,7 +195,7 @@ class Trainer:
         if not all(bool(torch.isfinite(weights).all()) for weights in (self.codes, *self.decoder.parameters())):
             raise InputError(f"the weights are no longer finite after epoch {self.epoch}; lower the learning rates")
         norm = float(self.codes.detach().norm(dim=1).mean())
-        rate = self.settings.decoder_rate * decay
+        rate = self.settings.decoder_rate * factor
         return EpochReport(self.epoch + 1, loss, norm, rate, samples / (time.perf_counter() - start))
 
     def _batches(self) -> Iterator[Tensor]:
@@ -226,9 +215,9 @@ class Trainer:
         loss = (predicted.clamp(-clamp, clamp) - distances.clamp(-clamp, clamp)).abs().mean()
         ramp = min(1.0, self.epoch / max(settings.penalty_ramp, 1))
         penalty = settings.code_penalty * ramp * codes.square().sum(1).mean()
-        self.optimiser.zero_grad()
+        self.optimisers.zero_grad()
         (loss + penalty).backward()
-        self.optimiser.step()
+        self.optimisers.step()
         with torch.no_grad():
             norm = self.codes.norm(dim=1, keepdim=True)
             self.codes.mul_((settings.code_bound / norm).clamp(max=1))

@@ -32,6 +32,8 @@ class DecoderSettings:
     """the hidden layer whose input has code and point concatenated again"""
     dropout: float = 0.2
     """probability of dropping a unit in training, every hidden layer"""
+    weight_norm: bool = True
+    """whether each hidden layer's weights are a length a row and a direction; Muon wants the matrices themselves"""
     mirror_axis: int | None = None
     """axis across which the category is symmetric, whose coordinate enters as its absolute value; None if it is not"""
 
@@ -51,7 +53,8 @@ class Decoder(nn.Module):
         for index in range(settings.layers):
             # The layer before the skip is narrower, so that the concatenation is as wide as the other layers.
             width = settings.width - inputs if index + 1 == settings.skip_at else settings.width
-            hidden.append(weight_norm(nn.Linear(inputs if index == 0 else settings.width, width)))
+            layer = nn.Linear(inputs if index == 0 else settings.width, width)
+            hidden.append(weight_norm(layer) if settings.weight_norm else layer)
         self.hidden = nn.ModuleList(hidden)
         self.last = nn.Linear(settings.width, 1)
 

@@ -29,7 +29,7 @@ from training.history import EpochReport
 from training.resident_samples import ResidentSamples
 from training.sampling import BOUND, SampleSettings, sample_mesh
 from training.train_options import Preset, TrainOptions
-from training.train_settings import PRESETS, TrainSettings, build_train_settings
+from training.train_settings import PRESETS, Optimiser, Schedule, TrainSettings, build_train_settings
 from training.trainer import CHECKPOINT_FILE, Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +48,12 @@ TINY = TrainSettings(
     penalty_ramp=10,
 )
 WITH_DROPOUT = replace(TINY, decoder=replace(TINY.decoder, dropout=0.2))
+WITH_MUON = replace(
+    TINY,
+    decoder=replace(TINY.decoder, weight_norm=False),
+    optimiser=Optimiser.MUON,
+    schedule=Schedule.COSINE,
+)
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +103,12 @@ def interrupted(boxes: Dataset, settings: TrainSettings, output: Path, epoch: in
         Trainer(boxes, settings, output).run(stop_after(epoch))
 
 
-def test_the_loss_falls_to_a_third_and_signs_are_learnt(boxes: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [TINY, WITH_MUON], ids=["adam", "muon"])
+def test_the_loss_falls_to_a_third_and_signs_are_learnt(
+    boxes: Dataset, tmp_path: Path, settings: TrainSettings
+) -> None:
     reports: list[EpochReport] = []
-    settings = replace(TINY, epochs=200, halve_every=80, points_a_shape=512)
+    settings = replace(settings, epochs=200, halve_every=80, points_a_shape=512)
     model = Trainer(boxes, settings, tmp_path).run(reports.append)
     assert [report.epoch for report in reports] == list(range(1, 201))
     first, last = (np.mean([report.loss for report in part]) for part in (reports[:2], reports[-5:]))
@@ -114,7 +123,9 @@ def test_the_loss_falls_to_a_third_and_signs_are_learnt(boxes: Dataset, tmp_path
 
 
 @pytest.mark.parametrize(
-    "settings", [TINY, WITH_DROPOUT, replace(TINY, bfloat16=True)], ids=["plain", "dropout", "bf16"]
+    "settings",
+    [TINY, WITH_DROPOUT, replace(TINY, bfloat16=True), WITH_MUON],
+    ids=["plain", "dropout", "bf16", "muon"],
 )
 def test_a_stopped_and_resumed_run_ends_with_the_same_bits(
     boxes: Dataset, tmp_path: Path, settings: TrainSettings
@@ -268,8 +279,6 @@ def test_the_code_penalty_grows_over_its_ramp(boxes: Dataset, tmp_path: Path) ->
     points, distances = trainer.samples.draw(shapes, 64, trainer.generator)
     for epoch, ramp in ((0, 0.0), (2, 0.25), (4, 0.5), (8, 1.0), (100, 1.0)):
         trainer.epoch = epoch
-        for group in trainer.optimiser.param_groups:
-            group["lr"] = 0.0
         trainer._step(shapes, points, distances)
         assert trainer.codes.grad is not None
         expected = 2 * 3.0 * ramp * trainer.codes.detach() / 4
@@ -288,6 +297,20 @@ def test_the_learning_rates_halve_on_schedule(boxes: Dataset, tmp_path: Path) ->
     reports: list[EpochReport] = []
     Trainer(boxes, replace(TINY, epochs=7, halve_every=3), tmp_path).run(reports.append)
     assert [report.rate / TINY.decoder_rate for report in reports] == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
+
+
+def test_the_learning_rates_fall_along_a_cosine(boxes: Dataset, tmp_path: Path) -> None:
+    reports: list[EpochReport] = []
+    Trainer(boxes, replace(WITH_MUON, epochs=6, warm_up=1 / 3), tmp_path).run(reports.append)
+    wave = [1, 0.5 + math.sqrt(3) / 4, 0.75, 0.5, 0.25, 0.5 - math.sqrt(3) / 4]
+    wave[0] = 0.5  # the first of two epochs over which they rise
+    assert [report.rate / WITH_MUON.decoder_rate for report in reports] == pytest.approx(wave)
+
+
+def test_a_run_along_a_cosine_is_not_resumed_with_other_epochs(boxes: Dataset, tmp_path: Path) -> None:
+    Trainer(boxes, replace(WITH_MUON, epochs=4), tmp_path).run()
+    with pytest.raises(InputError, match=r"started with other settings \(epochs\)"):
+        Trainer(boxes, replace(WITH_MUON, epochs=9), tmp_path).resume()
 
 
 def test_the_finished_model_file_gives_the_same_distances(boxes: Dataset, tmp_path: Path) -> None:
@@ -415,6 +438,8 @@ def test_options_override_the_settings_of_their_preset() -> None:
     assert paper == replace(TrainSettings(), epochs=3, halve_every=2, seed=4)
     symmetric = build_train_settings(TrainOptions(symmetric=True), "-z")
     assert symmetric == PRESETS[Preset.SMALL].with_mirror_symmetry("-z")
+    with pytest.raises(InputError, match="leave out --halve-every"):
+        build_train_settings(TrainOptions(halve_every=9), "-z")
     with pytest.raises(InputError, match="unknown preset 'huge'; use one of small, paper"):
         TrainOptions("huge")  # type: ignore[arg-type]
 
