@@ -457,9 +457,10 @@ def test_the_report_of_an_interrupted_run_keeps_its_outcomes(
     assert len(json.loads((tmp_path / "report" / "complete.json").read_text())["outcomes"]) == 1
 
 
-def test_interpolation_is_not_a_task_of_single_shapes(model: str, dataset: Dataset) -> None:
-    with pytest.raises(InputError, match="evaluate_interpolations"):
-        outcomes(model, dataset, replace(SETTINGS, task=Task.INTERPOLATE))
+@pytest.mark.parametrize("task", [Task.INTERPOLATE, Task.SAMPLE])
+def test_tasks_of_several_shapes_have_modules_of_their_own(model: str, dataset: Dataset, task: Task) -> None:
+    with pytest.raises(InputError, match=f"the task {task} does not score shapes one by one"):
+        outcomes(model, dataset, replace(SETTINGS, task=task))
 
 
 def test_a_dataset_without_training_shapes_has_no_nearest_one(model: str, dataset: Dataset) -> None:
