@@ -5,7 +5,7 @@ Nothing is ever unpickled. Half-precision codes and single-precision weights kee
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -153,11 +153,15 @@ def read_card(path: Path) -> ModelCard:
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
-    """Read a model; raises `InputError` if the file is missing, damaged, or does not match its own card.
+    """Read a model; raises `InputError` if the file is missing, damaged, of a newer version, or unlike its card.
 
     Files of version 0.1 also hold the mean and the covariance of the codes, which are not used.
     """
     card = read_card(path)
+    if newer := card.decoder.keys() - {entry.name for entry in fields(DecoderSettings)}:
+        raise InputError(
+            f"the decoder of {path} has unknown settings ({', '.join(sorted(newer))}); update this program"
+        )
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
@@ -216,9 +220,11 @@ def _card(metadata: dict[str, str], path: Path) -> ModelCard:
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path} is not a model of this project (format {metadata.get('format')!r}, not {FORMAT!r})")
     try:
-        card = ModelCard(**json.loads(metadata["card"]))
+        # A card of a newer version may say more; of the decoder all must be known, see `load_model`.
+        known = {entry.name for entry in fields(ModelCard)}
+        card = ModelCard(**{name: value for name, value in json.loads(metadata["card"]).items() if name in known})
         _check_card(card)
-    except (KeyError, ValueError, TypeError) as error:
+    except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"the model {path} has an unreadable card: {error}") from error
     return card
 

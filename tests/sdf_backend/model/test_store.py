@@ -166,7 +166,6 @@ def rewritten(path: Path, card: dict | None = None, tensors: dict[str, torch.Ten
         {"decoder": {"code_length": 3, "width": 48, "layers": 4, "skip_at": 3, "dropout": 0.0, "mirror_axis": None}},
         {"decoder": {"code_length": 3, "width": -48}},
         {"decoder": {"code_length": "3"}},
-        {"decoder": {"depth": 3}},
         {"decoder": {}},
         {"decoder": []},
         {"decoder": None},
@@ -180,7 +179,6 @@ def rewritten(path: Path, card: dict | None = None, tensors: dict[str, torch.Ten
         {"front": "+y"},
         {"sources": [{"licence": "CC0-1.0"}]},
         {"sources": 5},
-        {"colour": "blue"},
     ],
     ids=str,
 )
@@ -233,6 +231,16 @@ def test_a_rewritten_but_valid_model_still_loads(spheres: Model, tmp_path: Path)
     save_model(path, spheres)
     rewritten(path, {"accuracy": {"known": 1.0}}, {"codes": torch.zeros(12, 3)})
     assert load_model(path).card == replace(spheres.card, accuracy={"known": 1.0})
+
+
+def test_a_card_of_a_newer_version_is_read_unless_its_decoder_is_another(spheres: Model, tmp_path: Path) -> None:
+    path = tmp_path / "spheres.safetensors"
+    save_model(path, spheres)
+    rewritten(path, {"colour": "blue"})
+    assert load_model(path).card == spheres.card
+    rewritten(path, {"decoder": {**spheres.card.decoder, "planes": 3, "depth": 9}})
+    with pytest.raises(InputError, match=r"has unknown settings \(depth, planes\); update this program"):
+        load_model(path)
 
 
 def test_an_unknown_name_lists_the_known_ones(spheres: Model, tmp_path: Path) -> None:
