@@ -47,7 +47,9 @@ class SignSettings:
     leak_escape: float = 0.2
     """a point of odd parity is inside a holed shell only if fewer rays than this share escape"""
     cell_size: float = 0.021
-    """faces are cut into cells of about this length and width, which are tested for visibility one by one"""
+    """faces are cut into cells of about this length and width, which are tested for visibility one by one, and at the
+    rim of the visible surface into cells of half of it. On a car and a chair, fewer distances differ by over 0.005 from
+    those with cells of 0.006 than with triangles of 0.03 (0.8 % and 2.0 %, 0.4 % and 1.0 %)"""
     probe_offset: float = 3e-4
     """distance of the test points before and behind a cell"""
     on_surface: float = 1e-6

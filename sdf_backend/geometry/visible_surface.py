@@ -21,19 +21,22 @@ def visible_surface(vertices: np.ndarray, faces: np.ndarray, signs: SignClassifi
     triangles = vertices[faces]
     normals = unit_normals(triangles)
     cells, source = cut_faces(triangles, signs.settings.cell_size)
-    hidden, flipped = _probe_sides(cells, normals[source], signs)
+    hidden, flipped, partial = _probe_sides(cells, normals[source], signs)
+    # Cells at the rim of the visible surface are cut once more, so that little of a hidden wall stays.
+    rim, rim_cell = _split(cells[partial])
+    parts, part_of = cut_faces(rim, signs.settings.cell_size / 2)
+    part_source = source[partial][rim_cell[part_of]]
+    part_hidden, part_flipped, _ = _probe_sides(parts, normals[part_source], signs)
+    cells, source = np.concatenate([cells[~partial], parts]), np.concatenate([source[~partial], part_source])
+    hidden, flipped = np.concatenate([hidden[~partial], part_hidden]), np.concatenate([flipped[~partial], part_flipped])
     total, lost, turned = (np.bincount(source, which, minlength=len(faces)) for which in (None, hidden, flipped))
     # A face of which every cell is visible, all with the same side outside, is kept whole.
     whole = (lost == 0) & ((turned == 0) | (turned == total))
     normals[whole & (turned > 0)] *= -1
     loose = ~hidden & ~whole[source]
+    pieces, cell = _split(cells[loose])
     outward = np.where(flipped[loose, None], -1, 1) * normals[source[loose]]
-    # The other half of a cell that is a triangle has no area.
-    square = _is_square(cells[loose])
-    return (
-        np.concatenate([triangles[whole], cells[loose][:, [0, 1, 2]], cells[loose][square][:, [0, 2, 3]]]),
-        np.concatenate([normals[whole], outward, outward[square]]),
-    )
+    return np.concatenate([triangles[whole], pieces]), np.concatenate([normals[whole], outward[cell]])
 
 
 def cut_faces(triangles: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray]:
@@ -96,12 +99,26 @@ def _enumerate(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def _split(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The triangles of cells, (n, 3, 3), and the cell that each is half of; that of a triangular cell is all of it."""
+    square = np.flatnonzero(_is_square(cells))
+    return (
+        np.concatenate([cells[:, [0, 1, 2]], cells[square][:, [0, 2, 3]]]),
+        np.concatenate([np.arange(len(cells)), square]),
+    )
+
+
 def _is_square(cells: np.ndarray) -> np.ndarray:
     return (cells[:, 2] != cells[:, 3]).any(axis=1)
 
 
-def _probe_sides(cells: np.ndarray, normals: np.ndarray, signs: SignClassifier) -> tuple[np.ndarray, np.ndarray]:
-    """Tell which cells are hidden from outside altogether, and of which the normal points inside; (n,) bool each."""
+def _probe_sides(
+    cells: np.ndarray, normals: np.ndarray, signs: SignClassifier
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tell which cells are hidden from outside, of which the normal points inside, and which show a corner alone.
+
+    Returns three masks, (n,) bool.
+    """
     offset = signs.settings.probe_offset
     centres = np.where(_is_square(cells)[:, None], cells.mean(axis=1), cells[:, :3].mean(axis=1))
     front = signs.classify(centres + offset * normals, normals)
@@ -109,9 +126,9 @@ def _probe_sides(cells: np.ndarray, normals: np.ndarray, signs: SignClassifier) 
     back = signs.classify(centres[covered] - offset * normals[covered], -normals[covered])
     flipped, hidden = np.zeros((2, len(cells)), dtype=bool)
     flipped[covered], hidden[covered] = back > 0, back < 0
-    tested = np.flatnonzero(hidden)
+    tested, covered = np.flatnonzero(hidden), hidden.copy()
     if len(tested) in (0, len(cells)):
-        return hidden, flipped
+        return hidden, flipped, np.zeros_like(hidden)
     # A cell that another wall cuts can show a corner although its centre is hidden. That wall is visible where it cuts,
     # so a visible centre lies within a diagonal.
     reach = signs.settings.cell_size * 2**0.5
@@ -122,6 +139,6 @@ def _probe_sides(cells: np.ndarray, normals: np.ndarray, signs: SignClassifier) 
             outward = side * normals[tested]
             probe = 0.9 * cells[tested, corner] + 0.1 * centres[tested]
             shown = signs.classify(probe + offset * outward, outward) >= 0
-            hidden[tested[shown]] = False
+            hidden[tested[shown]], flipped[tested[shown]] = False, side < 0
             tested = tested[~shown]
-    return hidden, flipped
+    return hidden, flipped, covered & ~hidden
