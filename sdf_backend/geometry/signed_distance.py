@@ -113,6 +113,9 @@ class SignClassifier:
     def __init__(self, vertices: np.ndarray, faces: np.ndarray, settings: SignSettings = DEFAULT_SIGN_SETTINGS) -> None:
         self.settings, self.scene = settings, EmbreeScene()
         TriangleMesh(self.scene, vertices[faces].astype(np.float32))
+        self.vertices, self.faces = vertices.astype(np.float64), np.ascontiguousarray(faces, dtype=np.int64)
+        self.tree = igl.AABB()
+        self.tree.init(self.vertices, self.faces)
         self.first = _ray_directions(settings.first_rays)
         rest = _ray_directions(settings.all_rays - settings.first_rays)
         self.directions = np.concatenate([self.first, rest])
@@ -120,15 +123,19 @@ class SignClassifier:
     def classify(self, points: np.ndarray, ahead: np.ndarray | None = None) -> np.ndarray:
         """Sign of (n, 3) points as (n,) int8: +1 outside, -1 inside, 0 uncertain.
 
-        ahead : (n, 3), where rays are likeliest to escape: a guess that saves rays and changes no sign. By default away
-            from the centre of the mesh.
+        ahead : (n, 3), where rays are likeliest to escape: a guess that saves rays and changes no sign
         """
         points = points.astype(np.float32)
         signs = np.ones(len(points), dtype=np.int8)
-        escaped, open_ = self._count_escapes(points, points if ahead is None else ahead.astype(np.float32))
+        escaped, open_ = self._count_escapes(points, ahead)
         unsure = np.flatnonzero(~open_)
         signs[unsure] = self._weigh_evidence(points[unsure], escaped[unsure] / self.settings.all_rays)
         return signs
+
+    def clearance(self, points: np.ndarray) -> np.ndarray:
+        """Exact distance from (n, 3) points to the nearest face, visible from outside or not, (n,)."""
+        squared = self.tree.squared_distance(self.vertices, self.faces, np.ascontiguousarray(points, np.float64))[0]
+        return np.sqrt(np.maximum(squared, 0))
 
     def _weigh_evidence(self, points: np.ndarray, share: np.ndarray) -> np.ndarray:
         """Decide by the share of rays that escaped, (n,), and where that is small but not zero by parity."""
@@ -140,7 +147,7 @@ class SignClassifier:
         signs[doubtful] = np.select([odd < settings.even_parity, leaked], [1, -1], 0)
         return signs
 
-    def _count_escapes(self, points: np.ndarray, ahead: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _count_escapes(self, points: np.ndarray, ahead: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Count the rays that escape, (n,), and tell which points lie open: enough rays escape to be outside.
 
         A point casts its rays ahead first and stops once it lies open, so its count is complete only where it does not.
@@ -148,10 +155,10 @@ class SignClassifier:
         settings = self.settings
         of_first, of_all = np.zeros((2, len(points)), dtype=np.int16)
         open_ = np.zeros(len(points), dtype=bool)
-        facing = self.directions @ ahead.T > 0
-        for forward in (True, False):
+        for forward in (True,) if ahead is None else (True, False):
             for number, direction in enumerate(self.directions):
-                cast = np.flatnonzero((facing[number] == forward) & ~open_)
+                turn = ~open_ if ahead is None else ~open_ & ((ahead @ direction > 0) == forward)
+                cast = np.flatnonzero(turn)
                 rays = np.ascontiguousarray(np.broadcast_to(direction, (len(cast), 3)))
                 cast = cast[self.scene.run(points[cast], rays, query="OCCLUDED") != 0]
                 of_all[cast] += 1
@@ -199,8 +206,9 @@ def unsigned_distance(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 def propagate_signs(points: np.ndarray, distances: np.ndarray, signs: SignClassifier) -> np.ndarray:
     """Signs of (n, 3) points with known unsigned distances, (n,), as (n,) int8, with few ray tests.
 
-    No surface lies nearer to a point than its distance, so all points within that ball have its sign. In ever finer
-    cells the point farthest from the surface is tested, and its sign holds for the points of the cell within its ball.
+    No face lies nearer to a point than its clearance, so all points within that ball have its sign. In ever finer cells
+    the point farthest from the surface is tested, and its sign holds for the points of the cell within its ball. Hidden
+    walls are no part of the surface but limit the ball: in a body that is not closed, some have one side outside.
     """
     settings = signs.settings
     # On the surface itself a ray ends where it begins; the sign of zero does not matter.
@@ -213,7 +221,11 @@ def propagate_signs(points: np.ndarray, distances: np.ndarray, signs: SignClassi
         tested = pending[first]
         sign = signs.classify(points[tested])
         apart = np.linalg.norm(points[pending] - points[tested][member], axis=1)
-        covered = (apart < distances[tested][member]) & (sign[member] != 0)
+        radius = distances[tested]  # no less than the clearance, which is measured only where it matters
+        covered = (apart < radius[member]) & (sign[member] != 0)
+        shared = np.flatnonzero(np.bincount(member[covered], minlength=len(tested)) > 1)
+        radius[shared] = signs.clearance(points[tested[shared]])
+        covered &= apart < radius[member]
         found[pending[covered]] = sign[member][covered]
         pending = pending[~covered]
     found[pending] = signs.classify(points[pending])

@@ -52,9 +52,8 @@ def cut_faces(triangles: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarra
     source : (m,), the triangle that each is part of
     """
     edges = np.linalg.norm(triangles[:, [1, 2, 0]] - triangles, axis=2)
-    small, large = (
-        np.flatnonzero(mask) for mask in np.array([[True], [False]]) == (edges.max(axis=1) <= size * 2**0.5)
-    )
+    fits = edges.max(axis=1) <= size * 2**0.5
+    small, large = np.flatnonzero(fits), np.flatnonzero(~fits)
     start = edges[large].argmax(axis=1)
     a, b, apex = (triangles[large, (start + step) % 3] for step in range(3))
     base = b - a
