@@ -8,8 +8,9 @@ import numpy as np
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write
-from sdf_backend.geometry.signed_distance import SignClassifier, clean_mesh, unit_normals, visible_surface
+from sdf_backend.geometry.signed_distance import SignClassifier, clean_mesh, unit_normals
 from sdf_backend.geometry.similarity import axis_rotation
+from sdf_backend.geometry.visible_surface import visible_surface
 from training.catalog import read_mesh
 from training.sampling import BOUND, ShapeSamples
 

@@ -20,8 +20,8 @@ from sdf_backend.geometry.signed_distance import (
     normalisation,
     propagate_signs,
     unsigned_distance,
-    visible_surface,
 )
+from sdf_backend.geometry.visible_surface import visible_surface
 
 # Edge of half the cube that samples are clipped to. The unit ball and nearly all near-surface samples lie within:
 # beyond three standard deviations of the wider noise from the unit sphere a sample teaches nothing. Stored training

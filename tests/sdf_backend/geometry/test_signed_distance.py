@@ -9,11 +9,14 @@ from hypothesis.extra.numpy import arrays
 
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.signed_distance import (
+    SignClassifier,
     clean_mesh,
     fibonacci_sphere,
     normalisation,
+    propagate_signs,
     sample_surface_points,
     unit_normals,
+    unsigned_distance,
 )
 
 BALL = trimesh.creation.icosphere(subdivisions=4)
@@ -59,3 +62,20 @@ def test_directions_on_a_fibonacci_sphere_are_unit_vectors_without_a_preferred_s
 
 def test_unit_normals_follow_the_right_hand_rule() -> None:
     np.testing.assert_allclose(unit_normals(np.array([[[0, 0, 0], [2, 0, 0], [0, 2, 0]]], dtype=float)), [[0, 0, 1]])
+
+
+def test_clearance_is_the_distance_to_the_nearest_face() -> None:
+    box = trimesh.creation.box((1.0, 1.0, 1.0))
+    signs = SignClassifier(np.array(box.vertices), np.array(box.faces))
+    points = np.array([[0, 0, 0], [0.1, 0.3, 0], [0, 0, 0.9], [0.8, 0.9, 0]])
+    np.testing.assert_allclose(signs.clearance(points), [0.5, 0.2, 0.4, 0.5])
+    assert signs.clearance(points[:0]).shape == (0,)
+
+
+def test_no_sign_spreads_through_a_wall_that_is_no_part_of_the_surface() -> None:
+    box = trimesh.creation.box((1.0, 1.0, 1.0))
+    vertices, faces = np.array(box.vertices), np.array(box.faces)
+    surface = vertices[faces[np.array(box.face_normals)[:, 0] < 0.5]]
+    points = np.random.default_rng(0).uniform([0.4, -0.3, -0.3], [0.6, 0.3, 0.3], (5_000, 3))
+    signs = propagate_signs(points, unsigned_distance(points, surface), SignClassifier(vertices, faces))
+    np.testing.assert_array_equal(signs, np.where(points[:, 0] > 0.5, 1, -1))
