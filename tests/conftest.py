@@ -5,12 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from sdf_backend.model.decoder import Decoder, DecoderSettings
 from sdf_backend.model.store import Model, ModelCard, save_model
 
 # The networks here are tiny; a second thread costs more than it gives, the more so where cores are shared.
 torch.set_num_threads(1)
+
+# How long an example takes says how busy the machine is; and fixtures of these tests are not changed by an example.
+UNCHECKED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("on any machine", deadline=None, suppress_health_check=UNCHECKED)
+settings.load_profile("on any machine")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from sdf_backend.errors import InputError
 from training.evaluation.metrics import chamfer_distance, earth_movers_distance
 from training.losses import chamfer_loss, earth_mover_loss, soft_chamfer_loss
 
-relaxed = settings(deadline=None, max_examples=25)
+relaxed = settings(max_examples=25)
 
 
 def point_sets(batch: int, count: int, seed: int) -> torch.Tensor:

@@ -129,7 +129,7 @@ class TestMesh:
         small = rendering.render_mesh(0.5 * BALL.vertices, BALL.faces, SIZE, bounds=bounds)
         assert covered(small).sum() == pytest.approx(covered(large).sum() / 4, rel=0.1)
 
-    @settings(deadline=None, max_examples=15)
+    @settings(max_examples=15)
     @given(st.floats(1e-3, 1e3), st.tuples(*[st.floats(-100, 100)] * 3))
     def test_framing_is_independent_of_scale_and_position(self, scale, shift):
         moved = rendering.render_mesh(BOX.vertices * scale + np.array(shift), BOX.faces, (40, 30)).astype(int)

@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 from sdf_backend.fitting.observation_batch import ObservationBatch
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(inside=st.integers(0, 400), outside=st.integers(0, 400), count=st.integers(1, 500), shift=st.floats(0, 0.99))
 def test_a_draw_holds_distinct_observations_half_of_them_inside(
     inside: int, outside: int, count: int, shift: float

@@ -147,7 +147,7 @@ def test_sparse_extraction_equals_dense_extraction(shape: str, resolution: int) 
     assert sparse.evaluations <= dense.evaluations
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), waves=st.integers(1, 6), level=st.floats(-0.03, 0.03))
 def test_sparse_extraction_equals_dense_extraction_for_sums_of_sines(seed: int, waves: int, level: float) -> None:
     random = torch.Generator().manual_seed(seed)
@@ -207,7 +207,7 @@ def test_a_field_steeper_than_the_lipschitz_bound_leaves_no_holes() -> None:
 @example(centre=(1 / 256,) * 3)
 @example(centre=(1 / 512,) * 3)
 @given(centre=st.tuples(*[st.floats(-0.5, 0.5)] * 3))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_no_small_component_is_lost(
     resolution: int, slope: float, radius: float, centre: tuple[float, float, float]
 ) -> None:

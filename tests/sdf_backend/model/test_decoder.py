@@ -31,7 +31,7 @@ def test_the_folded_decoder_computes_the_same_distances(mirror: int | None) -> N
     torch.testing.assert_close(decoder.folded().distances(codes, points), decoder(codes, points))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), mirror=st.sampled_from([None, 0, 1, 2]))
 def test_gradients_equal_those_of_automatic_differentiation(seed: int, mirror: int | None) -> None:
     decoder = made(DecoderSettings(6, 32, 8, 4, 0.0, mirror), seed)

@@ -23,7 +23,7 @@ def ground_plane(seed: int, height: float, count: int, reach: float = 0.6) -> np
     return np.stack([plan[:, 0], height + rng.normal(size=count) * 0.003, plan[:, 1]], axis=1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     share=st.floats(0.06, 0.4),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sdf_backend.observation.residuals import interval_residuals
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(value=st.floats(-1, 1), low=st.floats(-1, 1), width=st.floats(0, 1))
 def test_a_residual_is_zero_inside_its_interval_and_the_distance_to_it_outside(
     value: float, low: float, width: float

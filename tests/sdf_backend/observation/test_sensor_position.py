@@ -51,7 +51,7 @@ def test_the_sensor_of_a_single_view_is_found(direction: np.ndarray) -> None:
     assert np.linalg.norm(found) == pytest.approx(DISTANCE, rel=0.4)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.floats(-2, 2), st.integers(0, 99))
 def test_the_estimate_moves_with_the_cloud(size: float, seed: int) -> None:
     points = scan(directions(1)[0], 90)

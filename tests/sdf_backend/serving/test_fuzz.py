@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import zmq
 from backend_process import PATIENCE, QUICK, Backend, complete, half_sphere
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdf_backend.settings import TaskSettings
@@ -45,12 +45,7 @@ MUTANTS = 49
 GROWTH, SLACK = 1.05, 8 << 20
 # Longer than the interval of the heartbeat of a worker, which reports its memory.
 HEARD = 1.5
-SETTINGS = settings(
-    max_examples=MESSAGES // (1 + MUTANTS),
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+SETTINGS = settings(max_examples=MESSAGES // (1 + MUTANTS), database=None)
 
 
 # --- messages ---

@@ -337,4 +337,4 @@ class JobTableMachine(RuleBasedStateMachine):
 
 
 TestJobTable = JobTableMachine.TestCase
-TestJobTable.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestJobTable.settings = settings(max_examples=60, stateful_step_count=40)

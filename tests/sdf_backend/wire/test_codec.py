@@ -150,7 +150,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 @pytest.mark.parametrize("table", [REQUESTS, REPLIES], ids=["requests", "replies"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_message_comes_back_as_it_was(table: dict[str, type], data: st.DataObject) -> None:
     message = data.draw(st.sampled_from(sorted(table)).flatmap(lambda kind: a_message(table[kind])))
@@ -557,13 +557,13 @@ def message_or_error(frames: list[bytes], table: dict[str, type]) -> None:
         encode(message)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(any_table, st.lists(st.binary(max_size=40), max_size=5), st.booleans())
 def test_any_bytes_give_a_message_or_an_error(table: dict[str, type], frames: list[bytes], begun: bool) -> None:
     message_or_error([FIRST_FRAME, *frames] if begun else frames, table)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(any_table, headers, st.lists(st.tuples(rows, st.binary(max_size=48)), max_size=3), st.data())
 def test_any_header_gives_a_message_or_an_error(
     table: dict[str, type], header: dict[str, Any], described: list[tuple[Any, bytes]], data: st.DataObject
@@ -573,7 +573,7 @@ def test_any_header_gives_a_message_or_an_error(
     message_or_error(framed(header, *(part for _, part in described)), table)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(any_table, st.data())
 def test_a_damaged_message_gives_a_message_or_an_error(table: dict[str, type], data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(sorted(table)))

@@ -14,8 +14,7 @@ from training.triangle_mesh import Mesh
 SQUARE = Mesh(np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], float), np.array([[0, 1, 2], [0, 2, 3]]))
 coordinates = st.floats(-1, 1, allow_nan=False, width=32)
 clouds = st.integers(1, 30).flatmap(lambda n: arrays(np.float64, (n, 3), elements=coordinates))
-# No deadline: a loaded machine must not fail the test.
-without_deadline = settings(deadline=None, max_examples=50)
+with_50_examples = settings(max_examples=50)
 
 
 def sphere(radius: float = 1.0, subdivisions: int = 5) -> Mesh:
@@ -46,25 +45,25 @@ class TestChamferDistance:
     def test_counts_may_differ(self):
         assert metrics.chamfer_distance([[0, 0, 0]], [[1, 0, 0], [3, 0, 0]]) == pytest.approx(1 + (1 + 9) / 2)
 
-    @without_deadline
+    @with_50_examples
     @given(clouds, clouds)
     def test_symmetric_and_not_negative(self, a, b):
         assert metrics.chamfer_distance(a, b) == pytest.approx(metrics.chamfer_distance(b, a))
         assert metrics.chamfer_distance(a, b) >= 0
 
-    @without_deadline
+    @with_50_examples
     @given(clouds)
     def test_zero_on_itself(self, a):
         assert metrics.chamfer_distance(a, a[::-1]) == 0
 
-    @without_deadline
+    @with_50_examples
     @given(clouds, clouds, st.integers(0, 2**32 - 1))
     def test_invariant_under_rigid_motion(self, a, b, seed):
         rotation, shift = Rotation.random(rng=np.random.default_rng(seed)), np.array([0.3, -2.0, 1.0])
         moved = metrics.chamfer_distance(rotation.apply(a) + shift, rotation.apply(b) + shift)
         assert moved == pytest.approx(metrics.chamfer_distance(a, b), abs=1e-9)
 
-    @without_deadline
+    @with_50_examples
     @given(clouds, clouds, st.floats(0.1, 10))
     def test_grows_with_the_square_of_the_scale(self, a, b, scale):
         assert metrics.chamfer_distance(a * scale, b * scale) == pytest.approx(
@@ -86,7 +85,7 @@ class TestEarthMoversDistance:
         with pytest.raises(ValueError, match="a has 3 points and b has 2"):
             metrics.earth_movers_distance(np.zeros((3, 3)), np.zeros((2, 3)))
 
-    @without_deadline
+    @with_50_examples
     @given(clouds)
     def test_zero_on_itself(self, a):
         assert metrics.earth_movers_distance(a, a[::-1]) == pytest.approx(0, abs=1e-12)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 from game_files import TRIANGLES, write_md2
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sdf_backend.errors import InputError
@@ -91,7 +91,6 @@ def test_a_scale_that_is_not_finite_is_refused(tmp_path: Path) -> None:
         read_md2(path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(length=st.integers(0, 231))
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path, length: int) -> None:
     content = write_md2(tmp_path / "whole.md2", [STANDING, JUMPING], CLOCKWISE).read_bytes()
@@ -101,7 +100,6 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, length: int) -> None:
         read_md2(tmp_path / "cut.md2", frame=1)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(place=st.integers(0, 57), value=st.integers(0, 2**32 - 1))
 def test_a_changed_word_gives_a_mesh_or_one_clear_error(tmp_path: Path, place: int, value: int) -> None:
     content = bytearray(write_md2(tmp_path / "whole.md2", [STANDING, JUMPING], CLOCKWISE).read_bytes())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 from game_files import CORNERS, RESTING, Pmd, turned
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sdf_backend.errors import InputError
@@ -119,7 +119,6 @@ def test_counts_that_lie_are_refused_before_anything_is_allocated(tmp_path: Path
 
 
 # What is needed ends with the bones, at byte 288.
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(length=st.integers(0, 287))
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path, length: int) -> None:
     content = Pmd().write(tmp_path / "whole.pmd").read_bytes()
@@ -128,7 +127,6 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, length: int) -> None:
         read_pmd(tmp_path / "cut.pmd")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(place=st.integers(0, 287), value=st.binary(min_size=1, max_size=8))
 def test_changed_bytes_give_a_mesh_or_one_clear_error(tmp_path: Path, place: int, value: bytes) -> None:
     content = bytearray(Pmd().write(tmp_path / "whole.pmd").read_bytes())

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from game_files import RESTING, turned, write_psa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sdf_backend.errors import InputError
@@ -53,7 +53,6 @@ def test_a_number_of_bones_that_lies_is_refused_before_anything_is_allocated(tmp
     assert peak < 2**20
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(length=st.integers(0, 199))
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path, length: int) -> None:
     content = write_psa(tmp_path / "whole.psa", FRAMES).read_bytes()
@@ -63,7 +62,6 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, length: int) -> None:
         read_psa(tmp_path / "cut.psa", 2)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(place=st.integers(0, 49), value=st.integers(0, 2**32 - 1))
 def test_a_changed_word_gives_bones_or_one_clear_error(tmp_path: Path, place: int, value: int) -> None:
     content = bytearray(write_psa(tmp_path / "whole.psa", FRAMES).read_bytes())
