@@ -1,10 +1,9 @@
 """`python -m training`: collect or generate meshes, compare splits, prepare, train, evaluate, ship, import models."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.progress import (
@@ -26,17 +25,13 @@ from training.augment import DeformationPreset
 from training.catalog import Layout, list_meshes, read_split, select_split
 from training.collect import collect as collect_members
 from training.dataset import Dataset
-from training.evaluation.tasks import PROTOCOL, SETTINGS_USED, EvaluationSettings, Task, list_variants
+from training.evaluation.tasks import EvaluationSettings
 from training.generators.generate import GenerateSettings, Piece, generate
 from training.history import EpochReport
 from training.hold_out import hold_out
 from training.prepare import MeshOutcome, PrepareSettings, prepare_dataset
 from training.sampling import Noise, SampleSettings
 from training.train_options import TrainOptions
-
-if TYPE_CHECKING:  # torch takes a second to load, which `--help` and wrong usage should not wait for
-    from sdf_backend.engine import Engine
-    from training.evaluation.outcomes import ShapeResult
 
 DEVICE_HELP = "auto, cpu, cuda or cuda:N"
 SAMPLES = bounds_of("count", SampleSettings)
@@ -227,16 +222,31 @@ def evaluate(
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
 ) -> None:
     """Evaluate a model against the source meshes of a dataset, the ground truth."""
-    if output and output.exists() and not output.is_dir():
-        raise InputError(f"cannot write into {output}: it is a file; name a folder")
-    _refuse_unused(settings, record)
-    match settings.task:
-        case Task.INTERPOLATE:
-            _evaluate_interpolations(model, dataset, settings, output, as_json, device)
-        case Task.SAMPLE:
-            _evaluate_samples(model, dataset, settings, output, as_json, record, device)
-        case _:
-            _evaluate_shapes(model, dataset, settings, output, as_json, record, device)
+    from sdf_backend.engine import Engine
+    from training.evaluation.console_report import print_report
+    from training.evaluation.interpolation import InterpolationReport
+    from training.evaluation.report import record_entry
+    from training.evaluation.run import run_evaluation
+
+    if record and not settings.task.has_entry:
+        raise InputError(f"the task {settings.task} does not use --record; leave it out")
+    engine = Engine(device=device)
+    with _bar(settings.task.value, TextColumn("{task.description}")) as bar:
+        row = bar.add_task("")
+
+        def show(text: str, done: int, total: int) -> None:
+            bar.update(row, description=text, completed=done, total=total)
+
+        report = run_evaluation(engine, model, dataset, settings, output, show)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_report(report)
+    if report.failure:
+        raise InputError(report.failure)
+    if record:
+        assert not isinstance(report, InterpolationReport)  # refused above
+        record_entry(engine.store.find(model), settings.task, report.to_entry())
 
 
 @app.command(name="ship")
@@ -275,155 +285,6 @@ def import_deepsdf_command(
         model = import_deepsdf(experiment, output.stem, names, checkpoint, up, front, licence, creator)
         save_model(output, model)
         stdout.print(f"model: {output}, {len(model.codes)} shapes", soft_wrap=True)
-
-
-def _refuse_unused(settings: EvaluationSettings, record: bool) -> None:
-    """Raise `InputError` for options that the task does not use."""
-    used = SETTINGS_USED.get(settings.task, {one.name for one in fields(settings)} - {"samples"})
-    unused = [
-        one.name for one in fields(settings) if one.name not in used and getattr(settings, one.name) != one.default
-    ]
-    if record and settings.task is Task.INTERPOLATE:
-        unused.append("record")
-    if unused:
-        options = ", ".join(f"--{name}" for name in unused)
-        raise InputError(f"the task {settings.task} does not use {options}; leave it out")
-
-
-def _evaluate_interpolations(
-    model: str, dataset: Path, settings: EvaluationSettings, output: Path | None, as_json: bool, device: str
-) -> None:
-    """Run the task `interpolate`."""
-    from sdf_backend.engine import Engine
-    from training.evaluation.console_report import print_pairs
-    from training.evaluation.interpolation import (
-        InterpolationSettings,
-        count_pairs,
-        evaluate_interpolations,
-        save_interpolations,
-    )
-
-    engine, data = Engine(device=device), Dataset.open(dataset)
-    interpolation = InterpolationSettings(settings.resolution, settings.quality)
-    with _bar("interpolate") as bar:
-        row, pairs = bar.add_task("", total=count_pairs(data, interpolation)), []
-        for pair in evaluate_interpolations(engine, model, data, interpolation):
-            pairs.append(pair)
-            # Each pair takes minutes: a killed run keeps those that are done.
-            if output:
-                save_interpolations(output, model, dataset, pairs)
-            bar.advance(row)
-    if as_json:
-        print_json([vars(pair) for pair in pairs])
-        return
-    print_pairs(pairs)
-    if all(pair.failed for pair in pairs):
-        raise InputError(f"all {len(pairs)} pairs failed; the first reason: {pairs[0].reason}")
-
-
-def _evaluate_samples(
-    model: str,
-    dataset: Path,
-    settings: EvaluationSettings,
-    output: Path | None,
-    as_json: bool,
-    record: bool,
-    device: str,
-) -> None:
-    """Run the task `sample`."""
-    from sdf_backend.engine import Engine
-    from training.evaluation.console_report import print_samples
-    from training.evaluation.html_report import write_samples_html
-    from training.evaluation.report import record_entry
-    from training.evaluation.result_sheet import SampleSheet
-    from training.evaluation.sampled_shapes import References, SampleReport, compare_collections, draw_shapes
-
-    engine = Engine(device=device)
-    references = References.of(engine.model(model), Dataset.open(dataset))
-    sheet, report, points = SampleSheet(), SampleReport(model, str(dataset), settings), []
-    with _bar("sample") as bar:
-        row = bar.add_task("", total=references.count_samples(settings))
-        for sample in draw_shapes(engine, model, references, settings):
-            report.add_sample(sample)
-            points.append(sample.points)
-            if output and len(points) <= PROTOCOL.pictured_samples:
-                sheet.add(sample, references.training_mesh(sample.nearest.name))
-            bar.advance(row)
-    if output:
-        sheet.save(output / f"{settings.task}.png")
-    with _bar("compare") as bar:
-        row = bar.add_task("")
-        show = lambda done, total: bar.update(row, completed=done, total=total)  # noqa: E731
-        for comparison, sizes, scores in compare_collections(points, references, settings, show):
-            report.sizes[comparison], report.scores[comparison] = sizes, scores
-            # Hundreds of training shapes take many minutes: a killed run keeps what is done.
-            if output:
-                report.save(output)
-    if output:
-        page = output / f"{settings.task}.html"
-        write_samples_html(page, report, page.with_suffix(".png").read_bytes())
-    if as_json:
-        print_json(report.to_json())
-    else:
-        print_samples(report)
-    if record:
-        record_entry(engine.store.find(model), settings.task, report.to_entry())
-
-
-def _evaluate_shapes(
-    model: str,
-    dataset: Path,
-    settings: EvaluationSettings,
-    output: Path | None,
-    as_json: bool,
-    record: bool,
-    device: str,
-) -> None:
-    """Run a task that evaluates shape by shape."""
-    from sdf_backend.engine import Engine
-    from training.evaluation.console_report import print_report
-    from training.evaluation.html_report import write_html
-    from training.evaluation.report import Report, record_accuracy
-    from training.evaluation.result_sheet import ResultSheet
-
-    engine, data = Engine(device=device), Dataset.open(dataset)
-    sheet, report = ResultSheet(settings.task), Report(model, str(dataset), settings, [])
-    for result in _with_progress(engine, model, data, settings):
-        report.outcomes.append(result.outcome)
-        # Each shape takes seconds to minutes: a killed run keeps the scores that are done.
-        if output:
-            report.save(output)
-            sheet.add(result)
-    if output:
-        image = output / f"{settings.task}.png"
-        sheet.save(image)
-        write_html(image.with_suffix(".html"), report, image.read_bytes())
-    if as_json:
-        print_json(report.to_json())
-    else:
-        print_report(report)
-    if all(outcome.failed for outcome in report.outcomes):
-        count, reason = len(report.outcomes), report.outcomes[0].reason
-        raise InputError(f"all {count} shapes failed; the first reason: {reason}")
-    if record:
-        record_accuracy(engine.store.find(model), report)
-
-
-def _with_progress(
-    engine: "Engine", model: str, dataset: Dataset, settings: EvaluationSettings
-) -> "Iterator[ShapeResult]":
-    """Yield the results of an evaluation, with a progress bar on stderr."""
-    from training.evaluation.evaluate import evaluate_shapes
-    from training.evaluation.selection import select_records
-
-    records = select_records(engine.model(model), dataset, settings.task, settings.shapes)
-    with _bar(settings.task.value, TextColumn("{task.description}")) as bar:
-        row = bar.add_task("", total=len(records) * len(list_variants(settings)))
-        for result in evaluate_shapes(
-            engine, model, dataset, settings, lambda name, phase, _: bar.update(row, description=f"{name}: {phase}")
-        ):
-            bar.advance(row)
-            yield result
 
 
 def _generate(category: str, output: Path, settings: GenerateSettings, as_json: bool) -> None:

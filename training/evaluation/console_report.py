@@ -1,22 +1,32 @@
 """The report of an evaluation as tables in the terminal."""
 
-from collections.abc import Sequence
-
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
 from sdf_backend.console import stdout
-from training.evaluation.interpolation import PairOutcome
+from training.evaluation.interpolation import InterpolationReport
 from training.evaluation.report import Report
 from training.evaluation.report_columns import SAMPLE_COLUMNS, columns_of, summary_rows, summary_sentences
+from training.evaluation.run import EvaluationReport
 from training.evaluation.sampled_shapes import SampleReport
 
 # Columns of a table that goes into a file or a pipe, which has no width of its own.
 PIPE_WIDTH = 160
 
 
-def print_report(report: Report) -> None:
+def print_report(report: EvaluationReport) -> None:
+    """Print the tables of any report."""
+    match report:
+        case Report():
+            _print_shapes(report)
+        case SampleReport():
+            _print_samples(report)
+        case InterpolationReport():
+            _print_pairs(report)
+
+
+def _print_shapes(report: Report) -> None:
     """Print a row per shape, the rows of the summary, and the reasons of failed shapes."""
     summary = report.summary
     columns = columns_of(summary)
@@ -42,7 +52,7 @@ def print_report(report: Report) -> None:
     stdout.print("; ".join(sentences), highlight=False, soft_wrap=True)
 
 
-def print_samples(report: SampleReport) -> None:
+def _print_samples(report: SampleReport) -> None:
     """Print a row per comparison, and what a reader should know of the figures."""
     table = Table(
         "", *(Column(column.title, justify="right", no_wrap=True) for column in SAMPLE_COLUMNS), box=SIMPLE_HEAD
@@ -54,11 +64,11 @@ def print_samples(report: SampleReport) -> None:
         stdout.print(sentence, highlight=False, soft_wrap=True)
 
 
-def print_pairs(pairs: Sequence[PairOutcome]) -> None:
+def _print_pairs(report: InterpolationReport) -> None:
     """Print a row per interpolation; that of a failed one gives its reason."""
     titles = ("from", "to", "steps", "closed", "largest step", "median step", "ratio", "")
     table = Table(*titles, box=SIMPLE_HEAD)
-    for pair in pairs:
+    for pair in report.pairs:
         numbers = (f"{pair.largest:.4f}", f"{pair.median:.4f}", f"{pair.ratio:.2f}")
         table.add_row(pair.first, pair.last, str(pair.steps), str(pair.closed), *numbers, pair.reason)
     stdout.print(table)

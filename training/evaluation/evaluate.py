@@ -97,8 +97,9 @@ def evaluate_shapes(
 
     Raises
     ------
-    InputError : the task is `interpolate` or `sample`, model and dataset do not belong together (see `select_records`),
-        or several seeds are requested for a task whose results do not depend on the seed
+    InputError : the task is `interpolate` or `sample`, a model and the dataset do not belong together (see
+        `select_records`), several seeds are requested for a task whose results do not depend on the seed, or another
+        model for `known`
     """
     if not settings.task.scores_shapes:
         raise InputError(f"the task {settings.task} does not score shapes one by one; it has a module of its own")
@@ -107,6 +108,10 @@ def evaluate_shapes(
             f"{settings.seeds} seeds: seeds vary the depth noise of a scan, and the task {settings.task} has no such "
             "noise; use 1"
         )
+    if settings.before:
+        if settings.task is Task.KNOWN:
+            raise InputError(f"the task {settings.task} cannot compare models: the other one has codes of its own")
+        select_records(engine.model(settings.before), dataset, settings.task)
     records = select_records(engine.model(model), dataset, settings.task, settings.shapes)
     nearest = NearestTrainingShapes({}) if settings.task is Task.KNOWN else NearestTrainingShapes.from_dataset(dataset)
     for record in records:
@@ -170,17 +175,19 @@ def _fit_samples(case: _Case, result: ShapeResult) -> ShapeResult:
     """Fit a code to all prepared samples of a shape and extract its mesh, as the engine does for a whole mesh."""
     samples, settings = case.samples, case.task_settings
     result = replace(result, points=samples.points[samples.distances < 0])
-    observed, clock = observe_samples(samples.points, samples.distances, samples.surface), Clock()
-    [encoding] = case.engine.fit(case.model, [observed], settings, case.progress, clock=clock)
-    shape = case.engine.extract(case.model, encoding, settings, case.progress)
-    outcome = replace(
-        result.outcome,
-        residual=encoding.residual,
-        explained=encoding.explained,
-        seconds=_seconds(clock.seconds | shape.seconds),
-        **_baselines(case, result.outcome.name, lambda: observed),
-    )
-    return replace(result, shape=shape, outcome=outcome)
+    observed = observe_samples(samples.points, samples.distances, samples.surface)
+
+    def fit(model: str) -> Shape:
+        clock = Clock()
+        [encoding] = case.engine.fit(model, [observed], settings, case.progress, clock=clock)
+        shape = case.engine.extract(model, encoding, settings, case.progress)
+        found = {"residual": encoding.residual, "explained": encoding.explained}
+        return replace(shape, seconds=clock.seconds | shape.seconds, **found)
+
+    shape = fit(case.model)
+    outcome = _fitted(result.outcome, shape)
+    baselines = _baselines(case, result.outcome.name, lambda: observed)
+    return replace(result, shape=shape, outcome=replace(outcome, before=_before(case, fit), **baselines))
 
 
 def _scan(case: _Case, result: ShapeResult) -> ShapeResult:
@@ -225,19 +232,39 @@ def _complete_scan(case: _Case, result: ShapeResult) -> ShapeResult:
     assert result.points is not None
     moved = case.settings.task is Task.POSE
     pose = random_upright_pose(case.seed_rng) if moved else Similarity.identity()
-    geometry = Geometry(pose.apply(result.points), np.zeros((0, 3), dtype=np.int64))
-    [shape] = case.engine.complete(case.model, [Source(geometry)], case.task_settings, case.progress)
-    outcome = replace(
-        result.outcome,
-        residual=shape.residual,
-        explained=shape.explained,
-        seconds=_seconds(shape.seconds),
-        **(pose_errors(pose, shape, case.truth) if moved else {}),
-    )
-    shape = replace(shape, vertices=pose.inverse().apply(shape.vertices))
+    source = Source(Geometry(pose.apply(result.points), np.zeros((0, 3), dtype=np.int64)))
+
+    def complete(model: str) -> Shape:
+        [shape] = case.engine.complete(model, [source], case.task_settings, case.progress)
+        return replace(shape, vertices=pose.inverse().apply(shape.vertices))
+
+    shape = complete(case.model)
+    errors = pose_errors(pose, shape, case.truth) if moved else {}
     assert result.scan is not None
     ucd, uhd = unidirectional_scores(result.scan, shape)
-    return replace(result, shape=shape, outcome=replace(outcome, ucd=ucd, uhd=uhd))
+    outcome = replace(_fitted(result.outcome, shape), ucd=ucd, uhd=uhd, before=_before(case, complete), **errors)
+    return replace(result, shape=shape, outcome=outcome)
+
+
+def _fitted(outcome: ShapeOutcome, shape: Shape) -> ShapeOutcome:
+    """The outcome with what the engine says of its fit."""
+    seconds = _seconds(shape.seconds)
+    return replace(outcome, residual=shape.residual, explained=shape.explained, seconds=seconds)
+
+
+def _before(case: _Case, reconstruct: Callable[[str], Shape]) -> Baseline | None:
+    """Score the other model on the same input; None where there is none, or where it fails.
+
+    reconstruct : makes the canonical mesh with the model of a name.
+    """
+    if not case.settings.before:
+        return None
+    with suppress(InputError):
+        shape, rng = reconstruct(case.settings.before), np.random.default_rng(0)
+        points, _ = sample_surface(shape.vertices, shape.faces, METRICS.chamfer_points, rng)
+        truth, _ = sample_surface(case.truth.vertices, case.truth.faces, METRICS.chamfer_points, rng)
+        return Baseline(chamfer_distance(points, truth), sum(shape.seconds.values()))
+    return None
 
 
 def pose_errors(true_pose: Similarity, shape: Shape, truth: Mesh) -> dict[str, float]:

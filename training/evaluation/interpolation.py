@@ -67,6 +67,30 @@ class PairOutcome:
         return self.largest / self.median if self.median else float("inf")
 
 
+@dataclass(frozen=True)
+class InterpolationReport:
+    """Model, dataset and outcomes of one evaluation."""
+
+    model: str
+    dataset: str
+    pairs: list[PairOutcome]
+
+    @property
+    def failure(self) -> str:
+        """Why nothing was measured; empty where something was."""
+        failed = bool(self.pairs) and all(pair.failed for pair in self.pairs)
+        return f"all {len(self.pairs)} pairs failed; the first reason: {self.pairs[0].reason}" if failed else ""
+
+    def to_json(self) -> dict:
+        """The content of `interpolate.json`."""
+        return asdict(self)
+
+    def save(self, folder: Path) -> None:
+        """Write `interpolate.json` into `folder`, atomically."""
+        with atomic_write(folder / f"{Task.INTERPOLATE}.json") as temporary:
+            temporary.write_text(json.dumps(self.to_json(), indent=1))
+
+
 def count_pairs(dataset: Dataset, settings: InterpolationSettings = InterpolationSettings()) -> int:
     """Number of pairs that `evaluate_interpolations` yields."""
     count = min(settings.shapes, len(dataset.split("test")))
@@ -105,13 +129,6 @@ def evaluate_interpolations(
             continue
         lengths = [hausdorff_distance(before, after) for before, after in pairwise(shapes)]
         yield PairOutcome(*names, len(shapes), sum(map(_is_closed, shapes)), max(lengths), float(np.median(lengths)))
-
-
-def save_interpolations(folder: Path, model: str, dataset: Path, pairs: list[PairOutcome]) -> None:
-    """Write `interpolate.json` into `folder`, atomically."""
-    content = {"model": model, "dataset": str(dataset), "pairs": [asdict(pair) for pair in pairs]}
-    with atomic_write(folder / "interpolate.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1))
 
 
 def _source(dataset: Dataset, record: ShapeRecord) -> Source:

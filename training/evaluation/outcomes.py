@@ -28,6 +28,7 @@ class ShapeOutcome:
     confidence : of the estimated pose, 0 to 1; of the task `pose`
     seen : observed share of the true surface, the share within 0.02 of the scan
     reference : the released DeepSDF reconstruction, where it was requested and did not fail
+    before : the result of the other model on the same input, where one is compared and did not fail
     nearest : the training shape nearest to the ground truth
     snapped : the training shape nearest to the scan, scaled to its bounding box and snapped to it
     ucd, uhd : mean and largest distance from the scan to the result, canonical units; None without a scan
@@ -49,6 +50,7 @@ class ShapeOutcome:
     confidence: float | None = None
     seen: float | None = None
     reference: Baseline | None = None
+    before: Baseline | None = None
     nearest: Baseline | None = None
     snapped: Baseline | None = None
     ucd: float | None = None
@@ -83,7 +85,7 @@ class ShapeOutcome:
         if self.reference:
             values |= {"reference": self.reference.chamfer, "reference_exact": self.reference.exact}
             values["reference_seconds"] = self.reference.seconds
-        for name, baseline in (("nearest", self.nearest), ("snapped", self.snapped)):
+        for name, baseline in (("before", self.before), ("nearest", self.nearest), ("snapped", self.snapped)):
             values[name] = baseline.chamfer if baseline else None
         return {name: float(value) for name, value in values.items() if value is not None}
 

@@ -10,8 +10,8 @@ from training.evaluation.outcomes import ShapeOutcome
 from training.evaluation.summary import Summary, summarise
 from training.evaluation.tasks import EvaluationSettings, Task
 
-# Measures of the computer rather than of the model.
-TIMINGS = ("seconds", "reference_seconds")
+# Measures of the computer and of another model, which the card of this model does not keep.
+NOT_OF_THE_MODEL = ("seconds", "reference_seconds", "before")
 
 
 @dataclass(frozen=True)
@@ -38,36 +38,42 @@ class Report:
             "outcomes": [outcome.to_json() for outcome in self.outcomes],
         }
 
+    def to_entry(self) -> dict:
+        """The entry of the model card.
+
+        Timings are left out, so that the same evaluation writes the same file on every computer.
+        """
+        settings, summary = self.settings, asdict(self.summary)
+        for measures in (summary["mean"], summary["median"], summary["interval"], *summary["variants"].values()):
+            for name in NOT_OF_THE_MODEL:
+                measures.pop(name, None)
+        return {
+            "resolution": settings.resolution,
+            "views": settings.views if settings.task.scans else 1,
+            "refine": settings.refine,
+            "quality": str(settings.quality),
+            "seed": settings.seed,
+            "seeds": settings.seeds,
+            **summary,
+        }
+
+    @property
+    def failure(self) -> str:
+        """Why nothing was measured; empty where something was."""
+        failed = bool(self.outcomes) and all(outcome.failed for outcome in self.outcomes)
+        return f"all {len(self.outcomes)} shapes failed; the first reason: {self.outcomes[0].reason}" if failed else ""
+
     def save(self, folder: Path) -> None:
         """Write `TASK.json` into `folder`, atomically."""
         with atomic_write(folder / f"{self.settings.task}.json") as temporary:
             temporary.write_text(json.dumps(self.to_json(), indent=1))
 
 
-def record_accuracy(path: Path, report: Report) -> None:
-    """Store the summary in the card of the model file at `path`, one entry per task; weights and codes do not change.
+def record_entry(path: Path, task: Task, entry: dict) -> None:
+    """Store the entry of one task in the card of the model file at `path`; weights and codes do not change.
 
-    Timings are left out, so that the same evaluation writes the same file on every computer.
     Raises `InputError` where the file cannot be read or written.
     """
-    settings, summary = report.settings, asdict(report.summary)
-    for measures in (summary["mean"], summary["median"], summary["interval"], *summary["variants"].values()):
-        for name in TIMINGS:
-            measures.pop(name, None)
-    entry = {
-        "resolution": settings.resolution,
-        "views": settings.views if settings.task.scans else 1,
-        "refine": settings.refine,
-        "quality": str(settings.quality),
-        "seed": settings.seed,
-        "seeds": settings.seeds,
-        **summary,
-    }
-    record_entry(path, settings.task, entry)
-
-
-def record_entry(path: Path, task: Task, entry: dict) -> None:
-    """Store the entry of one task in the card of the model file at `path`; see `record_accuracy`."""
     # Loaded again: the copy of the engine may be on a GPU, and the file may have changed meanwhile.
     model = load_model(path, "cpu")
     card = replace(model.card, accuracy={**model.card.accuracy, str(task): entry})

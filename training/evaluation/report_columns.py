@@ -22,6 +22,7 @@ class Column:
 
 COLUMNS = (
     Column("Chamfer", "chamfer", ".3f", 1e3),
+    Column("before", "before", ".3f", 1e3),
     Column("scan", "scan", ".2f", 1e3),
     Column("reference", "reference", ".3f", 1e3),
     Column("nearest", "nearest", ".2f", 1e3),

@@ -138,6 +138,11 @@ class SampleReport:
                 )
         return sentences
 
+    @property
+    def failure(self) -> str:
+        """Empty: where no shape can be drawn, `draw_shapes` raises."""
+        return ""
+
     def to_json(self) -> dict:
         """The content of `sample.json`."""
         return {"model": self.model, "dataset": self.dataset, **self.to_entry(), "samples": self.samples}

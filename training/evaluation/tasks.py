@@ -26,6 +26,11 @@ class Task(Choice):
         return self in (Task.COMPLETE, Task.NOISE, Task.POSE, Task.OUTLIERS)
 
     @property
+    def has_entry(self) -> bool:
+        """Whether a model card keeps its figures."""
+        return self is not Task.INTERPOLATE
+
+    @property
     def scores_shapes(self) -> bool:
         """Whether each shape is scored against a ground truth of its own."""
         return self not in (Task.INTERPOLATE, Task.SAMPLE)
@@ -46,6 +51,7 @@ class EvaluationSettings(Settings):
     refine: float = option(TaskSettings.refine, help_of("refine"), *bounds_of("refine"))
     seeds: int = option(1, "scans of each view, which differ in depth noise alone (pose: in the pose too)", 1)
     samples: int | None = option(None, "shapes drawn by the task sample; default: as many as each split has", 2)
+    before: str | None = option(None, "another model of the category, name or file, to measure on the same inputs")
     reference: bool = option(False, "also run the released DeepSDF reconstruction; half a minute per shape")
 
 

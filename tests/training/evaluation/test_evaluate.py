@@ -27,7 +27,7 @@ from training.evaluation.evaluate import evaluate_shapes, pose_errors
 from training.evaluation.metrics import ShapeScores
 from training.evaluation.outcomes import ShapeOutcome
 from training.evaluation.perturbations import random_upright_pose, sample_ground_plane
-from training.evaluation.report import Report, record_accuracy
+from training.evaluation.report import Report, record_entry
 from training.evaluation.result_sheet import ResultSheet, render_result
 from training.evaluation.selection import select_records
 from training.evaluation.summary import summarise
@@ -76,14 +76,6 @@ def dataset(spheres: Model, tmp_path: Path) -> Dataset:
     for name, radius in (trained | TEST_RADII | {"sphere0~1": 0.5}).items():
         save_samples(made.path(name), sphere_samples(radius))
     return made
-
-
-@pytest.fixture
-def model(spheres: Model, tmp_path: Path) -> str:
-    """A model file that tests may overwrite."""
-    path = tmp_path / "spheres.safetensors"
-    save_model(path, spheres)
-    return str(path)
 
 
 def outcomes(model: str, dataset: Dataset, settings: EvaluationSettings) -> list[ShapeOutcome]:
@@ -220,8 +212,8 @@ def test_a_model_and_a_dataset_that_do_not_match_are_rejected(spheres: Model, da
 def test_recording_the_accuracy_changes_the_model_card_alone(model: str, tmp_path: Path) -> None:
     before = load_model(Path(model))
     rows = [ShapeOutcome("a", scores=scores(1.0), scan=2.0, seconds={"fitting": 3.0})]
-    record_accuracy(Path(model), Report("m", "d", SETTINGS, rows))
-    record_accuracy(Path(model), Report("m", "d", replace(SETTINGS, task=Task.KNOWN), rows))
+    for task in (Task.COMPLETE, Task.KNOWN):
+        record_entry(Path(model), task, Report("m", "d", replace(SETTINGS, task=task), rows).to_entry())
     after = load_model(Path(model))
     assert set(after.card.accuracy) == {"complete", "known"}
     entry = after.card.accuracy["complete"]
@@ -490,3 +482,60 @@ def test_scans_are_scored_beside_the_snapped_training_shape_and_without_the_trut
 def test_whole_shapes_have_no_scores_of_a_scan(model: str, dataset: Dataset) -> None:
     [found] = outcomes(model, dataset, replace(SETTINGS, task=Task.UNKNOWN, shapes=1))
     assert found.scores and (found.snapped, found.ucd, found.uhd) == (None, None, None)
+
+
+def larger(spheres: Model, tmp_path: Path) -> str:
+    """A model file whose spheres are all larger than any test shape: no code comes near them."""
+    path = tmp_path / "older.safetensors"
+    save_model(path, replace(spheres, codes=spheres.codes + 3))
+    return str(path)
+
+
+@pytest.mark.parametrize("task", [Task.COMPLETE, Task.UNKNOWN, Task.POSE])
+def test_another_model_is_measured_on_the_same_input(
+    spheres: Model, model: str, dataset: Dataset, tmp_path: Path, task: Task
+) -> None:
+    settings = replace(SETTINGS, task=task, shapes=1, refine=0.0)
+    [alone] = outcomes(model, dataset, settings)
+    [same] = outcomes(model, dataset, replace(settings, before=model))
+    [worse] = outcomes(model, dataset, replace(settings, before=larger(spheres, tmp_path)))
+    for found in (same, worse):
+        assert found.scores == alone.scores and found.before and found.scores  # the comparison changes nothing
+    assert same.before and same.scores and worse.before
+    assert same.before.chamfer == pytest.approx(same.scores.chamfer, rel=0.05)  # by other surface samples
+    assert worse.before.chamfer > 2 * same.before.chamfer
+
+
+def test_the_card_keeps_no_figures_of_another_model(model: str, dataset: Dataset) -> None:
+    arguments = ["evaluate", model, str(dataset.folder), "--before", model, "--record", "--shapes", "1", *QUICK]
+    done = runner.invoke(app, arguments)
+    assert done.exit_code == 0 and "before" in done.stdout, done.output
+    entry = load_model(Path(model)).card.accuracy["complete"]
+    assert "before" not in entry["mean"] and "chamfer" in entry["mean"]
+
+
+def test_another_model_must_not_know_the_test_shapes_either(
+    spheres: Model, model: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    leaky = tmp_path / "leaky.safetensors"
+    save_model(leaky, replace(spheres, card=replace(spheres.card, shapes=["middle", *spheres.card.shapes[1:]])))
+    with pytest.raises(InputError, match=r"1 of the 3 test shapes.*middle"):
+        outcomes(model, dataset, replace(SETTINGS, before=str(leaky)))
+    with pytest.raises(InputError, match="known cannot compare models"):
+        outcomes(model, dataset, replace(SETTINGS, task=Task.KNOWN, before=model))
+
+
+def test_another_model_that_fails_does_not_fail_the_shape(
+    model: str, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete, other = Engine.complete, tmp_path / "other.safetensors"
+    other.write_bytes(Path(model).read_bytes())
+
+    def fails_for_other(self: Engine, name: str, *arguments: Any) -> list[Shape]:
+        if name == str(other):
+            raise InputError("no surface")
+        return complete(self, name, *arguments)
+
+    monkeypatch.setattr(Engine, "complete", fails_for_other)
+    [found] = outcomes(model, dataset, replace(SETTINGS, shapes=1, before=str(other)))
+    assert found.scores and found.before is None and not found.reason

@@ -13,7 +13,7 @@ from sdf_backend.engine import Engine, Shape
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.isosurface import EmptySurfaceError
 from sdf_backend.geometry.similarity import Similarity
-from sdf_backend.model.store import Model, load_model, save_model
+from sdf_backend.model.store import Model, load_model
 from sdf_backend.settings import TaskSettings
 from training.cli import app
 from training.dataset import Dataset, ShapeRecord, save_samples
@@ -51,14 +51,6 @@ def dataset(tmp_path: Path) -> Dataset:
         surface, normals = surface.astype(np.float32), normals.astype(np.float32)
         save_samples(made.path(name), ShapeSamples(surface, surface[:, 0], surface, normals, 1.0, np.zeros(3), 0))
     return made
-
-
-@pytest.fixture
-def model(spheres: Model, tmp_path: Path) -> str:
-    """A model file that tests may overwrite."""
-    path = tmp_path / "spheres.safetensors"
-    save_model(path, spheres)
-    return str(path)
 
 
 def sample_boxes(monkeypatch: pytest.MonkeyPatch, boxes: list[tuple[float, ...]], empty: tuple[int, ...] = ()) -> None:
