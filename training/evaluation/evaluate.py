@@ -21,7 +21,7 @@ from sdf_backend.engine import Engine, Shape, Source
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.similarity import Similarity
-from sdf_backend.observation.observations import Observations, observe_samples
+from sdf_backend.observation.observations import Observations, observe_points, observe_samples
 from sdf_backend.progress import Clock, Progress
 from sdf_backend.settings import Pose, TaskSettings
 from training.dataset import Dataset, ShapeRecord
@@ -31,6 +31,7 @@ from training.evaluation.baselines import (
     reference_observations,
     run_reference,
 )
+from training.evaluation.breaking import Region, draw_region, extent_error, regional_chamfer, remove_region
 from training.evaluation.metrics import METRICS, chamfer_distance, sample_surface, score_shape
 from training.evaluation.outcomes import ShapeOutcome, ShapeResult
 from training.evaluation.perturbations import random_upright_pose, sample_ground_plane, symmetry_angles
@@ -70,12 +71,12 @@ class _Case:
 
     @property
     def task_settings(self) -> TaskSettings:
-        """Settings of the engine: samples and scans are canonical, so the pose is known except in the task `pose`."""
+        """Settings of the engine: samples and scans are canonical, so the pose is known unless the task moves them."""
         settings = self.settings
         known = TaskSettings(
             settings.resolution, Pose.KNOWN, quality=settings.quality, seed=settings.seed, refine=settings.refine
         )
-        if settings.task is not Task.POSE:
+        if not settings.task.moves:
             return known
         front = self.engine.model(self.model).card.front
         return replace(known, pose=Pose.UPRIGHT, up="+y", front=front)
@@ -155,9 +156,10 @@ def _evaluate_variant(
                 result = _decode_known(case, result)
             case Task.UNKNOWN:
                 result = _fit_samples(case, result)
-            case _:
-                result = _scan(case, result)
-                result = _complete_scan(case, result)
+            case task:
+                # In two steps, so that a failed completion keeps its input.
+                result = _break(case, result) if task.breaks else _scan(case, result)
+                result = _complete(case, result)
         return _score(case, result)
     except InputError as error:
         return replace(result, outcome=replace(result.outcome, reason=str(error)))
@@ -213,6 +215,25 @@ def _scan(case: _Case, result: ShapeResult) -> ShapeResult:
     return replace(result, points=points, scan=scan.points, outcome=outcome)
 
 
+def _break(case: _Case, result: ShapeResult) -> ShapeResult:
+    """Cut a part of the ground truth away, and score what is left and the baselines."""
+    truth, rng = case.truth, case.view_rng
+    assert case.variant.damage is not None
+    region = draw_region(case.variant.damage, truth, rng)
+    broken = remove_region(truth, region)
+    points, normals = sample_surface(broken.vertices, broken.faces, METRICS.chamfer_points, rng)
+    surface, _ = sample_surface(truth.vertices, truth.faces, METRICS.chamfer_points, rng)
+    few = slice(PROTOCOL.scan_points)
+    outcome = replace(
+        result.outcome,
+        scan=chamfer_distance(points, surface),
+        snapped=case.nearest.snap(points[few], surface),
+        seen=float((~region.contains(surface)).mean()),
+        **_baselines(case, result.outcome.name, lambda: observe_points(points[few], normals[few])),
+    )
+    return replace(result, points=points[few], scan=points[few], broken=broken, region=region, outcome=outcome)
+
+
 def _baselines(case: _Case, name: str, observe: Callable[[], Observations]) -> dict[str, Baseline | None]:
     """The nearest training shape and, where requested, the reference fitted to the given observations.
 
@@ -227,12 +248,14 @@ def _baselines(case: _Case, name: str, observe: Callable[[], Observations]) -> d
     return found
 
 
-def _complete_scan(case: _Case, result: ShapeResult) -> ShapeResult:
-    """Complete the bare points, without normals and sensor position, which users seldom have."""
+def _complete(case: _Case, result: ShapeResult) -> ShapeResult:
+    """Complete the broken mesh, or bare points without normals and sensor position, which users seldom have."""
     assert result.points is not None
-    moved = case.settings.task is Task.POSE
+    moved = case.settings.task.moves
     pose = random_upright_pose(case.seed_rng) if moved else Similarity.identity()
-    source = Source(Geometry(pose.apply(result.points), np.zeros((0, 3), dtype=np.int64)))
+    cloud = Mesh(result.points, np.zeros((0, 3), dtype=np.int64))
+    given = result.broken or cloud
+    source = Source(Geometry(pose.apply(given.vertices), given.faces))
 
     def complete(model: str) -> Shape:
         [shape] = case.engine.complete(model, [source], case.task_settings, case.progress)
@@ -279,7 +302,19 @@ def pose_errors(true_pose: Similarity, shape: Shape, truth: Mesh) -> dict[str, f
 def _score(case: _Case, result: ShapeResult) -> ShapeResult:
     assert result.shape is not None
     scores = score_shape(result.shape, case.truth, case.view_rng, case.samples.scale)
-    return replace(result, outcome=replace(result.outcome, scores=scores))
+    outcome = replace(result.outcome, scores=scores)
+    if result.region is not None:
+        outcome = replace(outcome, **_break_scores(case, result.shape, result.region))
+    return replace(result, outcome=outcome)
+
+
+def _break_scores(case: _Case, shape: Shape, region: Region) -> dict[str, float]:
+    """The fields `cut`, `extent` and `whole` of the outcome of a broken mesh."""
+    points, _ = sample_surface(shape.vertices, shape.faces, METRICS.chamfer_points, case.view_rng)
+    surface, _ = sample_surface(case.truth.vertices, case.truth.faces, METRICS.chamfer_points, case.view_rng)
+    extent = extent_error(shape.vertices, case.truth.vertices)
+    whole = extent <= PROTOCOL.extent_tolerance
+    return {"cut": regional_chamfer(points, surface, region), "extent": extent, "whole": whole}
 
 
 def _seconds(phases: dict[str, float]) -> dict[str, float]:

@@ -24,10 +24,11 @@ CONVENTIONS = (
     "“Scan” is the Chamfer distance of the bare scan; a row in red is a result no nearer to the ground truth than its "
     "scan. “Reference” is the released DeepSDF reconstruction with the same decoder, “nearest” the training shape "
     "that is nearest to the ground truth, “snapped” the one nearest to the scan, scaled to its box and snapped to it, "
-    "“before” the other model on the same input. “Rotation” is the rotation error in degrees, up to the symmetry of "
-    "the object; “scale” is the estimated over the true scale; “correct” is the share of poses within 10 degrees and "
-    "10 % of the scale; “observed” is the share of the true surface that the scan covers. “95 % CI” is the bootstrap "
-    "confidence interval of the mean."
+    "“before” the other model on the same input. “Cut away” is the Chamfer distance within the region that was cut "
+    "away, “extent” the largest relative error of height and length, “whole” the share within 5 %. “Rotation” is the "
+    "rotation error in degrees, up to the symmetry of the object; “scale” is the estimated over the true scale; "
+    "“correct” is the share of poses within 10 degrees and 10 % of the scale; “observed” is the share of the true "
+    "surface that the scan covers. “95 % CI” is the bootstrap confidence interval of the mean."
 )
 SAMPLE_CONVENTIONS = (
     "Sampled shapes are compared with references as collections of point sets in the canonical frame, without any "

@@ -6,19 +6,34 @@ import numpy as np
 
 from sdf_backend.engine import Shape
 from training.evaluation.baselines import Baseline
+from training.evaluation.breaking import Region
 from training.evaluation.metrics import ShapeScores
 from training.evaluation.tasks import Variant
 from training.triangle_mesh import Mesh
 
 # Fields that `ShapeOutcome.measures` reports under their own names.
-PLAIN_MEASURES = ("scan", "residual", "explained", "turn", "size", "right", "seen", "ucd", "uhd")
+PLAIN_MEASURES = (
+    "scan",
+    "residual",
+    "explained",
+    "turn",
+    "size",
+    "right",
+    "seen",
+    "ucd",
+    "uhd",
+    "cut",
+    "extent",
+    "whole",
+)
 
 
 @dataclass(frozen=True)
 class ShapeOutcome:
     """One variant of one shape. Field names are keys of the JSON report and of the model card.
 
-    scan : Chamfer distance of the bare scan to the ground truth, squared canonical units; None without a scan
+    scan : Chamfer distance of the bare scan, or broken mesh, to the ground truth, squared canonical units; None for
+        other input
     residual : mean absolute residual of the fit, canonical units; None without a fit
     explained : inlier share, the share of the input within 0.02 of the result; None without a fit
     seconds : of each phase of the engine
@@ -32,6 +47,9 @@ class ShapeOutcome:
     nearest : the training shape nearest to the ground truth
     snapped : the training shape nearest to the scan, scaled to its bounding box and snapped to it
     ucd, uhd : mean and largest distance from the scan to the result, canonical units; None without a scan
+
+    cut : Chamfer distance in the region that was cut away, squared canonical units; of broken meshes, like the next two
+    extent : largest relative error of height and length; whole : whether it is within tolerance
 
     Baselines, `ucd` and `uhd` are computed for the canonical pose and without the ground plane, whatever the task.
     """
@@ -55,6 +73,9 @@ class ShapeOutcome:
     snapped: Baseline | None = None
     ucd: float | None = None
     uhd: float | None = None
+    cut: float | None = None
+    extent: float | None = None
+    whole: bool | None = None
 
     @property
     def failed(self) -> bool:
@@ -103,6 +124,7 @@ class ShapeResult:
 
     points : (n, 3), the input: scan points, or the samples inside for `unknown`; None for `known`
     scan : (m, 3), those of them that are the object's; None without a scan
+    broken : the input where it is a mesh with a part cut away, and `region` what was cut away
     """
 
     outcome: ShapeOutcome
@@ -110,3 +132,5 @@ class ShapeResult:
     points: np.ndarray | None = None
     shape: Shape | None = None
     scan: np.ndarray | None = None
+    broken: Mesh | None = None
+    region: Region | None = None

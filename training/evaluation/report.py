@@ -49,7 +49,7 @@ class Report:
                 measures.pop(name, None)
         return {
             "resolution": settings.resolution,
-            "views": settings.views if settings.task.scans else 1,
+            "views": settings.views if settings.task.scans or settings.task.breaks else 1,
             "refine": settings.refine,
             "quality": str(settings.quality),
             "seed": settings.seed,

@@ -47,12 +47,15 @@ def render_result(result: ShapeResult, task: Task) -> list[tuple[str, Pixels]]:
     bounds = shared_bounds(*clouds) if clouds else None
     labelled = []
     if task is not Task.KNOWN:
-        image = _blank() if points is None else render_points(points, IMAGE_SIZE, bounds=bounds)
+        if result.broken is not None:
+            image = _render(*_smooth_two_sided(result.broken), bounds, None)
+        else:
+            image = _blank() if points is None else render_points(points, IMAGE_SIZE, bounds=bounds)
         labelled.append((f"{outcome.title}\n{_input_label(outcome, task)}", image))
     image = _blank()
     if shape is not None:
-        # Only scans leave part of the surface unobserved.
-        image = _render(shape.vertices, shape.faces, bounds, shape.observed if task.scans else None)
+        # Only scans and broken meshes leave part of the surface unobserved.
+        image = _render(shape.vertices, shape.faces, bounds, shape.observed if task.scans or task.breaks else None)
     labelled.append((_score_label(outcome, with_title=task is Task.KNOWN), image))
     image = _blank() if truth is None else _render(*_smooth_two_sided(truth), bounds, None)
     labelled.append(("ground truth", image))
@@ -87,7 +90,8 @@ class SampleSheet:
 def _input_label(outcome: ShapeOutcome, task: Task) -> str:
     if task is Task.UNKNOWN:
         return "samples inside"
-    return "scan" if outcome.scan is None else f"scan, Chamfer {CHAMFER_FACTOR * outcome.scan:.2f}"
+    name = "broken" if task.breaks else "scan"
+    return name if outcome.scan is None else f"{name}, Chamfer {CHAMFER_FACTOR * outcome.scan:.2f}"
 
 
 def _score_label(outcome: ShapeOutcome, with_title: bool) -> str:

@@ -17,6 +17,8 @@ class Task(Choice):
     NOISE = "noise", "complete, at several levels of depth noise"
     POSE = "pose", "complete, at an unknown rotation about the up axis, scale and position"
     OUTLIERS = "outliers", "complete, with points of a ground plane added"
+    BROKEN = "broken", "test shapes, completed from meshes with a part cut away, in a known pose"
+    BROKEN_POSE = "broken-pose", "broken, at an unknown rotation about the up axis, scale and position"
     INTERPOLATE = "interpolate", "interpolation between all pairs of a few test shapes"
     SAMPLE = "sample", "shapes drawn at random, compared with the test split and with the training split"
 
@@ -24,6 +26,16 @@ class Task(Choice):
     def scans(self) -> bool:
         """Whether the input is a depth scan."""
         return self in (Task.COMPLETE, Task.NOISE, Task.POSE, Task.OUTLIERS)
+
+    @property
+    def breaks(self) -> bool:
+        """Whether the input is a mesh with a part cut away."""
+        return self in (Task.BROKEN, Task.BROKEN_POSE)
+
+    @property
+    def moves(self) -> bool:
+        """Whether the input is at an unknown pose."""
+        return self in (Task.POSE, Task.BROKEN_POSE)
 
     @property
     def has_entry(self) -> bool:
@@ -36,6 +48,16 @@ class Task(Choice):
         return self not in (Task.INTERPOLATE, Task.SAMPLE)
 
 
+class Damage(Choice):
+    """What is missing of a broken object."""
+
+    HALF = "half", "cut in half by an upright plane"
+    END = "end", "an end is off: a wing, a tail, legs, a top"
+    HOLE = "hole", "a hole in the surface"
+    CORNER = "corner", "a corner is off, cut obliquely"
+    SCATTERED = "scattered", "eight small holes"
+
+
 @dataclass(frozen=True)
 class EvaluationSettings(Settings):
     """What is evaluated, and how: the options of `evaluate`, and keys of its JSON report."""
@@ -45,7 +67,7 @@ class EvaluationSettings(Settings):
     shapes: int | None = option(
         None, "number of shapes, evenly spaced over the split; default: 16 training shapes, all test shapes", 1
     )
-    views: int = option(1, "scans of each shape from random directions, each completed separately", 1)
+    views: int = option(1, "scans of each shape from random directions, or breaks of it, each completed separately", 1)
     quality: Quality = option(TaskSettings.quality, help_of("quality"))
     seed: int = option(0, "seed of view directions, depth noise, sampled shapes and surface samples of the metrics", 0)
     refine: float = option(TaskSettings.refine, help_of("refine"), *bounds_of("refine"))
@@ -76,6 +98,10 @@ class EvaluationProtocol:
     """largest rotation error of a correct pose, degrees"""
     scale_tolerance: float = 0.1
     """largest relative scale error of a correct pose"""
+    extent_tolerance: float = 0.05
+    """largest relative error of height and length of a whole result"""
+    scan_points: int = 5_000
+    """points of a broken mesh that are compared with training shapes, as many as a scan has"""
     pictured_samples: int = 24
     """sampled shapes on the contact sheet, the first ones drawn"""
     coarse_references: int = 50
@@ -95,16 +121,22 @@ class VariantKind(Enum):
     """in the level of the depth noise"""
     SEED = auto()
     """in the seed of the depth noise"""
+    DAMAGE = auto()
+    """in what is cut away"""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One result of a shape: its view, the level of the depth noise in canonical units, and the seed of the noise."""
+    """One result of a shape: its view, the depth noise in canonical units and its seed, and the damage.
+
+    Views of a broken shape differ in where the damage is.
+    """
 
     view: int = 0
     noise: float = CameraSettings().noise
     seed: int = 0
     kind: VariantKind = VariantKind.SINGLE
+    damage: Damage | None = None
 
     @property
     def label(self) -> str:
@@ -114,15 +146,19 @@ class Variant:
                 return f"noise {self.noise:g}"
             case VariantKind.SEED:
                 return f"seed {self.seed}"
+            case VariantKind.DAMAGE:
+                return str(self.damage)
             case VariantKind.SINGLE:
                 return ""
 
 
 def list_variants(settings: EvaluationSettings) -> list[Variant]:
     """All variants that are evaluated for each shape."""
-    views = range(settings.views if settings.task.scans else 1)
+    views = range(settings.views if settings.task.scans or settings.task.breaks else 1)
     if settings.task is Task.NOISE:
         levels = PROTOCOL.noise_levels
         return [Variant(view, noise, kind=VariantKind.NOISE) for view in views for noise in levels]
+    if settings.task.breaks:
+        return [Variant(view, kind=VariantKind.DAMAGE, damage=damage) for view in views for damage in Damage]
     kind = VariantKind.SEED if settings.seeds > 1 else VariantKind.SINGLE
     return [Variant(view, seed=seed, kind=kind) for view in views for seed in range(settings.seeds)]

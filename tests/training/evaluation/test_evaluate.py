@@ -31,7 +31,7 @@ from training.evaluation.report import Report, record_entry
 from training.evaluation.result_sheet import ResultSheet, render_result
 from training.evaluation.selection import select_records
 from training.evaluation.summary import summarise
-from training.evaluation.tasks import PROTOCOL, EvaluationSettings, Task
+from training.evaluation.tasks import PROTOCOL, Damage, EvaluationSettings, Task
 from training.sampling import ShapeSamples, quantise
 from training.triangle_mesh import Mesh
 
@@ -539,3 +539,36 @@ def test_another_model_that_fails_does_not_fail_the_shape(
     monkeypatch.setattr(Engine, "complete", fails_for_other)
     [found] = outcomes(model, dataset, replace(SETTINGS, shapes=1, before=str(other)))
     assert found.scores and found.before is None and not found.reason
+
+
+def test_broken_meshes_are_completed_and_their_missing_part_is_scored(model: str, dataset: Dataset) -> None:
+    settings = replace(SETTINGS, task=Task.BROKEN, shapes=1)
+    results = list(evaluate_shapes(Engine(device="cpu"), model, dataset, settings))
+    assert [result.outcome.variant.label for result in results] == [str(damage) for damage in Damage]
+    for result in results:
+        outcome, broken = result.outcome, result.broken
+        assert outcome.scores and broken is not None and outcome.snapped and outcome.nearest
+        assert len(broken.faces) and outcome.seen is not None and 0.4 < outcome.seen < 0.95
+        assert outcome.cut is not None and outcome.extent is not None and outcome.ucd is not None
+        assert outcome.whole is (outcome.extent <= PROTOCOL.extent_tolerance) and outcome.turn is None
+        assert len(render_result(result, Task.BROKEN)) == 3
+    assert set(summarise([result.outcome for result in results]).variants) == {str(damage) for damage in Damage}
+    # Half a sphere at a known pose leaves no doubt about the other half.
+    half = results[0].outcome
+    assert half.scores and half.scan and half.scores.chamfer < 0.1 * half.scan and half.whole
+
+
+def test_broken_meshes_at_an_unknown_pose_are_scored_where_they_stood(model: str, dataset: Dataset) -> None:
+    found = next(evaluate_shapes(Engine(device="cpu"), model, dataset, replace(SETTINGS, task=Task.BROKEN_POSE)))
+    assert found.outcome.turn is not None and found.outcome.size is not None and found.outcome.cut is not None
+    assert found.shape and np.abs(found.shape.vertices).max() < 1
+
+
+def test_a_broken_shape_differs_between_views_and_not_between_runs(
+    model: str, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.Engine, "complete", lambda *_: (_ for _ in ()).throw(InputError("no surface")))
+    settings = replace(SETTINGS, task=Task.BROKEN, shapes=1, views=2)
+    first, again = outcomes(model, dataset, settings), outcomes(model, dataset, settings)
+    assert [row.scan for row in first] == [row.scan for row in again]
+    assert len({row.scan for row in first}) == 2 * len(Damage)
