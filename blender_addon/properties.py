@@ -15,7 +15,7 @@ from .interpolation import Arrangement, Traversal
 from .session import capitalised, session
 from .sliders import SDFSliders
 from .wire.messages import Limits
-from .wire.settings import Axis, Choice, Pose, Quality, TaskSettings
+from .wire.settings import Axis, Choice, Keep, Pose, Quality, TaskSettings
 
 # The resolution that the panel sets with a quality.
 RESOLUTIONS = {Quality.PREVIEW: 96, Quality.STANDARD: TaskSettings().resolution, Quality.FINE: 384}
@@ -43,8 +43,8 @@ PANEL = {
     "candidates": PanelField(),
     "seed": PanelField(),
 }
-# Settings with only one useful value: Blender is z up.
-FIXED = {"up": Axis.POSITIVE_Z}
+# Settings with only one useful value: Blender is z up, and results are new objects.
+FIXED = {"up": Axis.POSITIVE_Z, "keep": Keep.NOTHING}
 # Settings that operators other than Complete and Reconstruct have.
 INTERPOLATION_IGNORES = ("refine", "candidates", "seed")
 SAMPLING_USES, REMESHING_USES = ("resolution", "seed"), ("resolution",)

@@ -73,7 +73,7 @@ def complete(
 
 
 @app.command()
-@settings_options(TaskSettings)
+@settings_options(TaskSettings, "resolution", "pose", "up", "front", "quality", "seed", "refine", "candidates")
 def reconstruct(
     source: InputFile,
     output: OutputFile,
@@ -228,6 +228,9 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
             "model": shape.model,
             "vertices": len(shape.vertices),
             "faces": len(shape.faces),
+            "kept_vertices": shape.kept_vertices,
+            "kept_faces": shape.kept_faces,
+            "note": shape.note,
             "residual": shape.residual,
             "explained": shape.explained,
             "confidence": shape.confidence,
@@ -247,6 +250,8 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
         stdout.print(
             f"{row['path']}: {row['vertices']} vertices, {row['faces']} faces{covered}; {seconds}", soft_wrap=True
         )
+        if shape.note:
+            stdout.print(f"{row['path']}: {shape.note}", soft_wrap=True)
         if shape.confidence < AMBIGUOUS_CONFIDENCE:
             stdout.print(
                 f"{row['path']}: the pose is ambiguous (confidence {shape.confidence:.2f}); "

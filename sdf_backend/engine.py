@@ -30,6 +30,7 @@ from sdf_backend.fitting.fit import OnStage
 from sdf_backend.fitting.fit_cache import fit_key, load_encoding, store_encoding
 from sdf_backend.fitting.hypotheses import encode_observations
 from sdf_backend.geometry.isosurface import EmptySurfaceError
+from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.similarity import Similarity, axis_vector
 from sdf_backend.model.codes import checked_codes, draw_code_deviations, move_codes_along_components
 from sdf_backend.model.devices import choose_device
@@ -38,8 +39,9 @@ from sdf_backend.model.store import Model, ModelCard, ModelStore, read_card
 from sdf_backend.observation.observations import Observations
 from sdf_backend.observation.sources import Observe, Source, observe_solid, observe_solid_or_surface, observe_surface
 from sdf_backend.progress import Clock, Phase, Progress, parts, silent
-from sdf_backend.settings import Pose, TaskSettings
+from sdf_backend.settings import Keep, Pose, TaskSettings
 from sdf_backend.shapes.interpolation import ImplicitShape
+from sdf_backend.shapes.keep_input import keep_input
 from sdf_backend.shapes.mesher import Mesher
 from sdf_backend.shapes.posed_shapes import check_steps, checked_refinements, extract_shape, interpolate_shapes
 from sdf_backend.shapes.residual_field import scale_residual_field
@@ -92,10 +94,18 @@ class Engine:
     ) -> list[Shape]:
         """Complete partial meshes or point clouds: closed meshes in the inputs' own frames.
 
-        Returns `settings.candidates` shapes for each source, the best first.
+        Returns `settings.candidates` shapes for each source, the best first. Meshes that `settings.keep` stay as they
+        are, and get what they lack (see `keep_input`).
         Raises `InputError` for input that no shape can be fitted to, and for an unknown model.
         """
-        return self._fit_and_extract(model, sources, settings, observe_surface, progress, preview)
+        shapes = self._fit_and_extract(model, sources, settings, observe_surface, progress, preview)
+        if settings.keep is Keep.NOTHING:
+            return shapes
+        geometries = [source.geometry for source in sources for _ in range(settings.candidates)]
+        joining = parts(progress, len(shapes))
+        return [
+            _joined(shape, geometry, share) for shape, geometry, share in zip(shapes, geometries, joining, strict=True)
+        ]
 
     def reconstruct(
         self,
@@ -382,6 +392,15 @@ class Engine:
 
     def _mesher(self, loaded: LoadedModel) -> Mesher:
         return Mesher(loaded.model, loaded.digest, self.cache)
+
+
+def _joined(shape: Shape, geometry: Geometry, progress: Progress) -> Shape:
+    """A completed shape with its input kept, and the time that this took."""
+    clock = Clock()
+    progress(Phase.JOINING, 0.0)
+    shape = keep_input(shape, geometry)
+    clock.lap(Phase.JOINING)
+    return replace(shape, seconds=shape.seconds | clock.seconds)
 
 
 def _up_axis(settings: TaskSettings) -> np.ndarray | None:

@@ -14,6 +14,7 @@ class Phase(StrEnum):
     FITTING = "fitting"
     REFINING = "refining"
     EXTRACTING = "extracting"
+    JOINING = "joining"
 
 
 # Called with a `Phase` (a remote engine also passes the state of its connection) and the fraction done, 0 to 1. May

@@ -47,6 +47,9 @@ def shape_to_wire(shape: Shape, dtype: np.dtype) -> wire.Shape:
         float(shape.confidence),
         shape.steps,
         {str(phase): seconds for phase, seconds in shape.seconds.items()},
+        shape.kept_vertices,
+        shape.kept_faces,
+        shape.note,
     )
 
 
@@ -66,6 +69,9 @@ def shape_from_wire(shape: wire.Shape, model: str) -> Shape:
         shape.confidence,
         shape.steps,
         seconds=shape.seconds,
+        kept_vertices=shape.kept_vertices,
+        kept_faces=shape.kept_faces,
+        note=shape.note,
     )
 
 

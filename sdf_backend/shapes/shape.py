@@ -28,6 +28,8 @@ class Shape:
     steps : Levenberg-Marquardt steps
     evaluations : decoder evaluations of the extraction; 0 for a mesh from the cache
     seconds : of each phase
+    kept_vertices, kept_faces : how many of the first vertices and faces are those of the input, unchanged
+    note : a sentence about the input that was to be kept; empty where there is nothing to say
     """
 
     model: str
@@ -44,6 +46,9 @@ class Shape:
     steps: int = 0
     evaluations: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    kept_vertices: int = 0
+    kept_faces: int = 0
+    note: str = ""
 
 
 def without_floaters(shape: Shape, surface: np.ndarray) -> Shape:

@@ -137,11 +137,21 @@ class Shape:
     """users are told that the pose is ambiguous below `AMBIGUOUS_CONFIDENCE`"""
     steps: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    kept_vertices: int = 0
+    """with `keep`: how many of the first vertices are those of the input, unchanged"""
+    kept_faces: int = 0
+    """the same of faces"""
+    note: str = ""
+    """with `keep`: a sentence for the user, such as why the input could not be kept"""
 
     def __post_init__(self) -> None:
         _check_faces(self.faces, self.vertices)
         _check_length("observed", self.observed, self.vertices)
         _check_length("deviation", self.deviation, self.vertices)
+        if not (0 <= self.kept_vertices <= len(self.vertices) and 0 <= self.kept_faces <= len(self.faces)):
+            raise ValueError(
+                f"more vertices or faces are kept ({self.kept_vertices}, {self.kept_faces}) than there are"
+            )
 
 
 # --- to the server -----------------------------------------------------------------------------------------------

@@ -51,6 +51,13 @@ class Quality(Choice):
     FINE = "fine", "More observations and more steps"
 
 
+class Keep(Choice):
+    """What of the input stays as it is."""
+
+    NOTHING = "nothing", "The whole surface is new"
+    INPUT = "input", "A mesh stays exactly as it is, and only what it lacks is added"
+
+
 class Axis(Choice):
     """A signed coordinate axis."""
 
@@ -139,6 +146,7 @@ class TaskSettings(Settings):
         1.0, "strength of the residual field: 0 for the category alone, 1 for all observed detail", 0, 1
     )
     candidates: int = option(1, "results for each input: the best first, then alternatives", 1, 16)
+    keep: Keep = option(Keep.NOTHING, "what of the input stays as it is, when it is completed")
 
     def __post_init__(self) -> None:
         super().__post_init__()

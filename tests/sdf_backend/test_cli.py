@@ -87,6 +87,23 @@ def test_further_candidates_are_written_beside_the_best(cloud: Path, tmp_path: P
         check_sphere(path, RADIUS, 0.06)
 
 
+def test_a_mesh_that_is_kept_stays_as_it_is_and_is_closed(cloud: Path, tmp_path: Path) -> None:
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=RADIUS)
+    half = trimesh.Trimesh(ball.vertices, np.array(ball.faces)[ball.triangles_center[:, 1] < 0.07], process=False)
+    half.remove_unreferenced_vertices()
+    half.export(tmp_path / "half.ply")
+    given, output = read_geometry(tmp_path / "half.ply"), tmp_path / "whole.ply"
+    result = invoke("complete", tmp_path / "half.ply", "-o", output, *QUICK, "--keep", "input", "--json")
+    [row] = json.loads(result.stdout)
+    assert (row["kept_vertices"], row["kept_faces"], row["note"]) == (len(given.vertices), len(given.faces), "")
+    read = read_geometry(output)
+    assert np.array_equal(read.vertices[: len(given.vertices)], given.vertices)
+    assert np.array_equal(read.faces[: len(given.faces)], given.faces)
+    check_sphere(output, RADIUS, 0.04)
+    told = invoke("complete", cloud, "-o", output, *QUICK, "--keep", "input")
+    assert told.exit_code == 0 and "point cloud, which has no faces to keep" in told.stdout
+
+
 @pytest.mark.parametrize("radius", [0.45, 0.55])
 def test_the_fit_follows_the_size_of_the_input(tmp_path: Path, radius: float) -> None:
     path = write_cloud(tmp_path / "cloud.ply", half_sphere(radius=radius))

@@ -37,7 +37,7 @@ from sdf_backend.wire.messages import (
     Submit,
     Task,
 )
-from sdf_backend.wire.settings import Axis, Pose, Quality, TaskSettings, bounds_of
+from sdf_backend.wire.settings import Axis, Keep, Pose, Quality, TaskSettings, bounds_of
 
 WIRE = Path(messages.__file__).parent
 JOB = "job-12345678"
@@ -77,6 +77,9 @@ def meshes(draw: st.DrawFn, kind: type) -> Any:
             )
         if name == "faces" and value is not None:
             values[name] = value % count
+    if kind is Shape:
+        values["kept_vertices"] = draw(st.integers(0, count))
+        values["kept_faces"] = draw(st.integers(0, len(values["faces"])))
     return kind(**values)
 
 
@@ -93,6 +96,7 @@ def task_settings(draw: st.DrawFn) -> TaskSettings:
         draw(st.integers(0, codec.LARGEST_INTEGER)),
         draw(st.floats(0, 1)),
         draw(st.integers(*bounds_of("candidates"))),
+        draw(st.sampled_from(Keep)),
     )
 
 
@@ -207,7 +211,7 @@ def test_settings_are_sent_by_value_and_name() -> None:
     header = bytes(encode(Submit(JOB, "echo", settings=settings))[1])
     assert (
         b'"settings":{"resolution":64,"pose":"aligned","up":"+y","front":"-x","quality":"fine",'
-        b'"seed":7,"refine":0.5,"candidates":3}' in header
+        b'"seed":7,"refine":0.5,"candidates":3,"keep":"nothing"}' in header
     )
 
 

@@ -1,0 +1,61 @@
+"""Keep Input: a completed shape as its input, unchanged, and the part that the input lacks."""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from sdf_backend.errors import InputError
+from sdf_backend.geometry.mesh_files import Geometry
+from sdf_backend.shapes.joining import MissingPart, find_missing_part
+from sdf_backend.shapes.shape import Shape
+
+
+def keep_input(shape: Shape, geometry: Geometry) -> Shape:
+    """The input, every vertex and face as it is, joined with the part of a completed shape that it lacks.
+
+    Where that cannot be done, the shape as it is, with the reason as its note.
+
+    Parameters
+    ----------
+    shape : completed from `geometry`, in its frame
+    """
+    if len(geometry.faces) == 0:
+        return replace(shape, note="The input is a point cloud, which has no faces to keep; the whole surface is new.")
+    canonical = shape.pose.inverse()
+    try:
+        part = find_missing_part(
+            canonical.apply(geometry.vertices), geometry.faces, canonical.apply(shape.vertices), shape.faces
+        )
+    except InputError as error:
+        return replace(shape, note=f"The input cannot be kept: {error}. The whole surface is new.")
+    added = shape.pose.apply(part.vertices)
+    return replace(
+        shape,
+        vertices=np.concatenate([geometry.vertices, added]),
+        faces=np.concatenate([geometry.faces, part.faces]),
+        observed=_with_kept(1.0, shape.observed, shape, geometry, added),
+        deviation=_with_kept(0.0, shape.deviation, shape, geometry, added),
+        kept_vertices=len(geometry.vertices),
+        kept_faces=len(geometry.faces),
+        note=_note(part),
+    )
+
+
+def _with_kept(
+    kept: float, values: np.ndarray | None, shape: Shape, geometry: Geometry, added: np.ndarray
+) -> np.ndarray | None:
+    """Values of the joined mesh's vertices: `kept` for the input's, the nearest of the shape's for those added."""
+    if values is None:
+        return None
+    _, nearest = KDTree(shape.vertices).query(added.reshape(-1, 3))
+    return np.concatenate([np.full(len(geometry.vertices), kept), values[nearest]]).astype(np.float32)
+
+
+def _note(part: MissingPart) -> str:
+    """What a user should know of a join."""
+    sentences = [] if len(part.faces) else ["Nothing is missing of the input."]
+    if part.open_loops:
+        number = "One opening" if part.open_loops == 1 else f"{part.open_loops} openings"
+        sentences.append(f"{number} of the input, where the result has nothing to add, stayed as found.")
+    return " ".join(sentences)
