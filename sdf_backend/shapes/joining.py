@@ -20,7 +20,7 @@ import trimesh
 from scipy.spatial import KDTree
 
 from sdf_backend.errors import InputError
-from sdf_backend.geometry.boundary import boundary_loops
+from sdf_backend.geometry.boundary import Boundary, find_boundary
 from sdf_backend.geometry.clipping import clip_above, without_unused
 from sdf_backend.geometry.zipping import zip_loops
 
@@ -43,6 +43,10 @@ class JoinSettings:
     """such points that move one vertex"""
     piece: float = 0.06
     """a piece that touches no boundary must reach this far from the mesh, or it is a deviation of the result"""
+    beside: float = 3.0
+    """a loop of a piece runs along the boundary if the median distance is at most this many margins"""
+    same_loop: float = 0.8
+    """share of a piece's loop that must run along one loop of the boundary"""
     smallest_faces: int = 12
     """pieces of fewer faces are crumbs"""
     longest_loops: int = 20_000_000
@@ -82,7 +86,8 @@ def find_missing_part(
 
     Raises
     ------
-    InputError : why nothing can be joined: the boundary is no set of loops, or the result does not meet it loop by loop
+    InputError : why nothing can be joined: where a part is missing the boundary is no loop, or the result does not meet
+        it loop by loop
     """
     mesh = _Mesh.of(vertices, faces, settings)
     beyond = mesh.distance_beyond(result_vertices, settings)
@@ -94,27 +99,32 @@ def find_missing_part(
     return builder.missing_part()
 
 
+# Stands for the tangles among the numbers of loops.
+TANGLES = -1
+
+
 @dataclass(frozen=True)
 class _Mesh:
-    """A broken mesh: vertices (n, 3), faces (m, 3), the loops of its boundary, and points along these.
+    """A broken mesh: vertices (n, 3), faces (m, 3), its boundary, and points along that.
 
-    rim : (r, 3), points on the boundary; loop_of_rim : (r,), the loop of each
+    rim : (r, 3), points on the boundary; loop_of_rim : (r,), the loop of each, or `TANGLES`
     """
 
     vertices: np.ndarray
     faces: np.ndarray
-    loops: list[np.ndarray]
+    boundary: Boundary
     rim: np.ndarray
     loop_of_rim: np.ndarray
 
     @classmethod
     def of(cls, vertices: np.ndarray, faces: np.ndarray, settings: JoinSettings) -> "_Mesh":
-        """Find the boundary; raises `InputError` where it is no set of loops."""
-        faces = _welded(vertices, faces)
-        loops = boundary_loops(faces)
-        points = [_along_loop(vertices[loop], settings.rim_spacing) for loop in loops]
-        numbers = np.repeat(np.arange(len(loops)), [len(some) for some in points])
-        return cls(vertices, faces, loops, np.concatenate([*points, np.zeros((0, 3))]), numbers)
+        """Find the boundary."""
+        boundary = find_boundary(_welded(vertices, faces))
+        points = [_along_loop(vertices[loop], settings.rim_spacing) for loop in boundary.loops]
+        numbers = np.repeat(np.arange(len(points)), [len(some) for some in points])
+        tangled = vertices[np.unique(boundary.tangles)]
+        loop_of_rim = np.concatenate([numbers, np.full(len(tangled), TANGLES)])
+        return cls(vertices, faces, boundary, np.concatenate([*points, tangled]), loop_of_rim)
 
     def distance_beyond(self, points: np.ndarray, settings: JoinSettings) -> np.ndarray:
         """How far points, (v, 3), lie beyond the mesh, (v,); 0 for those that it covers."""
@@ -138,9 +148,9 @@ class _Mesh:
 
     def _on_boundary(self, points: np.ndarray, settings: JoinSettings) -> np.ndarray:
         """Which points of the mesh lie on its boundary, (v,) bool."""
-        if not self.loops:
+        edges = self.boundary.edges
+        if len(edges) == 0:
             return np.zeros(len(points), dtype=bool)
-        edges = np.concatenate([np.column_stack([loop, np.roll(loop, -1)]) for loop in self.loops])
         distance, _ = _nearest(points, self.vertices, edges)
         return distance < settings.rim
 
@@ -158,7 +168,10 @@ class _Builder:
 
         Raises `InputError` where it does not meet the boundary loop by loop.
         """
-        part, loops = self.vertices[0], boundary_loops(piece)
+        part, boundary = self.vertices[0], find_boundary(piece)
+        if len(boundary.tangles):
+            raise InputError("the result cannot be cut along its boundary")
+        loops = boundary.loops
         rims = [self._rim_of(part[loop]) for loop in loops]
         joined = [number for number in rims if number is not None]
         if not joined and (not loops or self._reach(part[np.unique(piece)]) < self.settings.piece):
@@ -182,19 +195,23 @@ class _Builder:
         is_new = faces >= old
         vertices, numbers = without_unused(vertices, (faces[is_new] - old)[None])
         faces[is_new] = numbers[0] + old
-        return MissingPart(vertices, faces, closed, len(self.mesh.loops) - closed)
+        return MissingPart(vertices, faces, closed, len(self.mesh.boundary.loops) - closed)
 
     def _rim_of(self, loop: np.ndarray) -> int | None:
         """The loop of the boundary along which a loop of a piece, (k, 3), runs; None where it runs across the mesh."""
+        settings = self.settings
         if len(self.mesh.rim) == 0:
             return None
         away, nearest = KDTree(self.mesh.rim).query(loop)
-        if np.median(away) > 3 * self.settings.margin:
+        if np.median(away) > settings.beside * settings.margin:
             return None
         numbers, counts = np.unique(self.mesh.loop_of_rim[nearest], return_counts=True)
-        if counts.max() < 0.8 * len(loop):
+        number = int(numbers[counts.argmax()])
+        if number == TANGLES:
+            raise InputError("its open boundary touches itself, or breaks off, where a part is missing")
+        if counts.max() < settings.same_loop * len(loop):
             raise InputError("one piece of the result meets several loops of its boundary at once")
-        return int(numbers[counts.argmax()])
+        return number
 
     def _reach(self, points: np.ndarray) -> float:
         """The largest distance of points, (k, 3), from the mesh."""
@@ -206,14 +223,14 @@ class _Builder:
 
         Facing boundaries of surfaces that are oriented alike run in opposite directions.
         """
-        alike = [_same_direction(loop, self.mesh.vertices[self.mesh.loops[rim]]) for loop, rim in pairs]
+        alike = [_same_direction(loop, self.mesh.vertices[self.mesh.boundary.loops[rim]]) for loop, rim in pairs]
         if len(set(alike)) > 1:
             raise InputError("its parts are oriented differently; recalculate its normals")
         return any(alike)
 
     def _strip(self, loop: np.ndarray, rim: int) -> np.ndarray:
         """The triangles between a loop of the boundary and one of a piece, by their vertices' numbers."""
-        first, second = self.mesh.loops[rim], loop[::-1]
+        first, second = self.mesh.boundary.loops[rim], loop[::-1]
         if len(first) * len(second) > self.settings.longest_loops:
             raise InputError(f"a loop of its boundary has {len(first)} vertices, too many to join")
         part, offset = self.vertices[0], len(self.mesh.vertices)

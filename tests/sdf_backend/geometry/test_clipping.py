@@ -6,7 +6,7 @@ import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdf_backend.geometry.boundary import boundary_loops
+from sdf_backend.geometry.boundary import find_boundary
 from sdf_backend.geometry.clipping import clip_above
 
 BALL = trimesh.creation.icosphere(subdivisions=3, radius=0.5)
@@ -22,7 +22,7 @@ def test_both_sides_of_a_cut_make_up_the_mesh(level: float, seed: int) -> None:
     assert sum(areas) == pytest.approx(BALL.area)
     # Both are open along one loop, which lies on the plane.
     for vertices, faces in (above, below):
-        [loop] = boundary_loops(faces)
+        [loop] = find_boundary(faces).loops
         assert vertices[loop] @ (normal / np.linalg.norm(normal)) == pytest.approx(level, abs=1e-9)
 
 

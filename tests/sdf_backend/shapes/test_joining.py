@@ -154,13 +154,25 @@ def test_vertices_at_one_place_count_as_one() -> None:
     assert whole.is_watertight and whole.is_winding_consistent
 
 
-def test_boundaries_that_touch_themselves_are_rejected() -> None:
+def test_a_part_that_is_missing_where_the_boundary_touches_itself_is_rejected() -> None:
     """Two quarters of a sphere that meet in two points."""
     vertices, faces = np.array(sphere().vertices), np.array(sphere().faces)
     centres = vertices[faces].mean(axis=1)
     faces = faces[centres[:, 0] * centres[:, 2] > 0]
     with pytest.raises(InputError, match="touches itself"):
         find_missing_part(vertices, faces, vertices, np.array(sphere().faces))
+
+
+def test_a_boundary_that_touches_itself_elsewhere_does_no_harm() -> None:
+    """Two triangles that share a vertex, far from the cut."""
+    vertices, faces = cut(sphere(), 1, 0.1)
+    butterfly = np.array([[0.0, -0.49, 0], [0.01, -0.48, 0], [0, -0.48, 0.01], [-0.01, -0.48, 0], [0, -0.48, -0.01]])
+    wings = np.array([[0, 1, 2], [0, 3, 4]]) + len(vertices)
+    vertices, faces = np.concatenate([vertices, butterfly]), np.concatenate([faces, wings])
+    result = sphere(0.495)
+    part = find_missing_part(vertices, faces, np.array(result.vertices), np.array(result.faces))
+    assert (part.closed_loops, part.open_loops) == (1, 0)
+    assert edge_counts(joined(vertices, faces, part))[1] == 6
 
 
 def test_two_surfaces_that_meet_one_boundary_are_rejected() -> None:
