@@ -94,19 +94,36 @@ class Dataset:
 
         Raises
         ------
-        InputError : the source mesh is missing, or the record is a deformed copy, which has no source mesh
+        InputError : as `read_source`
         """
-        if record.copy_of:
-            raise InputError(f"{record.name} is a deformed copy, which has no source mesh")
-        vertices, faces = clean_mesh(*read_mesh(Path(record.mesh)))
-        rotation = axis_rotation(self.settings["up"], self.settings["front"], self.front)
-        vertices = (vertices @ rotation.T + samples.offset) * samples.scale
+        vertices, faces = self.read_source(record, samples)
         triangles, normals = visible_surface(vertices, faces, SignClassifier(vertices, faces))
         vertices = triangles.reshape(-1, 3)
         faces = np.arange(len(vertices)).reshape(-1, 3)
         inward = np.einsum("ij,ij->i", unit_normals(triangles), normals) < 0
         faces[inward] = faces[inward, ::-1]
         return vertices, faces
+
+    def read_source(self, record: ShapeRecord, samples: ShapeSamples) -> tuple[np.ndarray, np.ndarray]:
+        """Read a shape's source mesh as its author made it, hidden faces too, in the canonical frame.
+
+        Parameters
+        ----------
+        samples : those of the same shape, for its scale and offset
+
+        Returns
+        -------
+        vertices : (n, 3) float; faces : (m, 3) int
+
+        Raises
+        ------
+        InputError : the source mesh is missing, or the record is a deformed copy, which has no source mesh
+        """
+        if record.copy_of:
+            raise InputError(f"{record.name} is a deformed copy, which has no source mesh")
+        vertices, faces = clean_mesh(*read_mesh(Path(record.mesh)))
+        rotation = axis_rotation(self.settings["up"], self.settings["front"], self.front)
+        return (vertices @ rotation.T + samples.offset) * samples.scale, faces
 
     def path(self, name: str) -> Path:
         """The file of a shape's samples."""

@@ -54,6 +54,7 @@ def _silent(name: str, phase: str, fraction: float) -> None:
 class _Case:
     """One variant of one shape: the model under test, its input data and its random numbers.
 
+    read_source : reads the mesh as its author made it
     view_rng : equal for all seeds of a view; for the view direction and the surface samples of the metrics
     seed_rng : of this seed alone; for the depth noise, the ground plane and the pose
     """
@@ -63,6 +64,7 @@ class _Case:
     settings: EvaluationSettings
     samples: ShapeSamples
     truth: Mesh
+    read_source: Callable[[], Mesh]
     variant: Variant
     nearest: NearestTrainingShapes
     view_rng: np.random.Generator
@@ -145,6 +147,7 @@ def _evaluate_variant(
             settings,
             samples,
             truth,
+            lambda: Mesh(*dataset.read_source(record, samples)),
             variant,
             nearest,
             view_rng,
@@ -216,11 +219,11 @@ def _scan(case: _Case, result: ShapeResult) -> ShapeResult:
 
 
 def _break(case: _Case, result: ShapeResult) -> ShapeResult:
-    """Cut a part of the ground truth away, and score what is left and the baselines."""
+    """Cut a part of the source mesh away, and score what is left and the baselines."""
     truth, rng = case.truth, case.view_rng
     assert case.variant.damage is not None
     region = draw_region(case.variant.damage, truth, rng)
-    broken = remove_region(truth, region)
+    broken = remove_region(case.read_source(), region)
     points, normals = sample_surface(broken.vertices, broken.faces, METRICS.chamfer_points, rng)
     surface, _ = sample_surface(truth.vertices, truth.faces, METRICS.chamfer_points, rng)
     few = slice(PROTOCOL.scan_points)
