@@ -10,6 +10,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+from mathutils.kdtree import KDTree
 
 from .shapes import nearest_similarity
 
@@ -17,6 +18,8 @@ from .shapes import nearest_similarity
 SAMPLED_POINTS = 30_000
 # Names of vertex attributes.
 OBSERVED, DEVIATION = "observed", "deviation"
+# Blender's attribute of the face sets of Sculpt Mode.
+FACE_SETS = ".sculpt_face_set"
 READABLE_TYPES = ("MESH", "POINTCLOUD", "CURVE", "SURFACE", "META", "FONT")
 # Types that have a surface only with a bevel or an extrusion.
 BEVEL_TYPES = ("CURVE", "FONT")
@@ -106,12 +109,45 @@ def new_mesh(
     _set_attribute(mesh, "position", "vector", vertices.astype(np.float32, copy=False))
     _set_attribute(mesh, ".corner_vert", "value", faces.astype(np.int32, copy=False))
     mesh.polygons.foreach_set("loop_start", np.arange(0, faces.size, 3, dtype=np.int32))
-    for attribute, values in ((OBSERVED, observed), (DEVIATION, deviation)):
-        if values is not None:
-            mesh.attributes.new(attribute, "FLOAT", "POINT")
-            _set_attribute(mesh, attribute, "value", values.astype(np.float32, copy=False))
+    _add_vertex_attributes(mesh, observed, deviation)
     mesh.update(calc_edges=True)
     return mesh
+
+
+def append_to_mesh(
+    mesh: bpy.types.Mesh,
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    observed: np.ndarray | None = None,
+    deviation: np.ndarray | None = None,
+) -> None:
+    """Add vertices and smooth triangles to a mesh, whose own vertices, polygons and attributes stay as they are.
+
+    The new faces have the material of the nearest polygon, and a face set of their own.
+
+    Parameters
+    ----------
+    vertices : (k, 3); faces : (l, 3), whose indices count the mesh's vertices first
+    observed, deviation : (n + k,), stored as vertex attributes, or None
+    """
+    positions, starts = vertex_positions(mesh), _values(mesh.polygons, "loop_start")
+    corners, materials = _values(mesh.loops, "vertex_index"), _nearest_materials(mesh, positions, vertices, faces)
+    mesh.vertices.add(len(vertices))
+    mesh.loops.add(faces.size)
+    mesh.polygons.add(len(faces))
+    _set_attribute(mesh, "position", "vector", np.concatenate([positions, vertices]).astype(np.float32))
+    _set_attribute(mesh, ".corner_vert", "value", np.concatenate([corners, faces.reshape(-1)]).astype(np.int32))
+    new_starts = len(corners) + np.arange(0, faces.size, 3, dtype=np.int32)
+    mesh.polygons.foreach_set("loop_start", np.concatenate([starts, new_starts]))
+    mesh.polygons.foreach_set("material_index", materials)
+    if mesh.attributes.get(FACE_SETS) is None:
+        mesh.attributes.new(FACE_SETS, "INT", "FACE")
+        _set_attribute(mesh, FACE_SETS, "value", np.ones(len(mesh.polygons), dtype=np.int32))
+    sets = _values(_attribute_data(mesh, FACE_SETS), "value")
+    sets[len(starts) :] = sets[: len(starts)].max(initial=1) + 1
+    _set_attribute(mesh, FACE_SETS, "value", sets)
+    _add_vertex_attributes(mesh, observed, deviation)
+    mesh.update(calc_edges=True)
 
 
 def vertex_positions(owner: bpy.types.Mesh | bpy.types.PointCloud) -> np.ndarray:
@@ -231,6 +267,37 @@ def _sample_surface(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     outside = u + v > 1
     u, v = np.where(outside, 1 - u, u), np.where(outside, 1 - v, v)
     return a[chosen] + u * (b - a)[chosen] + v * (c - a)[chosen]
+
+
+def _add_vertex_attributes(mesh: bpy.types.Mesh, observed: np.ndarray | None, deviation: np.ndarray | None) -> None:
+    for attribute, values in ((OBSERVED, observed), (DEVIATION, deviation)):
+        if values is not None:
+            if observed_values(mesh) is None or attribute != OBSERVED:
+                mesh.attributes.new(attribute, "FLOAT", "POINT")
+            _set_attribute(mesh, attribute, "value", values.astype(np.float32, copy=False))
+
+
+def _nearest_materials(
+    mesh: bpy.types.Mesh, positions: np.ndarray, vertices: np.ndarray, faces: np.ndarray
+) -> np.ndarray:
+    """The material indices of all polygons, then those of new faces, (l, 3): each that of the nearest polygon."""
+    known = _values(mesh.polygons, "material_index")
+    if len(np.unique(known)) < 2:
+        return np.resize(known, len(known) + len(faces)) if len(known) else np.zeros(len(faces), dtype=np.int32)
+    tree = KDTree(len(known))
+    for polygon in mesh.polygons:
+        tree.insert(polygon.center.to_tuple(), polygon.index)
+    tree.balance()
+    centres = np.concatenate([positions, vertices])[faces].mean(axis=1)
+    nearest = np.array([tree.find(centre)[1] for centre in centres.tolist()], dtype=np.int64)
+    return np.concatenate([known, known[nearest]])
+
+
+def _values(items: Any, field: str) -> np.ndarray:
+    """One integer of each item of a collection, (n,) int32."""
+    values = np.empty(len(items), dtype=np.int32)
+    items.foreach_get(field, values)
+    return values
 
 
 def _set_attribute(mesh: bpy.types.Mesh, name: str, field: str, values: np.ndarray) -> None:

@@ -29,6 +29,8 @@ class PanelField:
     """the name of the field in title case by default"""
     choices: Sequence[Choice] = ()
     """those that the panel offers; .blend files store their index, so that new ones go last"""
+    default: Choice | None = None
+    """where it differs from that of the settings"""
     options: dict[str, Any] = field(default_factory=dict)
     """further arguments of the Blender property"""
 
@@ -40,13 +42,14 @@ PANEL = {
     "pose": PanelField(choices=(Pose.ALIGNED, Pose.UPRIGHT, Pose.FREE)),
     "front": PanelField(choices=(Axis.NEGATIVE_Y, Axis.POSITIVE_Y, Axis.NEGATIVE_X, Axis.POSITIVE_X)),
     "refine": PanelField("Follow Input", options={"subtype": "FACTOR"}),
+    "keep": PanelField(default=Keep.INPUT),
     "candidates": PanelField(),
     "seed": PanelField(),
 }
-# Settings with only one useful value: Blender is z up, and results are new objects.
-FIXED = {"up": Axis.POSITIVE_Z, "keep": Keep.NOTHING}
+# Settings with only one useful value: Blender is z up.
+FIXED = {"up": Axis.POSITIVE_Z}
 # Settings that operators other than Complete and Reconstruct have.
-INTERPOLATION_IGNORES = ("refine", "candidates", "seed")
+INTERPOLATION_IGNORES = ("refine", "keep", "candidates", "seed")
 SAMPLING_USES, REMESHING_USES = ("resolution", "seed"), ("resolution",)
 
 
@@ -96,7 +99,7 @@ def _property(declared: Field[Any], update: Callable[..., None] | None) -> Any:
     label = panel.label or declared.name.replace("_", " ").title()
     description = capitalised(declared.metadata["help"])
     options = {**panel.options, **({"update": update} if update else {})}
-    default = declared.default
+    default = panel.default or declared.default
     if isinstance(default, Choice):
         return choice_property(label, description, default, panel.choices, **options)
     kind = {bool: bpy.props.BoolProperty, int: bpy.props.IntProperty, float: bpy.props.FloatProperty}[type(default)]

@@ -12,6 +12,7 @@ import bpy
 import numpy as np
 
 from .geometry import ObjectGeometry, new_mesh, observed_values, transfer_observed, transform_points
+from .keeping import add_vertex_group, completed_mesh, deviation_of, hide, is_unchanged
 from .session import NO_MORE_STEPS, Steps, session
 from .shapes import (
     PREVIEW,
@@ -68,18 +69,29 @@ class Placement:
 
 
 class InPlace:
-    """Displays a completion or reconstruction at the location of its source, named after the source."""
+    """Displays a completion or reconstruction at the location of its source, named after the source.
+
+    kept_uid : session UID of the object whose mesh the result keeps; 0 for none
+    """
 
     undoable = True
 
     def __init__(
-        self, job: str, source: str, task: str, model: str, observation: ObjectGeometry, settings: Mapping[str, Any]
+        self,
+        job: str,
+        source: str,
+        task: str,
+        model: str,
+        observation: ObjectGeometry,
+        settings: Mapping[str, Any],
+        kept_uid: int = 0,
     ) -> None:
         self._job, self._name, self._scene = job, f"{source} {SUFFIXES[task]}", current_scene_uid()
         self._model, self._observation = model, observation
         self._settings = {"task": task, "source": source, **settings}
         self._preview_name, self._preview_uid = f"{source} preview", 0
         self._added: list[int] = []
+        self._kept_uid = kept_uid
 
     def preview(self, preview: Preview) -> Steps:
         """Display a coarse mesh until the result arrives."""
@@ -107,10 +119,12 @@ class InPlace:
             matrix[1, 3] -= number * DISPLAY.candidate_spacing * depth
             self._added.append(self._add(f"{self._name} {number + 1:02}", shape, matrix))
         select_objects(self._added[:1])
+        notices = [best.note] if best.note else []
         if best.confidence < AMBIGUOUS_CONFIDENCE:
             # In the panel only: it is not an error, and a script reads the confidence from the object.
             hint = "the alternative is in front of it" if alternatives else "set Candidates to 2 to see both answers"
-            session.notice = f"The pose of {self._name} is ambiguous; {hint}"
+            notices.append(f"The pose of {self._name} is ambiguous; {hint}")
+        session.notice = " ".join([session.notice, *notices]).strip()
 
     def fail(self) -> Steps:
         """Remove the preview."""
@@ -119,17 +133,40 @@ class InPlace:
 
     def _add(self, name: str, shape: Shape, matrix: np.ndarray) -> int:
         """Add an object that stores the shape; returns its session UID."""
-        # `deviation` is in world units, and attributes are in the units of the object.
-        deviation = None if shape.deviation is None else shape.deviation / self._observation.result_scale
-        vertices = self._observation.to_result(shape.vertices)
-        mesh = new_mesh(name, vertices, shape.faces, shape.observed, deviation)
-        item = add_object(name, mesh, matrix, self._scene)
+        original = self._original() if shape.kept_faces else None
+        if original:
+            item = self._add_kept(name, shape, matrix, original)
+        else:
+            vertices = self._observation.to_result(shape.vertices)
+            deviation = deviation_of(shape, self._observation)
+            mesh = new_mesh(name, vertices, shape.faces, shape.observed, deviation)
+            item = add_object(name, mesh, matrix, self._scene)
         pose = self._observation.pose_in_result(shape.pose[0])
         stored = StoredShape(
             self._model, shape.code, pose[None], shape.code[0], pose, refinement=pack_refinement(shape.refinement)
         )
         store_shape(item, stored, {**self._settings, "confidence": shape.confidence})
         return item.session_uid
+
+    def _original(self) -> bpy.types.Object | None:
+        """The object whose mesh is kept; None, with a notice, if it is gone or has changed since it was read."""
+        original = find_object(self._kept_uid)
+        if original and is_unchanged(original, self._observation):
+            return original
+        session.notice = (
+            f"{self._settings['source']} has changed meanwhile, so the result lacks its UV maps and materials."
+        )
+        return None
+
+    def _add_kept(self, name: str, shape: Shape, matrix: np.ndarray, original: bpy.types.Object) -> bpy.types.Object:
+        """Add an object with the mesh of the original and what completes it, in its place; the original is hidden."""
+        offset = matrix[:3, 3] - self._observation.result_matrix[:3, 3]
+        place = np.array(original.matrix_world, dtype=np.float64)
+        place[:3, 3] += offset
+        item = add_object(name, completed_mesh(name, original, self._observation, shape), place, self._scene)
+        add_vertex_group(item, shape)
+        hide(original)
+        return item
 
 
 class MeshReplacement:

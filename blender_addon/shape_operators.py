@@ -1,7 +1,7 @@
 """Operators that make shapes. Properties that are not given come from `scene.sdf`; in background mode they wait."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import bpy
@@ -36,7 +36,7 @@ from .sliders import decode_request
 from .wire.client import new_job
 from .wire.codec import WireError
 from .wire.messages import Source, Submit
-from .wire.settings import Quality, TaskSettings
+from .wire.settings import Keep, Quality, TaskSettings
 
 BACKGROUND_SECONDS = 3600.0
 SELECT_A_SHAPE = "select a completed, reconstructed or new shape"
@@ -105,9 +105,12 @@ class _FitOperator(_ShapeOperator):
         objects, model = _selected(context), self.chosen_model(context)
         settings = self.chosen_settings(context)
         observation = read_objects(objects, context.evaluated_depsgraph_get())
+        if self.task != "complete" or len(objects) > 1 or observation.faces is None:
+            settings = replace(settings, keep=Keep.NOTHING)
         source = Source(observation.vertices, observation.faces)
         submit = Submit(new_job(), self.task, model, settings, (source,), keep=KEEP_SECONDS)
-        handler = InPlace(submit.job, source_name(objects[0]), self.task, model, observation, asdict(settings))
+        about = (source_name(objects[0]), self.task, model, observation, asdict(settings))
+        handler = InPlace(submit.job, *about, objects[0].session_uid)
         session.submit(submit, Job(submit.job, objects[0].name, handler))
 
 

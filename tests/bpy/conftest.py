@@ -202,5 +202,6 @@ def submit_completion() -> str:
     """Submit a job as the operator does, which in background mode would wait for its end; returns its name."""
     observation = read_objects([bpy.context.object], bpy.context.evaluated_depsgraph_get())
     submit = Submit("0123456789", "complete", "cubes", sources=(Source(observation.vertices, observation.faces),))
-    session.submit(submit, Job(submit.job, "Cube", InPlace(submit.job, "Cube", "complete", "cubes", observation, {})))
+    about, source = ("Cube", "complete", "cubes", observation, {}), bpy.context.object.session_uid
+    session.submit(submit, Job(submit.job, "Cube", InPlace(submit.job, *about, source)))
     return submit.job
