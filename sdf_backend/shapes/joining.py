@@ -6,8 +6,9 @@
 The result is a closed surface that covers the mesh and more. What of it covers the mesh is cut away along a line a
 little beyond the mesh's boundary, what remains is moved so that it meets the boundary, and a strip of triangles joins
 both. Where a missing part begins in the middle of the mesh's surface, as a leg does that was a piece of its own, there
-is no boundary to join it to: it becomes a closed piece that reaches a little into the mesh, as pieces of modelled
-furniture do.
+is no boundary to join it to; where the mesh consists of several pieces, the result may end along the boundaries of
+several at once, or along one that touches itself. There the missing part overlaps the mesh a little, as pieces of
+modelled furniture do, and is closed within it where its end is about flat.
 
 Lengths are in canonical units. Nothing here was tuned on test pieces.
 """
@@ -19,7 +20,6 @@ import numpy as np
 import trimesh
 from scipy.spatial import KDTree
 
-from sdf_backend.errors import InputError
 from sdf_backend.geometry.boundary import Boundary, find_boundary
 from sdf_backend.geometry.clipping import clip_above, without_unused
 from sdf_backend.geometry.zipping import zip_loops
@@ -46,7 +46,10 @@ class JoinSettings:
     beside: float = 3.0
     """a loop of a piece runs along the boundary if the median distance is at most this many margins"""
     same_loop: float = 0.8
-    """share of a piece's loop that must run along one loop of the boundary"""
+    """share of a piece's loop that must run along one loop of the boundary to be joined to it"""
+    flat: float = 0.25
+    """an end that overlaps the mesh is closed if the root mean square distance of its loop from a plane is at most this
+    share of the loop's radius; the cap of any other would be seen"""
     smallest_faces: int = 12
     """pieces of fewer faces are crumbs"""
     longest_loops: int = 20_000_000
@@ -60,12 +63,14 @@ class MissingPart:
     vertices : (k, 3), the new ones
     faces : (l, 3), oriented as the mesh's; indices count the mesh's vertices first, then the new ones
     closed_loops, open_loops : how many loops of the mesh's boundary it closes, and how many stay open
+    overlaps : how many of its own ends overlap the mesh instead
     """
 
     vertices: np.ndarray
     faces: np.ndarray
     closed_loops: int
     open_loops: int
+    overlaps: int
 
 
 def find_missing_part(
@@ -83,11 +88,6 @@ def find_missing_part(
     ----------
     vertices, faces : (n, 3), (m, 3), the broken mesh, canonical
     result_vertices, result_faces : (v, 3), (f, 3), closed, oriented outwards, canonical
-
-    Raises
-    ------
-    InputError : why nothing can be joined: where a part is missing the boundary is no loop, or the result does not meet
-        it loop by loop
     """
     mesh = _Mesh.of(vertices, faces, settings)
     beyond = mesh.distance_beyond(result_vertices, settings)
@@ -160,32 +160,29 @@ class _Builder:
 
     def __init__(self, mesh: _Mesh, settings: JoinSettings, part: np.ndarray) -> None:
         self.mesh, self.settings = mesh, settings
-        self.vertices, self.faces, self.closed = [part], list[np.ndarray](), set[int]()
+        self.vertices, self.faces, self.closed, self.overlaps = [part], list[np.ndarray](), set[int](), 0
         self._count = len(mesh.vertices) + len(part)
 
     def add(self, piece: np.ndarray) -> None:
-        """Add a piece, faces (f, 3) of the part's vertices, unless it is a deviation of the result from the mesh.
-
-        Raises `InputError` where it does not meet the boundary loop by loop.
-        """
-        part, boundary = self.vertices[0], find_boundary(piece)
-        if len(boundary.tangles):
-            raise InputError("the result cannot be cut along its boundary")
-        loops = boundary.loops
-        rims = [self._rim_of(part[loop]) for loop in loops]
-        joined = [number for number in rims if number is not None]
-        if not joined and (not loops or self._reach(part[np.unique(piece)]) < self.settings.piece):
+        """Add a piece, faces (f, 3) of the part's vertices, unless it is a deviation of the result from the mesh."""
+        part, loops = self.vertices[0], find_boundary(piece).loops
+        nearest = [self._boundary_along(part[loop]) for loop in loops]
+        if not any(along for along, _ in nearest) and self._reach(part[np.unique(piece)]) < self.settings.piece:
             return
-        if len(set(joined)) < len(joined) or self.closed & set(joined):
-            raise InputError("two pieces of the result meet one loop of its boundary")
-        self.closed |= set(joined)
-        pairs = list(zip(loops, rims, strict=True))
+        if not loops:  # floats beside the mesh: nothing that was observed supports it
+            return
+        pairs = [(loop, rim) for loop, (_, rim) in zip(loops, nearest, strict=True)]
         if self._is_flipped([(part[loop], rim) for loop, rim in pairs if rim is not None]):
             piece, pairs = piece[:, ::-1], [(loop[::-1], rim) for loop, rim in pairs]
         offset = len(self.mesh.vertices)
         self.faces.append(piece + offset)
         for loop, rim in pairs:
-            self.faces.append(self._cap(part[loop], loop + offset) if rim is None else self._strip(loop, rim))
+            if rim is None or rim in self.closed or not self._can_zip(loop, rim):
+                self.faces.append(self._overlap(part[loop], loop + offset))
+                self.overlaps += 1
+            else:
+                self.faces.append(self._strip(loop, rim))
+                self.closed.add(rim)
 
     def missing_part(self) -> MissingPart:
         """All that was added."""
@@ -195,23 +192,20 @@ class _Builder:
         is_new = faces >= old
         vertices, numbers = without_unused(vertices, (faces[is_new] - old)[None])
         faces[is_new] = numbers[0] + old
-        return MissingPart(vertices, faces, closed, len(self.mesh.boundary.loops) - closed)
+        return MissingPart(vertices, faces, closed, len(self.mesh.boundary.loops) - closed, self.overlaps)
 
-    def _rim_of(self, loop: np.ndarray) -> int | None:
-        """The loop of the boundary along which a loop of a piece, (k, 3), runs; None where it runs across the mesh."""
+    def _boundary_along(self, loop: np.ndarray) -> tuple[bool, int | None]:
+        """Whether a loop of a piece, (k, 3), runs along the mesh's boundary, and along which loop; None for several."""
         settings = self.settings
         if len(self.mesh.rim) == 0:
-            return None
+            return False, None
         away, nearest = KDTree(self.mesh.rim).query(loop)
         if np.median(away) > settings.beside * settings.margin:
-            return None
+            return False, None
         numbers, counts = np.unique(self.mesh.loop_of_rim[nearest], return_counts=True)
         number = int(numbers[counts.argmax()])
-        if number == TANGLES:
-            raise InputError("its open boundary touches itself, or breaks off, where a part is missing")
-        if counts.max() < settings.same_loop * len(loop):
-            raise InputError("one piece of the result meets several loops of its boundary at once")
-        return number
+        clear = number != TANGLES and counts.max() >= settings.same_loop * len(loop)
+        return True, number if clear else None
 
     def _reach(self, points: np.ndarray) -> float:
         """The largest distance of points, (k, 3), from the mesh."""
@@ -219,20 +213,25 @@ class _Builder:
         return float(distance.max())
 
     def _is_flipped(self, pairs: list[tuple[np.ndarray, int]]) -> bool:
-        """Whether the mesh is oriented inwards where the loops of a piece, each with its loop of the boundary, meet it.
+        """Whether the mesh is oriented inwards along most of the loops, each with its loop of the boundary.
 
         Facing boundaries of surfaces that are oriented alike run in opposite directions.
         """
-        alike = [_same_direction(loop, self.mesh.vertices[self.mesh.boundary.loops[rim]]) for loop, rim in pairs]
-        if len(set(alike)) > 1:
-            raise InputError("its parts are oriented differently; recalculate its normals")
-        return any(alike)
+        votes = [len(loop) if self._runs_along(loop, rim) else -len(loop) for loop, rim in pairs]
+        return sum(votes) > 0
+
+    def _runs_along(self, loop: np.ndarray, rim: int) -> bool:
+        return _same_direction(loop, self.mesh.vertices[self.mesh.boundary.loops[rim]], self.settings.rim_spacing)
+
+    def _can_zip(self, loop: np.ndarray, rim: int) -> bool:
+        """Whether there is the memory to join two loops."""
+        return len(loop) * len(self.mesh.boundary.loops[rim]) <= self.settings.longest_loops
 
     def _strip(self, loop: np.ndarray, rim: int) -> np.ndarray:
         """The triangles between a loop of the boundary and one of a piece, by their vertices' numbers."""
         first, second = self.mesh.boundary.loops[rim], loop[::-1]
-        if len(first) * len(second) > self.settings.longest_loops:
-            raise InputError(f"a loop of its boundary has {len(first)} vertices, too many to join")
+        if self._runs_along(self.vertices[0][loop], rim):  # the mesh is oriented differently here
+            first = first[::-1]
         part, offset = self.vertices[0], len(self.mesh.vertices)
         steps, on_first = zip_loops(self.mesh.vertices[first], part[second])
         (rows, columns), count, other = steps.T, len(first), len(second)
@@ -241,24 +240,22 @@ class _Builder:
         beside = np.column_stack([there, second[(columns + 1) % other] + offset, here])
         return np.where(on_first[:, None], forward, beside)
 
-    def _cap(self, loop: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """Close a loop of a piece, (k, 3), that runs across the mesh: into the mesh, and there by a fan."""
+    def _overlap(self, loop: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Continue a piece beyond one of its loops, (k, 3), into the mesh, and close it there if the end is flat."""
         mesh = self.mesh
         distance, nearest = _nearest(loop, mesh.vertices, mesh.faces)
         inward = (nearest - loop) / np.maximum(distance, 1e-9)[:, None]
         inside = nearest + self.settings.margin * inward
         new = self._count + np.arange(len(loop))
-        self.vertices += [inside, inside.mean(axis=0, keepdims=True)]
-        self._count += len(loop) + 1
+        self.vertices.append(inside)
+        self._count += len(loop)
         after, new_after = np.roll(numbers, -1), np.roll(new, -1)
-        centre = np.full(len(loop), self._count - 1)
-        return np.concatenate(
-            [
-                np.column_stack([after, numbers, new]),
-                np.column_stack([after, new, new_after]),
-                np.column_stack([new_after, new, centre]),
-            ]
-        )
+        faces = [np.column_stack([after, numbers, new]), np.column_stack([after, new, new_after])]
+        if _flatness(inside) <= self.settings.flat:
+            self.vertices.append(inside.mean(axis=0, keepdims=True))
+            faces.append(np.column_stack([new_after, new, np.full(len(loop), self._count)]))
+            self._count += 1
+        return np.concatenate(faces)
 
 
 def _welded(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -294,9 +291,15 @@ def _along_loop(loop: np.ndarray, spacing: float) -> np.ndarray:
     return loop[which] + share[:, None] * (after - loop)[which]
 
 
-def _same_direction(loop: np.ndarray, other: np.ndarray) -> bool:
+def _flatness(loop: np.ndarray) -> float:
+    """Root mean square distance of a loop, (k, 3), from its plane, as a share of that from its centre."""
+    spread = np.linalg.svd(loop - loop.mean(axis=0), compute_uv=False)
+    return float(spread[2] / np.linalg.norm(spread))
+
+
+def _same_direction(loop: np.ndarray, other: np.ndarray, spacing: float) -> bool:
     """Whether two loops beside each other, (k, 3) and (l, 3), run in the same direction."""
-    dense = _along_loop(other, JoinSettings.rim_spacing)
+    dense = _along_loop(other, spacing)
     direction, other_direction = (np.roll(one, -1, axis=0) - one for one in (loop, dense))
     _, nearest = KDTree(dense).query(loop)
     return float(np.einsum("ij,ij->", direction, other_direction[nearest])) > 0

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial import KDTree
 
-from sdf_backend.errors import InputError
 from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.shapes.joining import MissingPart, find_missing_part
 from sdf_backend.shapes.shape import Shape
@@ -14,7 +13,7 @@ from sdf_backend.shapes.shape import Shape
 def keep_input(shape: Shape, geometry: Geometry) -> Shape:
     """The input, every vertex and face as it is, joined with the part of a completed shape that it lacks.
 
-    Where that cannot be done, the shape as it is, with the reason as its note.
+    A point cloud has no faces to keep; then the shape as it is, with a note that says so.
 
     Parameters
     ----------
@@ -23,12 +22,9 @@ def keep_input(shape: Shape, geometry: Geometry) -> Shape:
     if len(geometry.faces) == 0:
         return replace(shape, note="The input is a point cloud, which has no faces to keep; the whole surface is new.")
     canonical = shape.pose.inverse()
-    try:
-        part = find_missing_part(
-            canonical.apply(geometry.vertices), geometry.faces, canonical.apply(shape.vertices), shape.faces
-        )
-    except InputError as error:
-        return replace(shape, note=f"The input cannot be kept: {error}. The whole surface is new.")
+    part = find_missing_part(
+        canonical.apply(geometry.vertices), geometry.faces, canonical.apply(shape.vertices), shape.faces
+    )
     added = shape.pose.apply(part.vertices)
     return replace(
         shape,
@@ -55,6 +51,13 @@ def _with_kept(
 def _note(part: MissingPart) -> str:
     """What a user should know of a join."""
     sentences = [] if len(part.faces) else ["Nothing is missing of the input."]
+    if part.overlaps:
+        ends = (
+            "One end of the new part overlaps"
+            if part.overlaps == 1
+            else f"{part.overlaps} ends of the new part overlap"
+        )
+        sentences.append(f"{ends} the input, which has no single open edge there to join.")
     if part.open_loops:
         number = "One opening" if part.open_loops == 1 else f"{part.open_loops} openings"
         sentences.append(f"{number} of the input, where the result has nothing to add, stayed as found.")

@@ -7,7 +7,6 @@ import pytest
 import trimesh
 from skimage import measure
 
-from sdf_backend.errors import InputError
 from sdf_backend.geometry.clipping import clip_above
 from sdf_backend.shapes.joining import MissingPart, find_missing_part
 
@@ -154,13 +153,18 @@ def test_vertices_at_one_place_count_as_one() -> None:
     assert whole.is_watertight and whole.is_winding_consistent
 
 
-def test_a_part_that_is_missing_where_the_boundary_touches_itself_is_rejected() -> None:
-    """Two quarters of a sphere that meet in two points."""
+def test_a_part_that_is_missing_where_the_boundary_touches_itself_overlaps() -> None:
+    """Two quarters of a sphere that meet in two points: a new quarter runs beside both."""
     vertices, faces = np.array(sphere().vertices), np.array(sphere().faces)
     centres = vertices[faces].mean(axis=1)
-    faces = faces[centres[:, 0] * centres[:, 2] > 0]
-    with pytest.raises(InputError, match="touches itself"):
-        find_missing_part(vertices, faces, vertices, np.array(sphere().faces))
+    kept = faces[centres[:, 0] * centres[:, 2] > 0]
+    part = find_missing_part(vertices, kept, 0.998 * vertices, faces)
+    assert (part.closed_loops, part.open_loops, part.overlaps) == (0, 0, 2)
+    # From outside no gap is to be seen: every ray inwards meets the new part or the kept one.
+    whole = joined(vertices, kept, part)
+    directions = np.random.default_rng(0).normal(size=(2000, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    assert whole.ray.intersects_any(2 * directions, -directions).mean() > 0.99
 
 
 def test_a_boundary_that_touches_itself_elsewhere_does_no_harm() -> None:
@@ -175,11 +179,21 @@ def test_a_boundary_that_touches_itself_elsewhere_does_no_harm() -> None:
     assert edge_counts(joined(vertices, faces, part))[1] == 6
 
 
-def test_two_surfaces_that_meet_one_boundary_are_rejected() -> None:
+def test_of_two_surfaces_that_meet_one_boundary_one_is_joined_and_the_other_overlaps() -> None:
     """A result with two walls beyond the cut, both of which end at it."""
     vertices, faces = cut(sphere(), 1, 0.1)
     walls = [cut(sphere(radius), 1, 0.1, above=True) for radius in (0.5, 0.496)]
     both = np.concatenate([walls[0][0], walls[1][0]])
     both_faces = np.concatenate([walls[0][1], walls[1][1] + len(walls[0][0])])
-    with pytest.raises(InputError, match="two pieces of the result meet one loop"):
-        find_missing_part(vertices, faces, both, both_faces)
+    part = find_missing_part(vertices, faces, both, both_faces)
+    assert (part.closed_loops, part.open_loops, part.overlaps) == (1, 0, 1)
+    assert set(edge_counts(joined(vertices, faces, part))) == {2}
+
+
+def test_a_piece_that_floats_beside_the_mesh_is_no_part_of_it() -> None:
+    mesh, floater = sphere(), trimesh.creation.icosphere(subdivisions=3, radius=0.1).apply_translation([0.8, 0, 0])
+    result = trimesh.util.concatenate([sphere(0.495), floater])
+    part = find_missing_part(
+        np.array(mesh.vertices), np.array(mesh.faces), np.array(result.vertices), np.array(result.faces)
+    )
+    assert len(part.faces) == 0

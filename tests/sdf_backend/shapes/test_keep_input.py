@@ -65,14 +65,17 @@ def test_openings_that_stay_are_told() -> None:
     assert shape.observed is None and len(shape.faces) == len(geometry.faces)
 
 
-def test_points_and_meshes_that_cannot_be_joined_get_the_whole_surface() -> None:
+def test_points_get_the_whole_surface() -> None:
     cloud = keep_input(completed(), Geometry(half().vertices, np.zeros((0, 3), dtype=np.int64)))
     assert cloud.kept_faces == 0 and "point cloud" in cloud.note and len(cloud.faces) == len(completed().faces)
+
+
+def test_ends_that_overlap_the_input_are_told() -> None:
     vertices, faces = ball()
     centres = vertices[faces].mean(axis=1)
     quarters = Geometry(POSE.apply(vertices), faces[centres[:, 0] * centres[:, 2] > 0])
     shape = keep_input(completed(), quarters)
-    assert shape.kept_faces == 0 and "touches itself" in shape.note and len(shape.faces) == len(completed().faces)
+    assert shape.kept_faces == len(quarters.faces) and "2 ends of the new part overlap" in shape.note
 
 
 def test_the_engine_keeps_the_input_of_a_completion(models_folder: Path) -> None:
