@@ -140,6 +140,7 @@ def append_to_mesh(
     new_starts = len(corners) + np.arange(0, faces.size, 3, dtype=np.int32)
     mesh.polygons.foreach_set("loop_start", np.concatenate([starts, new_starts]))
     mesh.polygons.foreach_set("material_index", materials)
+    _add_edges(mesh, faces)
     if mesh.attributes.get(FACE_SETS) is None:
         mesh.attributes.new(FACE_SETS, "INT", "FACE")
         _set_attribute(mesh, FACE_SETS, "value", np.ones(len(mesh.polygons), dtype=np.int32))
@@ -147,7 +148,7 @@ def append_to_mesh(
     sets[len(starts) :] = sets[: len(starts)].max(initial=1) + 1
     _set_attribute(mesh, FACE_SETS, "value", sets)
     _add_vertex_attributes(mesh, observed, deviation)
-    mesh.update(calc_edges=True)
+    mesh.update()
 
 
 def vertex_positions(owner: bpy.types.Mesh | bpy.types.PointCloud) -> np.ndarray:
@@ -277,6 +278,24 @@ def _add_vertex_attributes(mesh: bpy.types.Mesh, observed: np.ndarray | None, de
             _set_attribute(mesh, attribute, "value", values.astype(np.float32, copy=False))
 
 
+def _add_edges(mesh: bpy.types.Mesh, faces: np.ndarray) -> None:
+    """Add the edges of a mesh's last faces, (l, 3), that it lacks.
+
+    Blender's own way, `update(calc_edges=True)`, forgets seams and creases up to 4.5.
+    """
+    known = _values(mesh.edges, "vertices", 2).reshape(-1, 2)
+    corners = np.stack([faces, np.roll(faces, -1, axis=1)], axis=2).reshape(-1, 2)  # each corner's own edge
+    every = np.sort(np.concatenate([known, corners]), axis=1).astype(np.int64)
+    _, first, which = np.unique(every[:, 0] << 32 | every[:, 1], return_index=True, return_inverse=True)
+    is_new = first >= len(known)
+    number = np.where(is_new, len(known) + np.cumsum(is_new) - 1, first)
+    mesh.edges.add(int(is_new.sum()))
+    mesh.edges.foreach_set("vertices", np.concatenate([known, every[first[is_new]]]).astype(np.int32).reshape(-1))
+    edges = _values(mesh.loops, "edge_index")
+    edges[len(edges) - faces.size :] = number[which.reshape(-1)[len(known) :]]
+    mesh.loops.foreach_set("edge_index", edges)
+
+
 def _nearest_materials(
     mesh: bpy.types.Mesh, positions: np.ndarray, vertices: np.ndarray, faces: np.ndarray
 ) -> np.ndarray:
@@ -293,9 +312,9 @@ def _nearest_materials(
     return np.concatenate([known, known[nearest]])
 
 
-def _values(items: Any, field: str) -> np.ndarray:
-    """One integer of each item of a collection, (n,) int32."""
-    values = np.empty(len(items), dtype=np.int32)
+def _values(items: Any, field: str, size: int = 1) -> np.ndarray:
+    """Integers of each item of a collection, `size` each, (n * size,) int32."""
+    values = np.empty(len(items) * size, dtype=np.int32)
     items.foreach_get(field, values)
     return values
 

@@ -34,6 +34,7 @@ SETTINGS = [
     "Resolution: 256",
     "Pose: Upright",
     "Follow Input: 1.0",
+    "Keep: Input",
     "Candidates: 1",
     "Seed: 0",
 ]
@@ -435,7 +436,8 @@ def test_each_task_setting_is_a_property_as_declared(blender: Blender) -> None:
             assert item.name not in shown
             continue
         given = shown[item.name].given
-        assert given["default"] == item.default
+        panel = properties.PANEL.get(item.name, properties.PanelField())
+        assert given["default"] == (panel.default or item.default)
         assert given["description"].lower() == item.metadata["help"].lower()
         bounds = item.metadata["bounds"]
         assert (given.get("min"), given.get("max")) == (bounds.least, bounds.most)
@@ -448,6 +450,7 @@ def test_files_of_earlier_versions_keep_their_choices(blender: Blender) -> None:
         "front": ["-y", "+y", "-x", "+x"],
         "arrangement": ["row", "animation", "blend"],
         "through": ["path", "grid"],
+        "keep": ["nothing", "input"],
     }
     properties = declared(blender.module("properties").SDFSettings)
     for name, choices in stored.items():
