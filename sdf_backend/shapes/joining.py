@@ -8,7 +8,7 @@ little beyond the mesh's boundary, what remains is moved so that it meets the bo
 both. Where a missing part begins in the middle of the mesh's surface, as a leg does that was a piece of its own, there
 is no boundary to join it to; where the mesh consists of several pieces, the result may end along the boundaries of
 several at once, or along one that touches itself. There the missing part overlaps the mesh a little, as pieces of
-modelled furniture do, and is closed within it where its end is about flat.
+modelled furniture do, and is closed within it where its end is compact.
 
 Lengths are in canonical units. Nothing here was tuned on test pieces.
 """
@@ -47,9 +47,9 @@ class JoinSettings:
     """a loop of a piece runs along the boundary if the median distance is at most this many margins"""
     same_loop: float = 0.8
     """share of a piece's loop that must run along one loop of the boundary to be joined to it"""
-    flat: float = 0.25
-    """an end that overlaps the mesh is closed if the root mean square distance of its loop from a plane is at most this
-    share of the loop's radius; the cap of any other would be seen"""
+    compact: float = 0.3
+    """an end that overlaps the mesh is closed if its loop is at least this compact, 4 pi area / perimeter^2: 1 of a
+    circle, 0.79 of a square; the cap of one that winds about several pieces would be seen between them"""
     smallest_faces: int = 12
     """pieces of fewer faces are crumbs"""
     longest_loops: int = 20_000_000
@@ -241,7 +241,7 @@ class _Builder:
         return np.where(on_first[:, None], forward, beside)
 
     def _overlap(self, loop: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """Continue a piece beyond one of its loops, (k, 3), into the mesh, and close it there if the end is flat."""
+        """Continue a piece beyond one of its loops, (k, 3), into the mesh, and close it there if the end is compact."""
         mesh = self.mesh
         distance, nearest = _nearest(loop, mesh.vertices, mesh.faces)
         inward = (nearest - loop) / np.maximum(distance, 1e-9)[:, None]
@@ -251,7 +251,7 @@ class _Builder:
         self._count += len(loop)
         after, new_after = np.roll(numbers, -1), np.roll(new, -1)
         faces = [np.column_stack([after, numbers, new]), np.column_stack([after, new, new_after])]
-        if _flatness(inside) <= self.settings.flat:
+        if _compactness(loop) >= self.settings.compact:
             self.vertices.append(inside.mean(axis=0, keepdims=True))
             faces.append(np.column_stack([new_after, new, np.full(len(loop), self._count)]))
             self._count += 1
@@ -291,10 +291,12 @@ def _along_loop(loop: np.ndarray, spacing: float) -> np.ndarray:
     return loop[which] + share[:, None] * (after - loop)[which]
 
 
-def _flatness(loop: np.ndarray) -> float:
-    """Root mean square distance of a loop, (k, 3), from its plane, as a share of that from its centre."""
-    spread = np.linalg.svd(loop - loop.mean(axis=0), compute_uv=False)
-    return float(spread[2] / np.linalg.norm(spread))
+def _compactness(loop: np.ndarray) -> float:
+    """4 pi area / perimeter^2 of a loop, (k, 3), by its vector area: small if it is long, winding or not flat."""
+    after = np.roll(loop, -1, axis=0)
+    centre = loop.mean(axis=0)
+    area = np.linalg.norm(np.cross(loop - centre, after - centre).sum(axis=0)) / 2
+    return float(4 * np.pi * area / np.linalg.norm(after - loop, axis=1).sum() ** 2)
 
 
 def _same_direction(loop: np.ndarray, other: np.ndarray, spacing: float) -> bool:

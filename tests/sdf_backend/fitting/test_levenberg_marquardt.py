@@ -82,7 +82,7 @@ def check_gradient(solver: Solver, u: torch.Tensor, start: Similarity, unknowns:
         return float(solver._linearise(u, [start.compose(Similarity.from_parameters(small))]).cost)
 
     for index in unknowns:
-        slope = (cost(index, 5e-3) - cost(index, -5e-3)) / 1e-2
+        slope = (cost(index, 2e-3) - cost(index, -2e-3)) / 4e-3
         assert gradient[index] == pytest.approx(slope, rel=0.03, abs=1e-3)
 
 

@@ -70,7 +70,9 @@ def test_a_request_that_may_not_restart_does_not(spheres: Model) -> None:
     [stuck] = fits_of(spheres, seen[:1], STUCK)
     requests = [FitRequest(seen[0], may_restart=False), FitRequest(seen[1])]
     never, again = fit_codes(spheres, requests, settings)
-    assert torch.equal(never.code, stuck.code) and again.explained > stuck.explained
+    # Matrix products may round differently in a larger batch.
+    assert torch.allclose(never.code, stuck.code, atol=1e-3) and again.explained > stuck.explained
+    assert not torch.allclose(again.code, stuck.code, atol=1e-2)
 
 
 def test_of_a_restarted_fit_and_its_incumbent_the_better_is_kept(spheres: Model) -> None:

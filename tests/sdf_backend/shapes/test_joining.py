@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import igl
 import numpy as np
 import pytest
 import trimesh
@@ -126,6 +127,24 @@ def test_a_part_that_begins_amid_the_surface_becomes_a_closed_piece_that_reaches
     piece = max(whole.split(), key=lambda one: -one.bounds[0, 1])
     assert piece.bounds[0] == pytest.approx([0.15, -0.55, 0.15], abs=0.005)
     assert -0.1 < piece.bounds[1, 1] < -0.07 and piece.volume == pytest.approx(0.1 * 0.1 * 0.46, rel=0.05)
+
+
+def test_an_end_about_several_pieces_gets_no_cap_between_them() -> None:
+    """Two columns under a beam, cut upright along the middle of all: the new half is a C that ends in a long loop."""
+    boxes = [trimesh.creation.box([0.2, 1.2, 0.2]).apply_translation([0, 0, z]) for z in (-0.5, 0.5)] + [
+        trimesh.creation.box([0.2, 0.2, 1.2]).apply_translation([0, 0.6, 0])
+    ]
+    vertices, faces = union_of_boxes(boxes)
+    halves = [cut(box, 0, 0.003) for box in boxes]
+    offsets = np.cumsum([0, *(len(half[0]) for half in halves)])
+    kept = np.concatenate([half[0] for half in halves])
+    kept_faces = np.concatenate([half[1] + offset for half, offset in zip(halves, offsets, strict=False)])
+    part = find_missing_part(kept, kept_faces, vertices, faces)
+    assert part.overlaps >= 1
+    whole = joined(kept, kept_faces, part)
+    between = np.array([[0.0, y, 0.0] for y in (-0.4, -0.2, 0.0, 0.2)])
+    squared, _, _ = igl.point_mesh_squared_distance(between, np.array(whole.vertices), np.array(whole.faces))
+    assert np.sqrt(squared).min() > 0.2  # nothing stands between the columns
 
 
 def test_a_whole_mesh_lacks_nothing() -> None:
