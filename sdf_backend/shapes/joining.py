@@ -47,6 +47,8 @@ class JoinSettings:
     """a loop of a piece runs along the boundary if the median distance is at most this many margins"""
     same_loop: float = 0.8
     """share of a piece's loop that must run along one loop of the boundary to be joined to it"""
+    widest: float = 0.06
+    """two loops are joined if neither is farther than this from the other anywhere"""
     compact: float = 0.3
     """an end that overlaps the mesh is closed if its loop is at least this compact, 4 pi area / perimeter^2: 1 of a
     circle, 0.79 of a square; the cap of one that winds about several pieces would be seen between them"""
@@ -205,7 +207,14 @@ class _Builder:
         numbers, counts = np.unique(self.mesh.loop_of_rim[nearest], return_counts=True)
         number = int(numbers[counts.argmax()])
         clear = number != TANGLES and counts.max() >= settings.same_loop * len(loop)
-        return True, number if clear else None
+        return True, number if clear and self._run_beside(loop, number) else None
+
+    def _run_beside(self, loop: np.ndarray, rim: int) -> bool:
+        """Whether all of a loop of a piece runs beside all of one of the boundary; a strip elsewhere is a web."""
+        rim_points = self.mesh.rim[self.mesh.loop_of_rim == rim]
+        loop_points = _along_loop(loop, self.settings.rim_spacing)
+        gaps = KDTree(rim_points).query(loop_points)[0].max(), KDTree(loop_points).query(rim_points)[0].max()
+        return max(gaps) <= self.settings.widest
 
     def _reach(self, points: np.ndarray) -> float:
         """The largest distance of points, (k, 3), from the mesh."""
