@@ -273,8 +273,10 @@ def _sample_surface(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 def _add_vertex_attributes(mesh: bpy.types.Mesh, observed: np.ndarray | None, deviation: np.ndarray | None) -> None:
     for attribute, values in ((OBSERVED, observed), (DEVIATION, deviation)):
         if values is not None:
-            if observed_values(mesh) is None or attribute != OBSERVED:
-                mesh.attributes.new(attribute, "FLOAT", "POINT")
+            before = mesh.attributes.get(attribute)
+            if before is not None:  # of an earlier completion, or of another kind
+                mesh.attributes.remove(before)
+            mesh.attributes.new(attribute, "FLOAT", "POINT")
             _set_attribute(mesh, attribute, "value", values.astype(np.float32, copy=False))
 
 

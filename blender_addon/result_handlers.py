@@ -92,6 +92,7 @@ class InPlace:
         self._preview_name, self._preview_uid = f"{source} preview", 0
         self._added: list[int] = []
         self._kept_uid = kept_uid
+        self._notices: list[str] = []
 
     def preview(self, preview: Preview) -> Steps:
         """Display a coarse mesh until the result arrives."""
@@ -111,6 +112,7 @@ class InPlace:
         """
         _remove_objects([self._preview_uid, *self._added])
         best, *alternatives = result.shapes
+        self._notices = [best.note] if best.note else []
         self._added = [self._add(self._name, best, self._observation.result_matrix)]
         depth = float(np.ptp(best.vertices[:, 1]))
         for number, shape in enumerate(alternatives, start=1):
@@ -119,12 +121,12 @@ class InPlace:
             matrix[1, 3] -= number * DISPLAY.candidate_spacing * depth
             self._added.append(self._add(f"{self._name} {number + 1:02}", shape, matrix))
         select_objects(self._added[:1])
-        notices = [best.note] if best.note else []
         if best.confidence < AMBIGUOUS_CONFIDENCE:
             # In the panel only: it is not an error, and a script reads the confidence from the object.
             hint = "the alternative is in front of it" if alternatives else "set Candidates to 2 to see both answers"
-            notices.append(f"The pose of {self._name} is ambiguous; {hint}")
-        session.notice = " ".join([session.notice, *notices]).strip()
+            self._notices.append(f"The pose of {self._name} is ambiguous; {hint}")
+        if self._notices:
+            session.notice = " ".join(dict.fromkeys(self._notices))
 
     def fail(self) -> Steps:
         """Remove the preview."""
@@ -153,9 +155,8 @@ class InPlace:
         original = find_object(self._kept_uid)
         if original and is_unchanged(original, self._observation):
             return original
-        session.notice = (
-            f"{self._settings['source']} has changed meanwhile, so the result lacks its UV maps and materials."
-        )
+        source = self._settings["source"]
+        self._notices.append(f"{source} has changed meanwhile, so the result lacks its UV maps and materials.")
         return None
 
     def _add_kept(self, name: str, shape: Shape, matrix: np.ndarray, original: bpy.types.Object) -> bpy.types.Object:

@@ -30,7 +30,6 @@ from sdf_backend.fitting.fit import OnStage
 from sdf_backend.fitting.fit_cache import fit_key, load_encoding, store_encoding
 from sdf_backend.fitting.hypotheses import encode_observations
 from sdf_backend.geometry.isosurface import EmptySurfaceError
-from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.similarity import Similarity, axis_vector
 from sdf_backend.model.codes import checked_codes, draw_code_deviations, move_codes_along_components
 from sdf_backend.model.devices import choose_device
@@ -41,7 +40,7 @@ from sdf_backend.observation.sources import Observe, Source, observe_solid, obse
 from sdf_backend.progress import Clock, Phase, Progress, parts, silent
 from sdf_backend.settings import Keep, Pose, TaskSettings
 from sdf_backend.shapes.interpolation import ImplicitShape
-from sdf_backend.shapes.keep_input import keep_input
+from sdf_backend.shapes.keep_input import keep_inputs
 from sdf_backend.shapes.mesher import Mesher
 from sdf_backend.shapes.posed_shapes import check_steps, checked_refinements, extract_shape, interpolate_shapes
 from sdf_backend.shapes.residual_field import scale_residual_field
@@ -102,10 +101,7 @@ class Engine:
         if settings.keep is Keep.NOTHING:
             return shapes
         geometries = [source.geometry for source in sources for _ in range(settings.candidates)]
-        joining = parts(progress, len(shapes))
-        return [
-            _joined(shape, geometry, share) for shape, geometry, share in zip(shapes, geometries, joining, strict=True)
-        ]
+        return keep_inputs(shapes, geometries, progress)
 
     def reconstruct(
         self,
@@ -392,15 +388,6 @@ class Engine:
 
     def _mesher(self, loaded: LoadedModel) -> Mesher:
         return Mesher(loaded.model, loaded.digest, self.cache)
-
-
-def _joined(shape: Shape, geometry: Geometry, progress: Progress) -> Shape:
-    """A completed shape with its input kept, and the time that this took."""
-    clock = Clock()
-    progress(Phase.JOINING, 0.0)
-    shape = keep_input(shape, geometry)
-    clock.lap(Phase.JOINING)
-    return replace(shape, seconds=shape.seconds | clock.seconds)
 
 
 def _up_axis(settings: TaskSettings) -> np.ndarray | None:

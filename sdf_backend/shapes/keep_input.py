@@ -1,13 +1,27 @@
 """Keep Input: a completed shape as its input, unchanged, and the part that the input lacks."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from scipy.spatial import KDTree
 
 from sdf_backend.geometry.mesh_files import Geometry
+from sdf_backend.progress import Clock, Phase, Progress, parts
 from sdf_backend.shapes.joining import MissingPart, find_missing_part
 from sdf_backend.shapes.shape import Shape
+
+
+def keep_inputs(shapes: Sequence[Shape], geometries: Sequence[Geometry], progress: Progress) -> list[Shape]:
+    """Completed shapes, each with its input kept (see `keep_input`), and the time that this took."""
+    kept = []
+    for shape, geometry, share in zip(shapes, geometries, parts(progress, len(shapes)), strict=True):
+        clock = Clock()
+        share(Phase.JOINING, 0.0)
+        joined = keep_input(shape, geometry)
+        clock.lap(Phase.JOINING)
+        kept.append(replace(joined, seconds=joined.seconds | clock.seconds))
+    return kept
 
 
 def keep_input(shape: Shape, geometry: Geometry) -> Shape:

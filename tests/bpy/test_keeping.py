@@ -162,6 +162,19 @@ def test_an_object_that_changed_meanwhile_gets_the_bare_mesh(connected: Backend)
     assert len(result().data.polygons) == 14 and not result().data.uv_layers and not source.hide_get()
 
 
+def test_a_completed_object_is_completed_again_with_its_attributes_renewed(roofing: Backend) -> None:
+    source = open_box()
+    source.data.attributes.new("observed", "INT", "FACE")  # the object's own, of another kind
+    source.data.attributes.new("deviation", "FLOAT", "POINT")
+    session.notify("an older notice")
+    bpy.ops.sdf.complete()
+    mesh = result().data
+    assert [value.value for value in mesh.attributes["observed"].data] == [1.0] * 8 + [0.0]
+    assert [value.value for value in mesh.attributes["deviation"].data] == [0.0] * 8 + [1.0]
+    assert not [one for one in mesh.attributes.values() if one.name.startswith(("observed.", "deviation."))]
+    assert session.notice == "One opening stayed as found."
+
+
 def test_points_several_objects_and_reconstruction_keep_nothing(connected: Backend) -> None:
     two_cubes()
     bpy.ops.sdf.complete()

@@ -273,7 +273,7 @@ def test_progress_runs_through_the_phases_and_cancels_in_each(engine: Engine) ->
     ]  # of kept meshes alone
     for stop in Phase:
         if stop in (Phase.LOADING, Phase.JOINING):
-            continue  # loaded already
+            continue  # loaded already, and nothing is kept
 
         def cancel(phase: Phase, fraction: float, stop: Phase = stop) -> None:
             if phase is stop:

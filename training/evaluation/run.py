@@ -4,7 +4,7 @@ report = run_evaluation(Engine(), "chairs", folder, EvaluationSettings(Task.SAMP
 """
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sdf_backend.engine import Engine
@@ -58,8 +58,14 @@ def run_evaluation(
     _refuse_unused(settings)
     if output and output.exists() and not output.is_dir():
         raise InputError(f"cannot write into {output}: it is a file; name a folder")
-    run = {Task.INTERPOLATE: _run_interpolations, Task.SAMPLE: _run_samples}.get(settings.task, _run_shapes)
-    return run(engine, model, Dataset.open(dataset), settings, output, progress)
+    run = _Run(engine, model, Dataset.open(dataset), settings, output, progress)
+    match settings.task:
+        case Task.INTERPOLATE:
+            return run.interpolations()
+        case Task.SAMPLE:
+            return run.samples()
+        case _:
+            return run.shapes()
 
 
 def _refuse_unused(settings: EvaluationSettings) -> None:
@@ -73,82 +79,74 @@ def _refuse_unused(settings: EvaluationSettings) -> None:
         raise InputError(f"the task {settings.task} does not use {options}; leave it out")
 
 
-def _run_shapes(
-    engine: Engine,
-    model: str,
-    dataset: Dataset,
-    settings: EvaluationSettings,
-    output: Path | None,
-    progress: RunProgress,
-) -> Report:
-    """Run a task that evaluates shape by shape."""
-    sheet, report = ResultSheet(settings.task), Report(model, str(dataset.folder), settings, [])
-    records = select_records(engine.model(model), dataset, settings.task, settings.shapes)
-    total = len(records) * len(list_variants(settings))
+@dataclass(frozen=True)
+class _Run:
+    """One evaluation; the fields are the parameters of `run_evaluation`."""
 
-    def show(name: str, phase: str, _: float) -> None:
-        progress(f"{name}: {phase}", len(report.outcomes), total)
+    engine: Engine
+    model: str
+    dataset: Dataset
+    settings: EvaluationSettings
+    output: Path | None
+    progress: RunProgress
 
-    for result in evaluate_shapes(engine, model, dataset, settings, show):
-        report.outcomes.append(result.outcome)
+    def shapes(self) -> Report:
+        """Run a task that evaluates shape by shape."""
+        settings, output = self.settings, self.output
+        sheet, report = ResultSheet(settings.task), Report(self.model, str(self.dataset.folder), settings, [])
+        records = select_records(self.engine.model(self.model), self.dataset, settings.task, settings.shapes)
+        total = len(records) * len(list_variants(settings))
+
+        def show(name: str, phase: str, _: float) -> None:
+            self.progress(f"{name}: {phase}", len(report.outcomes), total)
+
+        for result in evaluate_shapes(self.engine, self.model, self.dataset, settings, show):
+            report.outcomes.append(result.outcome)
+            if output:
+                report.save(output)
+                sheet.add(result)
         if output:
-            report.save(output)
-            sheet.add(result)
-    if output:
-        image = output / f"{settings.task}.png"
-        sheet.save(image)
-        write_html(image.with_suffix(".html"), report, image.read_bytes())
-    return report
+            image = output / f"{settings.task}.png"
+            sheet.save(image)
+            write_html(image.with_suffix(".html"), report, image.read_bytes())
+        return report
 
-
-def _run_samples(
-    engine: Engine,
-    model: str,
-    dataset: Dataset,
-    settings: EvaluationSettings,
-    output: Path | None,
-    progress: RunProgress,
-) -> SampleReport:
-    """Run the task `sample`: draw shapes, then compare them."""
-    references = References.of(engine.model(model), dataset)
-    sheet, report, points = SampleSheet(), SampleReport(model, str(dataset.folder), settings), []
-    total = references.count_samples(settings)
-    for sample in draw_shapes(engine, model, references, settings):
-        report.add_sample(sample)
-        points.append(sample.points)
-        if output and len(points) <= PROTOCOL.pictured_samples:
-            sheet.add(sample, references.training_mesh(sample.nearest.name))
-        progress("drawing", len(points), total)
-    if output:
-        sheet.save(output / f"{settings.task}.png")
-
-    def show(done: int, total: int) -> None:
-        progress("comparing", done, total)
-
-    for comparison, sizes, scores in compare_collections(points, references, settings, show):
-        report.sizes[comparison], report.scores[comparison] = sizes, scores
+    def samples(self) -> SampleReport:
+        """Run the task `sample`: draw shapes, then compare them."""
+        settings, output = self.settings, self.output
+        references = References.of(self.engine.model(self.model), self.dataset)
+        sheet, report, points = SampleSheet(), SampleReport(self.model, str(self.dataset.folder), settings), []
+        total = references.count_samples(settings)
+        for sample in draw_shapes(self.engine, self.model, references, settings):
+            report.add_sample(sample)
+            points.append(sample.points)
+            if output and len(points) <= PROTOCOL.pictured_samples:
+                sheet.add(sample, references.training_mesh(sample.nearest.name))
+            self.progress("drawing", len(points), total)
         if output:
-            report.save(output)
-    if output:
-        page = output / f"{settings.task}.html"
-        write_samples_html(page, report, page.with_suffix(".png").read_bytes())
-    return report
+            sheet.save(output / f"{settings.task}.png")
 
+        def show(done: int, total: int) -> None:
+            self.progress("comparing", done, total)
 
-def _run_interpolations(
-    engine: Engine,
-    model: str,
-    dataset: Dataset,
-    settings: EvaluationSettings,
-    output: Path | None,
-    progress: RunProgress,
-) -> InterpolationReport:
-    """Run the task `interpolate`."""
-    interpolation = InterpolationSettings(settings.resolution, settings.quality)
-    report, total = InterpolationReport(model, str(dataset.folder), []), count_pairs(dataset, interpolation)
-    for pair in evaluate_interpolations(engine, model, dataset, interpolation):
-        report.pairs.append(pair)
+        for comparison, sizes, scores in compare_collections(points, references, settings, show):
+            report.sizes[comparison], report.scores[comparison] = sizes, scores
+            if output:
+                report.save(output)
         if output:
-            report.save(output)
-        progress("interpolating", len(report.pairs), total)
-    return report
+            page = output / f"{settings.task}.html"
+            write_samples_html(page, report, page.with_suffix(".png").read_bytes())
+        return report
+
+    def interpolations(self) -> InterpolationReport:
+        """Run the task `interpolate`."""
+        settings, output = self.settings, self.output
+        interpolation = InterpolationSettings(settings.resolution, settings.quality)
+        report = InterpolationReport(self.model, str(self.dataset.folder), [])
+        total = count_pairs(self.dataset, interpolation)
+        for pair in evaluate_interpolations(self.engine, self.model, self.dataset, interpolation):
+            report.pairs.append(pair)
+            if output:
+                report.save(output)
+            self.progress("interpolating", len(report.pairs), total)
+        return report

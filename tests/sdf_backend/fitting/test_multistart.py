@@ -67,12 +67,11 @@ def test_guessed_observations_do_not_count_as_unexplained(spheres: Model) -> Non
 
 def test_a_request_that_may_not_restart_does_not(spheres: Model) -> None:
     seen, settings = [observe_points(directions(600) * 0.6)] * 2, replace(STUCK, restart=Restart())
-    [stuck] = fits_of(spheres, seen[:1], STUCK)
+    # In a batch as large: matrix products may round differently in another.
+    stuck, _ = fits_of(spheres, seen, STUCK)
     requests = [FitRequest(seen[0], may_restart=False), FitRequest(seen[1])]
     never, again = fit_codes(spheres, requests, settings)
-    # Matrix products may round differently in a larger batch.
-    assert torch.allclose(never.code, stuck.code, atol=1e-3) and again.explained > stuck.explained
-    assert not torch.allclose(again.code, stuck.code, atol=1e-2)
+    assert torch.equal(never.code, stuck.code) and again.explained > stuck.explained
 
 
 def test_of_a_restarted_fit_and_its_incumbent_the_better_is_kept(spheres: Model) -> None:
