@@ -41,7 +41,7 @@ def assess(
     Mean absolute residual in canonical units, and the share of surface points within `EXPLAINED_DISTANCE`.
     """
     canonical = batch_observations([observed], [pose], model.device)
-    known = slice(len(observed.points) - observed.assumed_free)
+    known = slice(len(observed.points) - observed.assumed)
     distance = model.distances(code, canonical.points[0, known], dtype)
     residual = interval_residuals(distance, canonical.low[0, known], canonical.high[0, known], model.card.clamp)
     return float(residual.abs().mean()), assess_surface(model, code, observed.surface, pose, dtype)[1]

@@ -13,6 +13,7 @@ from sdf_backend.fitting.pose_search import PoseSearchSettings
 from sdf_backend.geometry.signed_distance import DEFAULT_SIGN_SETTINGS
 from sdf_backend.geometry.signed_samples import SignedSampleSettings
 from sdf_backend.geometry.similarity import Similarity
+from sdf_backend.observation.cuts import CutSettings
 from sdf_backend.observation.observations import AssumedFreeSpaceSettings, ObservationSettings
 from sdf_backend.observation.outliers import GroundPlaneSettings, OutlierSettings
 from sdf_backend.observation.sensor_position import SensorSearchSettings, VisibilitySettings
@@ -21,7 +22,7 @@ from sdf_backend.settings import TaskSettings
 from sdf_backend.shapes.residual_field import SOLID_SETTINGS, SURFACE_SETTINGS
 
 # Raise it when the stored arrays change, or an algorithm changes without any of its settings.
-FIT_FORMAT = 9
+FIT_FORMAT = 10
 
 
 def relevant_settings(settings: TaskSettings) -> tuple[object, ...]:
@@ -41,6 +42,7 @@ def relevant_settings(settings: TaskSettings) -> tuple[object, ...]:
         GroundPlaneSettings(),
         OutlierSettings(),
         AssumedFreeSpaceSettings(),
+        CutSettings(),
         PoseSearchSettings(),
         HypothesisSettings(),
         SOLID_SETTINGS,

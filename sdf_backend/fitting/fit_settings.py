@@ -95,6 +95,10 @@ class FitSettings:
     depth_sigma: float = 0.2
     """the same along the line of sight, where it is known; see `scale_sigma`. On 184 scans of training aircraft, seen
     from one side, the first estimate is too near by 0.06 on average and by up to 0.36"""
+    cut_scale_sigma: float = 0.25
+    """`scale_sigma` of an input that ends at a straight cut, so that its extent says little of the whole object's"""
+    cut_shift_sigma: float = 0.3
+    """`shift_sigma` across a straight cut"""
     pose_prior_weight: float = 2e-3
     """weight of the pose's squared Mahalanobis distance from its estimate; the same in all stages, since a partial
     observation says less of an object's size than of its shape"""

@@ -1,7 +1,7 @@
 """From observations to encodings: fit every hypothesis about an input, rank the fits, refine the best.
 
-A hypothesis is a pose of the object, and whether a suspected ground plane is part of it. All
-hypotheses about all inputs are fitted in one batch.
+A hypothesis is a pose of the object, whether a suspected ground plane is part of it, and whether it was cut where it
+ends. All hypotheses about all inputs are fitted in one batch.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,11 @@ from sdf_backend.fitting.pose_ranking import pose_score, suppress_similar_shapes
 from sdf_backend.fitting.pose_search import search_poses
 from sdf_backend.geometry.similarity import Similarity, axis_rotation
 from sdf_backend.model.store import Model
-from sdf_backend.observation.observations import Observations, with_assumed_free_space
+from sdf_backend.observation.observations import (
+    Observations,
+    with_assumed_continuation,
+    with_assumed_free_space,
+)
 from sdf_backend.progress import Clock, Phase, Progress, of_phase, parts
 from sdf_backend.settings import Pose, TaskSettings
 from sdf_backend.shapes.residual_field import fit_residual_field
@@ -31,6 +35,9 @@ class HypothesisSettings:
     alternative_ratio: float = 0.8
     """a pose is fitted too where the best score of the search is at least this share of its own, and its result is an
     alternative where the same is true of the final scores"""
+    cut_ratio: float = 0.8
+    """an input that ends at a plane was cut there where a fit that goes on beyond it has at most this share of the
+    best other score. A rim may as well be meant"""
     ground_plane_explained: float = 0.9
     """a suspected ground plane is part of the object where a fit to it explains this share of it. On scans of 19
     training and tuning shapes fits explained at most 0.84 of a floor; of bases of four TEST chairs, which were looked
@@ -111,23 +118,39 @@ def _hypotheses(
     progress: Progress,
     thresholds: HypothesisSettings = HypothesisSettings(),
 ) -> list[Hypothesis]:
-    """All hypotheses about an input, the most likely first: each pose, without and with a suspected ground plane."""
-    poses = [(Similarity.identity(), Similarity.identity())]
-    if settings.pose is not Pose.KNOWN:
-        axes = axis_rotation(settings.up, settings.front, model.card.front)
-        found = search_poses(model, observed, settings.pose, axes, progress=of_phase(progress, Phase.POSING))
-        best = found[0].score
-        poses = [(one.pose, one.expected) for one in found if one.score * thresholds.alternative_ratio <= best]
-    hypotheses = []
-    for pose, expected in poses:
-        for ground_plane_is_object in (False, True) if len(observed.ground_plane_points) else (False,):
-            assumed = observed.with_ground_plane() if ground_plane_is_object else observed
-            if not assumed.solid:
-                assumed = with_assumed_free_space(assumed, pose, model.decoder.settings.mirror_axis)
-            # With many training codes to restart from, one always has something like a ground plane.
-            request = FitRequest(assumed, pose, expected, may_restart=not ground_plane_is_object)
-            hypotheses.append(Hypothesis(index, request, ground_plane_is_object))
+    """All hypotheses about an input, the most likely first: each pose, without and with a suspected ground plane.
+
+    Where the input ends at a plane, all of these are followed by those about an object that was cut there.
+    """
+    readings, hypotheses = [observed], []
+    if observed.possible_cut is not None:
+        readings.append(with_assumed_continuation(observed))
+    for reading, share in zip(readings, parts(progress, len(readings)), strict=True):
+        for pose, expected in _likely_poses(model, reading, settings, share, thresholds):
+            for ground_plane_is_object in (False, True) if len(observed.ground_plane_points) else (False,):
+                assumed = reading.with_ground_plane() if ground_plane_is_object else reading
+                if not assumed.solid:
+                    assumed = with_assumed_free_space(assumed, pose, model.decoder.settings.mirror_axis)
+                # With many training codes to restart from, one always has something like a ground plane.
+                request = FitRequest(assumed, pose, expected, may_restart=not ground_plane_is_object)
+                hypotheses.append(Hypothesis(index, request, ground_plane_is_object))
     return hypotheses
+
+
+def _likely_poses(
+    model: Model,
+    observed: Observations,
+    settings: TaskSettings,
+    progress: Progress,
+    thresholds: HypothesisSettings,
+) -> list[tuple[Similarity, Similarity]]:
+    """Poses that explain an input about as well as any, best first, and what is expected of each before the fit."""
+    if settings.pose is Pose.KNOWN:
+        return [(Similarity.identity(), Similarity.identity())]
+    axes = axis_rotation(settings.up, settings.front, model.card.front)
+    found = search_poses(model, observed, settings.pose, axes, progress=of_phase(progress, Phase.POSING))
+    best = found[0].score
+    return [(one.pose, one.expected) for one in found if one.score * thresholds.alternative_ratio <= best]
 
 
 def _for_first_hypotheses(hypotheses: list[Hypothesis], on_stage: OnStage) -> OnStage:
@@ -174,7 +197,10 @@ def _rank(
         return fitted, 1.0
     unit = fitted[0][1].pose.scale
     scores = [
-        pose_score(model, fit.code, fit.pose, hypothesis.request.observations, unit) for hypothesis, fit in fitted
+        pose_score(model, fit.code, fit.pose, hypothesis.request.observations, unit)
+        # So that what goes on beyond a possible cut must explain the rest much better.
+        / (1.0 if hypothesis.request.observations.cut is None else thresholds.cut_ratio)
+        for hypothesis, fit in fitted
     ]
     order = sorted(range(len(fitted)), key=lambda index: scores[index])
     posed_codes = [(fitted[index][1].code, fitted[index][1].pose) for index in order]

@@ -81,11 +81,16 @@ def _deviation(expected: Similarity, pose: Similarity) -> np.ndarray:
 
 
 def _precision(observed: Observations, pose: Similarity, settings: FitSettings) -> np.ndarray:
-    """Inverse of the prior covariance, (7, 7), wider along the line of sight where the sensor is known."""
-    precision = np.diag([settings.scale_sigma**-2.0, *[settings.shift_sigma**-2.0] * 3, 0, 0, 0])
+    """Inverse of the prior covariance, (7, 7), wider along a known line of sight and across a cut."""
+    scale_sigma, covariance = settings.scale_sigma, np.eye(3) * settings.shift_sigma**2
+    if observed.cut is not None:
+        scale_sigma, normal = settings.cut_scale_sigma, pose.rotation.T @ observed.cut.normal
+        covariance += (settings.cut_shift_sigma**2 - settings.shift_sigma**2) * np.outer(normal, normal)
     if observed.sensor is not None:
         [sensor] = pose.inverse().apply(observed.sensor[None])
         # A sensor may be given at the very centre; then there is no line of sight.
         sight = sensor / max(np.linalg.norm(sensor), 1e-12)
-        precision[1:4, 1:4] -= (settings.shift_sigma**-2 - settings.depth_sigma**-2) * np.outer(sight, sight)
+        covariance += (settings.depth_sigma**2 - settings.shift_sigma**2) * np.outer(sight, sight)
+    precision = np.zeros((7, 7))
+    precision[0, 0], precision[1:4, 1:4] = scale_sigma**-2, np.linalg.inv(covariance)
     return precision

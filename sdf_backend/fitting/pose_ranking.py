@@ -69,6 +69,10 @@ def pose_score(
         # Occluded surface could not be observed; all other surface would have been.
         surface = surface[~is_occluded(surface, seen, pose.inverse().apply(observed.sensor[None])[0])]
         weight = settings.unseen_weight
+    elif observed.possible_cut is not None:
+        # A mesh with a part cut away shows all of the rest.
+        surface = surface[~observed.possible_cut.is_beyond(pose.apply(surface))]
+        weight = settings.unseen_weight
     elif axis is not None:
         seen = np.concatenate([seen, seen * np.where(np.arange(3) == axis, -1, 1)])
     unseen = 0.0

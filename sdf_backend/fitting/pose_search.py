@@ -5,7 +5,7 @@ What makes it work (measured):
 - residuals in the input's units, so that a model cannot shrink its residuals by shrinking itself;
 - a first estimate of the scale from the extent of the observed points, and a prior about it;
 - starts that face both ways and stand at two distances, since in a single view the centre of the observed points is
-  nearer than the object's.
+  nearer than the object's, and of what ends at a straight cut starts that are longer than what is left.
 
 The best few hypotheses that differ are fitted further and ranked by `pose_score`: how well they explain the input, and
 how much surface they show where the input has none although the camera would have seen it.
@@ -28,6 +28,7 @@ from sdf_backend.fitting.pose_ranking import (
 )
 from sdf_backend.geometry.similarity import Similarity, axis_vector
 from sdf_backend.model.store import Model
+from sdf_backend.observation.cuts import Cut
 from sdf_backend.observation.observations import Observations
 from sdf_backend.progress import PhaseProgress, silent
 from sdf_backend.settings import Pose
@@ -45,6 +46,9 @@ class PoseSearchSettings:
     """offsets of the starts along the line of sight, where that is known, canonical units: seen from the side, an
     aircraft's centre lies a quarter behind that of the observed points, seen from above it does not. Of the 23 of 184
     scans of training aircraft whose first estimate is most wrong, this and `depth_sigma` made 20 right instead of 8"""
+    cut_lengths: tuple[float, ...] = (1.3, 2.0)
+    """lengths of further starts across a straight cut, in multiples of what is left: of a half the whole is twice as
+    long"""
     first: Stage = field(default=Stage(6, 400, 1e-4))
     """fit of each start, where there are more than `promising`"""
     promising: int = 8
@@ -151,6 +155,12 @@ def _starts(
         estimates = [
             _offset_in_depth(estimate, observed.sensor, depth) for depth in settings.depths for estimate in estimates
         ]
+    if observed.cut is not None:
+        estimates += [
+            _extended_across(observed.cut, estimate, observed.surface, length, reach)
+            for length in settings.cut_lengths
+            for estimate in estimates[: len(rotations)]
+        ]
     return [_Start(estimate, estimate, model.mean) for estimate in estimates]
 
 
@@ -192,6 +202,17 @@ def _offset_in_depth(pose: Similarity, sensor: np.ndarray, depth: float) -> Simi
     """The pose moved away from the sensor, (3,), by `depth` canonical units."""
     sight = pose.translation - sensor
     return replace(pose, translation=pose.translation + depth * pose.scale * sight / max(np.linalg.norm(sight), 1e-12))
+
+
+def _extended_across(cut: Cut, pose: Similarity, surface: np.ndarray, length: float, reach: float) -> Similarity:
+    """The pose of an object that is `length` times as long across a cut as what is left of it, (n, 3) points.
+
+    What lies beyond the cut is taken to reach as far from the centre as what is left does.
+    """
+    left = cut.offset - float((surface @ cut.normal).min())
+    centre = pose.translation + (length - 1) * left / 2 * cut.normal
+    extent = float(np.linalg.norm(surface - centre, axis=1).max())
+    return replace(pose, scale=extent / reach, translation=centre)
 
 
 def _start_rotations(freedom: Pose, settings: PoseSearchSettings) -> list[np.ndarray]:

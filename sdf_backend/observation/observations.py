@@ -25,6 +25,7 @@ from sdf_backend.geometry.signed_samples import (
     measure_signed_distances,
 )
 from sdf_backend.geometry.similarity import Similarity
+from sdf_backend.observation.cuts import Cut
 from sdf_backend.observation.outliers import find_ground_plane
 from sdf_backend.observation.sensor_position import is_occluded
 
@@ -37,9 +38,11 @@ class Observations:
     low, high : (n,) float64, the interval of the signed distance; infinite where it is open
     surface : (m, 3) float64, points on the surface
     solid : whether the distances are known on both sides of the whole surface
-    assumed_free : number of points, the last ones, that are assumptions; the residual of a fit does not count them
+    assumed : number of points, the last ones, that are assumptions; the residual of a fit does not count them
     ground_plane_points : (k, 3) float64, input points that may belong to the ground plane; not among `points`
     sensor : (3,) float64, where the sensor was, if that is given or was estimated
+    possible_cut : where the input ends, be it a cut or a rim; None where it ends nowhere
+    cut : the possible cut, if it is taken for one; then nothing is known of what lies beyond it
     """
 
     points: np.ndarray
@@ -47,13 +50,15 @@ class Observations:
     high: np.ndarray
     surface: np.ndarray
     solid: bool = False
-    assumed_free: int = 0
+    assumed: int = 0
     ground_plane_points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     sensor: np.ndarray | None = None
+    possible_cut: Cut | None = None
+    cut: Cut | None = None
 
     def with_ground_plane(self) -> "Observations":
         """The same, with the ground plane's points as surface points of the object."""
-        zero, known = np.zeros(len(self.ground_plane_points)), len(self.points) - self.assumed_free
+        zero, known = np.zeros(len(self.ground_plane_points)), len(self.points) - self.assumed
         return replace(
             self,
             points=np.insert(self.points, known, self.ground_plane_points, axis=0),
@@ -77,6 +82,8 @@ class Observations:
             surface=moved(self.surface),
             ground_plane_points=moved(self.ground_plane_points),
             sensor=None if self.sensor is None else moved(self.sensor),
+            possible_cut=self.possible_cut and self.possible_cut.transformed(scale, rotation, translation),
+            cut=self.cut and self.cut.transformed(scale, rotation, translation),
         )
 
 
@@ -205,6 +212,21 @@ def observe_surface_points(surface: np.ndarray) -> Observations:
     return Observations(surface, np.zeros(len(surface)), np.zeros(len(surface)), surface)
 
 
+def with_assumed_continuation(observed: Observations) -> Observations:
+    """The same, its possible cut taken for one, and the surface assumed to run on for a little beyond it."""
+    assert observed.possible_cut is not None
+    points = observed.possible_cut.continuation
+    zero = np.zeros(len(points))
+    return replace(
+        observed,
+        points=np.concatenate([observed.points, points]),
+        low=np.concatenate([observed.low, zero]),
+        high=np.concatenate([observed.high, zero]),
+        assumed=observed.assumed + len(points),
+        cut=observed.possible_cut,
+    )
+
+
 def with_assumed_free_space(
     observed: Observations,
     pose: Similarity,
@@ -216,8 +238,8 @@ def with_assumed_free_space(
     A code that is fitted to part of a surface is free to invent surfaces in the unobserved region. So points far from
     all surface points, and from their mirror image where the category is symmetric, are assumed to be beyond the clamp.
     Being an assumption, it is outweighed by a part that the prior demands. Nothing is assumed outside the bounding box
-    of the surface points, since missing parts of a broken object may lie there, nor in the region that is occluded from
-    a known sensor: thick parts would be hollowed out and lose their back.
+    of the surface points or beyond a straight cut, since missing parts of a broken object may lie there, nor in the
+    region that is occluded from a known sensor: thick parts would be hollowed out and lose their back.
 
     Parameters
     ----------
@@ -241,13 +263,15 @@ def with_assumed_free_space(
     free = pose.apply(around[np.isinf(away)][:count])
     if observed.sensor is not None:
         free = free[~is_occluded(free, observed.surface, observed.sensor)]
+    if observed.cut is not None:
+        free = free[~observed.cut.is_beyond(free)]
     beyond = np.full(len(free), np.inf)
     return replace(
         observed,
         points=np.concatenate([observed.points, free]),
         low=np.concatenate([observed.low, beyond]),
         high=np.concatenate([observed.high, beyond]),
-        assumed_free=len(free),
+        assumed=observed.assumed + len(free),
     )
 
 

@@ -9,6 +9,7 @@ from scipy.spatial import KDTree
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.signed_distance import sample_surface_points
+from sdf_backend.observation.cuts import find_cut
 from sdf_backend.observation.observations import (
     Observations,
     ObservationSettings,
@@ -59,7 +60,8 @@ def observe_surface(source: Source, up: np.ndarray | None) -> Observations:
         check_point_cloud(geometry.vertices)
         rng, count = np.random.default_rng(0), ObservationSettings().surface_points
         points, _ = sample_surface_points(geometry.vertices[geometry.faces], count, rng)
-        observed = observe_points(points, None, source.sensor, up=up)
+        cut = find_cut(geometry.vertices, geometry.faces, count)
+        observed = replace(observe_points(points, None, source.sensor, up=up), possible_cut=cut)
         raw = geometry.vertices
     return observed if source.sensor is not None else replace(observed, sensor=estimate_sensor_position(raw))
 

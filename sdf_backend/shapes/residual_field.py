@@ -158,7 +158,7 @@ def _informative_corrections(
 ) -> tuple[Tensor, Tensor]:
     """Points, (n, 3) canonical, of the observations that say where the surface is, and their corrections, (n,)."""
     # The fit weighs assumptions against the prior; here they would overrule it, and hollow out thick parts.
-    known = slice(len(observed.points) - observed.assumed_free)
+    known = slice(len(observed.points) - observed.assumed)
     points, low, high = (
         torch.from_numpy(array[known]).float().to(model.device)
         for array in (

@@ -12,7 +12,8 @@ from sdf_backend.fitting.hypotheses import FittedHypothesis, Hypothesis, _rank, 
 from sdf_backend.fitting.pose_search import PoseHypothesis
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model
-from sdf_backend.observation.observations import Observations, observe_surface_points
+from sdf_backend.observation.cuts import Cut
+from sdf_backend.observation.observations import Observations, observe_surface_points, with_assumed_continuation
 from sdf_backend.progress import Clock, silent
 from sdf_backend.settings import Pose, Quality, TaskSettings
 
@@ -72,6 +73,14 @@ def test_a_fit_takes_more_steps_where_the_pose_is_free(spheres: Model) -> None:
         [best] = encode_observations(spheres, [seen], settings, silent, Clock())
         steps.append(best.steps)
     assert steps[1] > steps[0]
+
+
+def test_an_object_was_cut_only_where_going_on_beyond_the_cut_explains_it_much_better(spheres: Model) -> None:
+    plain = replace(balls((0.0, 1_000)), possible_cut=Cut(np.array([1.0, 0, 0]), 2.0, np.zeros((10, 3))))
+    cut = with_assumed_continuation(plain)
+    for x, was_cut in ((0.0, False), (0.3, True)):
+        [best, *_], _ = _rank(spheres, plain, [fitted(spheres, cut, 0.0), fitted(spheres, plain, x)])
+        assert (best[0].request.observations.cut is not None) is was_cut
 
 
 def with_ground_plane(pair: FittedHypothesis) -> FittedHypothesis:

@@ -58,7 +58,7 @@ def test_guessed_observations_do_not_count_as_unexplained(spheres: Model) -> Non
         points=np.concatenate([sphere.points, directions(1_000) * 0.3]),
         low=np.concatenate([sphere.low, guesses]),
         high=np.concatenate([sphere.high, guesses]),
-        assumed_free=1_000,
+        assumed=1_000,
     )
     heard: list[float] = []
     fits_of(spheres, [seen], replace(STUCK, restart=Restart(unexplained=0.2)), progress=heard.append)

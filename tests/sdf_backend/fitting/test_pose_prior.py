@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from sdf_backend.fitting.fit_settings import FitSettings, Stage
 from sdf_backend.fitting.pose_prior import PosePrior
 from sdf_backend.geometry.similarity import Similarity
+from sdf_backend.observation.cuts import Cut
 from sdf_backend.observation.observations import Observations, observe_points
 
 SETTINGS = FitSettings((Stage(1, 1, 0.0),), scale_sigma=0.5, shift_sigma=0.1, depth_sigma=0.2)
@@ -42,6 +43,15 @@ def test_the_prior_is_wider_along_the_line_of_sight() -> None:
     assert across @ shift @ across == pytest.approx(1 / 0.1**2, rel=1e-5)
     assert sight @ shift @ across == pytest.approx(0, abs=1e-4)
     assert found[0, 0] == pytest.approx(4)
+
+
+def test_the_prior_is_wider_across_a_cut_and_about_the_scale_of_what_was_cut() -> None:
+    normal = np.array([0.0, 0.6, 0.8])
+    observed = replace(seen_from(None), cut=Cut(TURN @ normal, 0.0, np.zeros((0, 3))))
+    found = PosePrior.from_expected([PLACE], [PLACE], [observed], SETTINGS, torch.device("cpu"))
+    precision = found.precision[0].double().numpy()
+    assert normal @ precision[1:4, 1:4] @ normal == pytest.approx(1 / SETTINGS.cut_shift_sigma**2, rel=1e-5)
+    assert precision[1, 1] == pytest.approx(100) and precision[0, 0] == pytest.approx(SETTINGS.cut_scale_sigma**-2)
 
 
 def test_a_sensor_at_the_centre_has_no_line_of_sight() -> None:

@@ -11,6 +11,7 @@ from sdf_backend.fitting.assessment import assess_surface
 from sdf_backend.fitting.pose_ranking import pose_score, suppress_similar_poses, suppress_similar_shapes
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model
+from sdf_backend.observation.cuts import Cut
 from sdf_backend.observation.observations import observe_points
 
 
@@ -57,6 +58,17 @@ def test_visible_surface_that_was_not_observed_raises_the_score(spheres: Model) 
     unexplained, _ = assess_surface(mirrored, spheres.mean, left.surface, pose, torch.bfloat16)
     assert blind - unexplained < 1e-3
     assert told - unexplained > 5e-3
+
+
+def test_what_lies_beyond_a_possible_cut_does_not_raise_the_score_but_what_is_missing_before_it_does(
+    spheres: Model,
+) -> None:
+    pose, points = Similarity.identity(), np.concatenate([half_ball(0.5), -half_ball(0.5)])
+    for offset, missing in ((0.0, False), (0.3, True)):
+        cut = Cut(np.array([1.0, 0, 0]), offset, np.zeros((0, 3)))
+        seen = replace(observe_points(points[points[:, 0] < 0]), possible_cut=cut)
+        unexplained, _ = assess_surface(spheres, spheres.mean, seen.surface, pose, torch.bfloat16)
+        assert (pose_score(spheres, spheres.mean, pose, seen, 1.0) - unexplained > 5e-3) is missing
 
 
 def test_occluded_surface_does_not_raise_the_score(spheres: Model) -> None:

@@ -5,14 +5,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trimesh
 
 from sdf_backend.errors import InputError
 from sdf_backend.fitting.fit import Fit, FitRequest, fit_codes
 from sdf_backend.fitting.pose_search import search_poses
+from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.store import Model
-from sdf_backend.observation.observations import observe_points
+from sdf_backend.observation.observations import observe_points, with_assumed_continuation
+from sdf_backend.observation.sources import Source, observe_surface
 from sdf_backend.settings import Pose
+from training.evaluation.breaking import HalfSpace, remove_region
 
 
 def half_ball(radius: float, centre: list[float]) -> np.ndarray:
@@ -92,3 +96,21 @@ def test_the_expected_pose_is_the_first_estimate(spheres: Model) -> None:
     assert isinstance(best.expected, Similarity)
     # Seen from one side the centre of the bounding box is off by the unobserved part.
     np.testing.assert_allclose(best.expected.translation, [1.2, 1, 1], atol=0.03)
+
+
+def test_what_ends_at_a_cut_is_also_started_longer(spheres: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[list[Similarity]] = []
+
+    def fits(model: Model, requests: list[FitRequest], *rest: Any) -> list[Fit]:
+        begun.append([request.pose for request in requests])
+        return fit_codes(model, requests, *rest)
+
+    monkeypatch.setattr("sdf_backend.fitting.pose_search.fit_codes", fits)
+    left = remove_region(trimesh.creation.icosphere(4, 0.5), HalfSpace(np.array([0.0, 0, 1]), 0.0))
+    observed = observe_surface(Source(Geometry(10 * left.vertices, left.faces)), None)
+    assert observed.cut is None and observed.possible_cut is not None
+    observed = with_assumed_continuation(observed)
+    search_poses(spheres, observed, Pose.ALIGNED, np.eye(3))
+    doubled = begun[0][-1]
+    np.testing.assert_allclose(doubled.translation, 0, atol=0.2)
+    assert doubled.scale == pytest.approx(5 / (0.98 * spheres.card.reach), rel=0.02)

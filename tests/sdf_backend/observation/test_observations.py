@@ -159,16 +159,16 @@ def test_ground_plane_points_can_be_included_as_surface_points() -> None:
     observed = observe_points(np.concatenate([ball, floor]), up=np.array([0.0, 1, 0]))
     assuming = with_assumed_free_space(observed, Similarity.identity(), None)
     included = assuming.with_ground_plane()
-    assert len(included.ground_plane_points) == 0 and included.assumed_free == assuming.assumed_free > 0
+    assert len(included.ground_plane_points) == 0 and included.assumed == assuming.assumed > 0
     assert len(included.surface) == 4_500 and len(included.points) == len(assuming.points) + len(
         observed.ground_plane_points
     )
-    known = slice(len(included.points) - included.assumed_free)
+    known = slice(len(included.points) - included.assumed)
     assert (included.low[known] == 0).all() and (included.high[known] == 0).all()
     np.testing.assert_array_equal(
         included.points[known][-len(observed.ground_plane_points) :], observed.ground_plane_points
     )
-    np.testing.assert_array_equal(included.points[known.stop :], assuming.points[-assuming.assumed_free :])
+    np.testing.assert_array_equal(included.points[known.stop :], assuming.points[-assuming.assumed :])
 
 
 def test_ground_plane_points_are_transformed_along() -> None:
@@ -186,10 +186,10 @@ def test_no_space_is_assumed_free_in_the_occluded_region() -> None:
     known_sensor = with_assumed_free_space(replace(observe_points(facing), sensor=sensor), pose, None)
 
     def assumed_within(observed: Observations) -> int:
-        return int((true_distance(observed.points[len(observed.points) - observed.assumed_free :]) < -0.3).sum())
+        return int((true_distance(observed.points[len(observed.points) - observed.assumed :]) < -0.3).sum())
 
     assert assumed_within(unknown_sensor) > 20
-    assert assumed_within(known_sensor) == 0 and known_sensor.assumed_free > 20
+    assert assumed_within(known_sensor) == 0 and known_sensor.assumed > 20
 
 
 def test_the_sensor_is_transformed_along() -> None:

@@ -109,7 +109,7 @@ def test_assumed_free_space_is_left_to_the_fit(model: Model) -> None:
     observed_points = directions()[:2_000] * radius_of(model)
     plain = observe_surface_points(observed_points)
     assuming = with_assumed_free_space(plain, Similarity.identity(), None)
-    assert assuming.assumed_free
+    assert assuming.assumed
     expected, found = (fit_residual_field(model, model.mean, one, Similarity.identity()) for one in (plain, assuming))
     np.testing.assert_array_equal(found, expected)
 
