@@ -43,6 +43,7 @@ PANEL = {
     "front": PanelField(choices=(Axis.NEGATIVE_Y, Axis.POSITIVE_Y, Axis.NEGATIVE_X, Axis.POSITIVE_X)),
     "refine": PanelField("Follow Input", options={"subtype": "FACTOR"}),
     "keep": PanelField(default=Keep.INPUT),
+    "triangles": PanelField("Most Triangles"),
     "candidates": PanelField(),
     "seed": PanelField(),
 }
@@ -50,7 +51,7 @@ PANEL = {
 FIXED = {"up": Axis.POSITIVE_Z}
 # Settings that operators other than Complete and Reconstruct have.
 INTERPOLATION_IGNORES = ("refine", "keep", "candidates", "seed")
-SAMPLING_USES, REMESHING_USES = ("resolution", "seed"), ("resolution",)
+SAMPLING_USES, REMESHING_USES = ("resolution", "seed", "triangles"), ("resolution",)
 
 
 def panel_fields(settings: type[TaskSettings] = TaskSettings) -> list[str]:

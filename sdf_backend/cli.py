@@ -14,7 +14,8 @@ from rich.table import Table
 from sdf_backend.console import print_json, report_errors, stderr, stdout
 from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder
-from sdf_backend.geometry.mesh_files import OUTPUT_FORMATS, check_output, read_geometry, write_mesh
+from sdf_backend.geometry.closure import enclosed_volume
+from sdf_backend.geometry.mesh_files import OUTPUT_FORMATS, PRINT_FORMATS, check_output, read_geometry, write_mesh
 from sdf_backend.progress import Progress
 from sdf_backend.serving import cli as serving_cli
 from sdf_backend.settings import TaskSettings
@@ -35,6 +36,7 @@ class Suffix(StrEnum):
     OBJ = "obj"
     GLB = "glb"
     STL = "stl"
+    THREE_MF = "3mf"
 
 
 LOCAL_DEVICE = "auto"
@@ -73,7 +75,9 @@ def complete(
 
 
 @app.command()
-@settings_options(TaskSettings, "resolution", "pose", "up", "front", "quality", "seed", "refine", "candidates")
+@settings_options(
+    TaskSettings, "resolution", "pose", "up", "front", "quality", "seed", "refine", "candidates", "triangles"
+)
 def reconstruct(
     source: InputFile,
     output: OutputFile,
@@ -94,7 +98,7 @@ def reconstruct(
 
 
 @app.command()
-@settings_options(TaskSettings, "resolution", "pose", "up", "front", "quality")
+@settings_options(TaskSettings, "resolution", "pose", "up", "front", "quality", "triangles")
 def interpolate(
     sources: Annotated[list[Path], typer.Argument(help="two or more mesh or point files")],
     output: OutputFolder,
@@ -117,7 +121,7 @@ def interpolate(
 
 
 @app.command()
-@settings_options(TaskSettings, "resolution", "seed")
+@settings_options(TaskSettings, "resolution", "seed", "triangles")
 def sample(
     output: OutputFolder,
     model: ModelName,
@@ -228,6 +232,7 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
             "model": shape.model,
             "vertices": len(shape.vertices),
             "faces": len(shape.faces),
+            "volume": enclosed_volume(shape.vertices, shape.faces),
             "kept_vertices": shape.kept_vertices,
             "kept_faces": shape.kept_faces,
             "note": shape.note,
@@ -247,9 +252,13 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
     for row, (_, shape) in zip(rows, written, strict=True):
         seconds = ", ".join(f"{phase} {value:.2f} s" for phase, value in row["seconds"].items())
         covered = f"; {shape.explained:.0%} of the input within 0.02 of it" if shape.observed is not None else ""
+        inside = "open" if row["volume"] is None else f"volume {row['volume']:.4g}"
         stdout.print(
-            f"{row['path']}: {row['vertices']} vertices, {row['faces']} faces{covered}; {seconds}", soft_wrap=True
+            f"{row['path']}: {row['vertices']} vertices, {row['faces']} faces, {inside}{covered}; {seconds}",
+            soft_wrap=True,
         )
+        if row["volume"] is None and Path(row["path"]).suffix.lower() in PRINT_FORMATS:
+            stdout.print(f"{row['path']}: the mesh is not closed, as a 3D printer requires", soft_wrap=True)
         if shape.note:
             stdout.print(f"{row['path']}: {shape.note}", soft_wrap=True)
         if shape.confidence < AMBIGUOUS_CONFIDENCE:

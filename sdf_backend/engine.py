@@ -216,7 +216,7 @@ class Engine:
         loaded = self._models.load(model, progress)
         latents, corrections = _array(checked_codes(loaded.model, codes)), checked_refinements(refinements, len(codes))
         keyframes = [ImplicitShape(*pair) for pair in zip(latents, corrections, strict=True)]
-        return interpolate_shapes(self._mesher(loaded), keyframes, poses, steps, settings.resolution, progress)
+        return interpolate_shapes(self._mesher(loaded), keyframes, poses, steps, settings, progress)
 
     def sample(
         self,
@@ -289,7 +289,7 @@ class Engine:
         """The shape of one code, (code_length,), at `pose`, corrected by the refinement, (m, 2), of its fit."""
         [refinement] = checked_refinements([refinement], 1)
         mesher = self._mesher(self._models.load(model, progress))
-        return extract_shape(mesher, code, pose, settings.resolution, progress, refinement)
+        return extract_shape(mesher, code, pose, settings, progress, refinement)
 
     def _fit_and_extract(
         self,
@@ -384,7 +384,7 @@ class Engine:
     ) -> Shape:
         """The shape of an encoding, corrected by its residual field as far as the settings say."""
         mesher, refinement = self._mesher(loaded), scale_residual_field(encoding.refinement, settings.refine)
-        return extract_shape(mesher, encoding.code, encoding.pose, settings.resolution, progress, refinement)
+        return extract_shape(mesher, encoding.code, encoding.pose, settings, progress, refinement)
 
     def _mesher(self, loaded: LoadedModel) -> Mesher:
         return Mesher(loaded.model, loaded.digest, self.cache)

@@ -1,4 +1,4 @@
-"""Mesh and point files: reads all that trimesh reads, writes PLY, OBJ, GLB and STL."""
+"""Mesh and point files: reads all that trimesh reads, writes PLY, OBJ, GLB, STL and 3MF."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,9 @@ from trimesh.visual import ColorVisuals
 from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write, check_folder
 
-OUTPUT_FORMATS = (".ply", ".obj", ".glb", ".stl")
+OUTPUT_FORMATS = (".ply", ".obj", ".glb", ".stl", ".3mf")
+# What a 3D printer takes: only closed meshes have an inside to fill.
+PRINT_FORMATS = (".stl", ".3mf")
 # A shape cannot be fitted to fewer points.
 MINIMUM_POINTS = 100
 # Squares of larger coordinates exceed the range of single precision.

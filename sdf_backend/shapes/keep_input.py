@@ -48,7 +48,7 @@ def keep_input(shape: Shape, geometry: Geometry) -> Shape:
         deviation=_with_kept(0.0, shape.deviation, shape, geometry, added),
         kept_vertices=len(geometry.vertices),
         kept_faces=len(geometry.faces),
-        note=_note(part),
+        note=" ".join(filter(None, [shape.note, _note(part)])),
     )
 
 

@@ -1,14 +1,16 @@
 """Shapes of codes at poses: canonical meshes, extracted or interpolated, in the frames of their inputs."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from sdf_backend.errors import InputError
+from sdf_backend.geometry.isosurface import Extraction
 from sdf_backend.geometry.similarity import Similarity
+from sdf_backend.geometry.simplification import simplify_mesh
 from sdf_backend.model.codes import checked_codes
 from sdf_backend.progress import Clock, Phase, Progress, of_phase, parts
+from sdf_backend.settings import TaskSettings
 from sdf_backend.shapes.interpolation import ImplicitShape
 from sdf_backend.shapes.mesher import Mesher
 from sdf_backend.shapes.residual_field import check_residual_field
@@ -21,7 +23,7 @@ def extract_shape(
     mesher: Mesher,
     code: np.ndarray,
     pose: Similarity,
-    resolution: int,
+    settings: TaskSettings,
     progress: Progress,
     refinement: np.ndarray | None,
 ) -> Shape:
@@ -30,11 +32,37 @@ def extract_shape(
     Raises `InputError` for a code that is not the model's, and `EmptySurfaceError` where there is no surface.
     """
     clock, latent = Clock(), checked_codes(mesher.model, np.asarray(code)[None])
-    mesh = mesher.mesh_code(latent, resolution, of_phase(progress, Phase.EXTRACTING), refinement)
+    mesh = mesher.mesh_code(latent, settings.resolution, of_phase(progress, Phase.EXTRACTING), refinement)
+    return _posed_shape(mesher, mesh, np.asarray(code, dtype=np.float32), pose, refinement, settings.triangles, clock)
+
+
+def _posed_shape(
+    mesher: Mesher,
+    mesh: Extraction,
+    code: np.ndarray,
+    pose: Similarity,
+    refinement: np.ndarray | None,
+    triangles: int,
+    clock: Clock,
+) -> Shape:
+    """The shape of a canonical mesh, with at most this number of triangles where it is not 0."""
+    vertices, faces, note = mesh.vertices, mesh.faces, ""
+    if triangles:
+        vertices, faces = simplify_mesh(vertices, faces, triangles)
+        if len(faces) > triangles:
+            note = f"The mesh has {len(faces)} triangles; with fewer it would no longer be closed."
     clock.lap(Phase.EXTRACTING)
-    name, vertices, code = mesher.model.card.name, pose.apply(mesh.vertices), np.asarray(code, dtype=np.float32)
-    shape = Shape(name, vertices, mesh.faces, code, pose, refinement=refinement)
-    return replace(shape, evaluations=mesh.evaluations, seconds=clock.seconds)
+    return Shape(
+        mesher.model.card.name,
+        pose.apply(vertices),
+        faces,
+        code,
+        pose,
+        refinement=refinement,
+        evaluations=mesh.evaluations,
+        seconds=clock.seconds,
+        note=note,
+    )
 
 
 def interpolate_shapes(
@@ -42,7 +70,7 @@ def interpolate_shapes(
     keyframes: Sequence[ImplicitShape],
     poses: Sequence[Similarity],
     steps: int,
-    resolution: int,
+    settings: TaskSettings,
     progress: Progress,
 ) -> list[Shape]:
     """`steps` shapes at equal intervals through keyframes, each of which has a pose.
@@ -54,7 +82,7 @@ def interpolate_shapes(
     for leg, share in enumerate(parts(progress, len(keyframes) - 1)):
         fractions = (times[legs == leg] - leg).tolist()
         posed = [(fraction, poses[leg].interpolate(poses[leg + 1], fraction)) for fraction in fractions]
-        shapes += _shapes_between(mesher, keyframes[leg], keyframes[leg + 1], posed, resolution, share)
+        shapes += _shapes_between(mesher, keyframes[leg], keyframes[leg + 1], posed, settings, share)
     return shapes
 
 
@@ -63,18 +91,15 @@ def _shapes_between(
     first: ImplicitShape,
     last: ImplicitShape,
     posed: Sequence[tuple[float, Similarity]],
-    resolution: int,
+    settings: TaskSettings,
     progress: Progress,
 ) -> list[Shape]:
     """The shapes between two keyframes, at fractions, 0 to 1, with the pose of each."""
     clock, shapes = Clock(), []
-    found = mesher.interpolate(first, last, [fraction for fraction, _ in posed], resolution, progress)
+    found = mesher.interpolate(first, last, [fraction for fraction, _ in posed], settings.resolution, progress)
     for (fraction, pose), (mesh, code) in zip(posed, found, strict=True):
-        clock.lap(Phase.EXTRACTING)
         refinement = (first, last)[int(fraction)].refinement if fraction in (0, 1) else None
-        name, vertices = mesher.model.card.name, pose.apply(mesh.vertices)
-        shape = Shape(name, vertices, mesh.faces, code, pose, refinement=refinement)
-        shapes.append(replace(shape, evaluations=mesh.evaluations, seconds=clock.seconds))
+        shapes.append(_posed_shape(mesher, mesh, code, pose, refinement, settings.triangles, clock))
         clock = Clock()
     return shapes
 

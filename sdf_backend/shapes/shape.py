@@ -29,7 +29,8 @@ class Shape:
     evaluations : decoder evaluations of the extraction; 0 for a mesh from the cache
     seconds : of each phase
     kept_vertices, kept_faces : how many of the first vertices and faces are those of the input, unchanged
-    note : a sentence about the input that was to be kept; empty where there is nothing to say
+    note : sentences that a user should know, of an input that was to be kept or a mesh that was to be simplified; empty
+        where there is nothing to say
     """
 
     model: str

@@ -142,7 +142,7 @@ class Shape:
     kept_faces: int = 0
     """the same of faces"""
     note: str = ""
-    """with `keep`: a sentence for the user, such as why the input could not be kept"""
+    """with `keep` and `triangles`: sentences for the user, such as why the input could not be kept"""
 
     def __post_init__(self) -> None:
         _check_faces(self.faces, self.vertices)

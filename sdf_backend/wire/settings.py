@@ -147,6 +147,7 @@ class TaskSettings(Settings):
     )
     candidates: int = option(1, "results for each input: the best first, then alternatives", 1, 16)
     keep: Keep = option(Keep.NOTHING, "what of the input stays as it is, when it is completed")
+    triangles: int = option(0, "most triangles of a new surface, which stays closed; 0: all of them", 0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

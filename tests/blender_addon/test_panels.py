@@ -35,6 +35,7 @@ SETTINGS = [
     "Pose: Upright",
     "Follow Input: 1.0",
     "Keep: Input",
+    "Most Triangles: 0",
     "Candidates: 1",
     "Seed: 0",
 ]

@@ -68,7 +68,7 @@ def check_sphere(path: Path, radius: float, tolerance: float) -> None:
     assert np.abs(np.linalg.norm(mesh.vertices, axis=1) - radius).max() < tolerance
 
 
-@pytest.mark.parametrize("suffix", [".ply", ".obj", ".glb", ".stl"])
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".glb", ".stl", ".3mf"])
 def test_half_a_sphere_is_completed_to_a_closed_sphere_in_every_format(
     cloud: Path, tmp_path: Path, suffix: str
 ) -> None:
@@ -102,6 +102,27 @@ def test_a_mesh_that_is_kept_stays_as_it_is_and_is_closed(cloud: Path, tmp_path:
     check_sphere(output, RADIUS, 0.04)
     told = invoke("complete", cloud, "-o", output, *QUICK, "--keep", "input")
     assert told.exit_code == 0 and "point cloud, which has no faces to keep" in told.stdout
+
+
+def test_a_mesh_has_at_most_the_triangles_that_were_wanted_and_its_volume_is_told(cloud: Path, tmp_path: Path) -> None:
+    output = tmp_path / "whole.3mf"
+    result = invoke("complete", cloud, "-o", output, *QUICK, "--triangles", "300", "--json")
+    [row] = json.loads(result.stdout)
+    assert row["faces"] == 300 and row["note"] == ""
+    assert row["volume"] == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.05)
+    check_sphere(output, RADIUS, 0.04)
+    told = invoke("complete", cloud, "-o", output, *QUICK, "--triangles", "1")
+    assert told.exit_code == 0 and "with fewer it would no longer be closed" in told.stdout
+    assert read_geometry(output).faces.shape == (4, 3)
+
+
+def test_a_file_for_a_printer_that_is_open_says_so(tmp_path: Path) -> None:
+    both = trimesh.creation.icosphere(subdivisions=4, radius=RADIUS) + trimesh.creation.box([0.1] * 3)
+    trimesh.Trimesh(both.vertices, np.array(both.faces)[:-1], process=False).export(tmp_path / "open.ply")
+    output = tmp_path / "open.stl"
+    result = invoke("complete", tmp_path / "open.ply", "-o", output, *QUICK, "--keep", "input")
+    assert result.exit_code == 0, result.stderr
+    assert "faces, open" in result.stdout and "is not closed, as a 3D printer requires" in result.stdout
 
 
 @pytest.mark.parametrize("radius", [0.45, 0.55])

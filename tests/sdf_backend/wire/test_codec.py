@@ -211,7 +211,7 @@ def test_settings_are_sent_by_value_and_name() -> None:
     header = bytes(encode(Submit(JOB, "echo", settings=settings))[1])
     assert (
         b'"settings":{"resolution":64,"pose":"aligned","up":"+y","front":"-x","quality":"fine",'
-        b'"seed":7,"refine":0.5,"candidates":3,"keep":"nothing"}' in header
+        b'"seed":7,"refine":0.5,"candidates":3,"keep":"nothing","triangles":0}' in header
     )
 
 
