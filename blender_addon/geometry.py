@@ -6,7 +6,7 @@ centre of the bounding box, so that single precision suffices anywhere in the sc
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import bpy
 import numpy as np
@@ -17,7 +17,7 @@ from .shapes import nearest_similarity
 # Points sampled on the faces of an object that is read together with point clouds.
 SAMPLED_POINTS = 30_000
 # Names of vertex attributes.
-OBSERVED, DEVIATION = "observed", "deviation"
+OBSERVED, DEVIATION, COLOR = "observed", "deviation", "Color"
 # Blender's attribute of the face sets of Sculpt Mode.
 FACE_SETS = ".sculpt_face_set"
 READABLE_TYPES = ("MESH", "POINTCLOUD", "CURVE", "SURFACE", "META", "FONT")
@@ -37,12 +37,14 @@ class ObjectGeometry:
 
     vertices : (n, 3) float32; faces : (m, 3) int32, or None for a point cloud; centre : (3,) float64, in the world
     result_matrix : (4, 4) float64, location, rotation and uniform scale of the object: the `matrix_world` of results
+    colors : (n, 3) float32, sRGB, of the active colour attribute; None where an object has none
     """
 
     vertices: np.ndarray
     faces: np.ndarray | None
     centre: np.ndarray
     result_matrix: np.ndarray
+    colors: np.ndarray | None = None
 
     def to_result(self, vertices: np.ndarray) -> np.ndarray:
         """Vertices, (n, 3), relative to `centre`, in the coordinates of a result object; (n, 3) float32."""
@@ -79,10 +81,10 @@ def read_objects(objects: Sequence[bpy.types.Object], depsgraph: bpy.types.Depsg
     if not objects:
         raise GeometryError("Nothing is selected; select the object to complete")
     parts = [_read_object(item, depsgraph) for item in objects]
-    vertices, faces = _join(parts)
+    vertices, faces, colors = _join(parts)
     centre = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
     centred = np.ascontiguousarray(vertices - centre, dtype=np.float32)
-    return ObjectGeometry(centred, faces, centre, nearest_similarity(np.array(objects[0].matrix_world)))
+    return ObjectGeometry(centred, faces, centre, nearest_similarity(np.array(objects[0].matrix_world)), colors)
 
 
 def new_mesh(
@@ -91,6 +93,7 @@ def new_mesh(
     faces: np.ndarray,
     observed: np.ndarray | None = None,
     deviation: np.ndarray | None = None,
+    colors: np.ndarray | None = None,
 ) -> bpy.types.Mesh:
     """Make a smooth mesh.
 
@@ -100,6 +103,7 @@ def new_mesh(
     vertices : (n, 3)
     faces : (m, 3)
     observed, deviation : (n,), stored as vertex attributes, or None
+    colors : (n, 3), sRGB, stored as the active colour attribute, or None
     """
     mesh = bpy.data.meshes.new(name)
     mesh.vertices.add(len(vertices))
@@ -110,6 +114,9 @@ def new_mesh(
     _set_attribute(mesh, ".corner_vert", "value", faces.astype(np.int32, copy=False))
     mesh.polygons.foreach_set("loop_start", np.arange(0, faces.size, 3, dtype=np.int32))
     _add_vertex_attributes(mesh, observed, deviation)
+    if colors is not None:
+        mesh.color_attributes.active_color = mesh.color_attributes.new(COLOR, "BYTE_COLOR", "POINT")
+        _set_colors(mesh, colors, 0, 0)
     mesh.update(calc_edges=True)
     return mesh
 
@@ -120,6 +127,7 @@ def append_to_mesh(
     faces: np.ndarray,
     observed: np.ndarray | None = None,
     deviation: np.ndarray | None = None,
+    colors: np.ndarray | None = None,
 ) -> None:
     """Add vertices and smooth triangles to a mesh, whose own vertices, polygons and attributes stay as they are.
 
@@ -129,6 +137,7 @@ def append_to_mesh(
     ----------
     vertices : (k, 3); faces : (l, 3), whose indices count the mesh's vertices first
     observed, deviation : (n + k,), stored as vertex attributes, or None
+    colors : (n + k, 3), sRGB, of which the new ones join the active colour attribute, or None
     """
     positions, starts = vertex_positions(mesh), _values(mesh.polygons, "loop_start")
     corners, materials = _values(mesh.loops, "vertex_index"), _nearest_materials(mesh, positions, vertices, faces)
@@ -148,6 +157,8 @@ def append_to_mesh(
     sets[len(starts) :] = sets[: len(starts)].max(initial=1) + 1
     _set_attribute(mesh, FACE_SETS, "value", sets)
     _add_vertex_attributes(mesh, observed, deviation)
+    if colors is not None:
+        _set_colors(mesh, colors, len(positions), len(corners))
     mesh.update()
 
 
@@ -200,8 +211,12 @@ def _cell_indices(points: np.ndarray, low: np.ndarray, size: float, cells: int) 
     return (cell[:, 0] * (cells + 1) + cell[:, 1]) * (cells + 1) + cell[:, 2]
 
 
-def _read_object(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> tuple[np.ndarray, np.ndarray | None]:
-    """World vertices, (n, 3) float64, and faces, (m, 3) int32, of one object; no faces for points."""
+# Vertices, (n, 3) float64; faces, (m, 3) int32, or None for points; colours, (n, 3) float32, or None.
+_Arrays = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
+
+
+def _read_object(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> _Arrays:
+    """The vertices of one object in the world, its faces and its colours."""
     if item.type not in READABLE_TYPES:
         raise GeometryError(
             f"{item.name} has no surface because its type is {item.type.title()}; select meshes or point clouds"
@@ -209,9 +224,9 @@ def _read_object(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> tupl
     evaluated = item.evaluated_get(depsgraph)
     cloud = evaluated.data
     if isinstance(cloud, bpy.types.PointCloud):
-        vertices, faces = vertex_positions(cloud), None
+        vertices, faces, colors = vertex_positions(cloud), None, None
     else:
-        vertices, faces = _mesh_arrays(evaluated)
+        vertices, faces, colors = _mesh_arrays(evaluated)
     if item.type in BEVEL_TYPES and faces is None:
         raise GeometryError(
             f"{item.name} is a {item.type.lower()} without a surface; give it a bevel or an extrusion, or select a mesh"
@@ -225,35 +240,74 @@ def _read_object(item: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> tupl
     world = vertices @ matrix[:3, :3].T + matrix[:3, 3]
     if faces is not None and np.linalg.det(matrix[:3, :3]) < 0:  # mirroring turns faces inside out
         faces = faces[:, ::-1]
-    return world, faces
+    return world, faces, colors
 
 
-def _mesh_arrays(evaluated: bpy.types.Object) -> tuple[np.ndarray, np.ndarray | None]:
+def _mesh_arrays(evaluated: bpy.types.Object) -> _Arrays:
     try:
         mesh = evaluated.to_mesh()
     except RuntimeError:  # an object without geometry, such as a curve without a bevel
         mesh = None
     if mesh is None:
-        return np.zeros((0, 3)), None
+        return np.zeros((0, 3)), None, None
     try:
         vertices = vertex_positions(mesh)
         mesh.calc_loop_triangles()
         faces = np.empty((len(mesh.loop_triangles), 3), dtype=np.int32)
         mesh.loop_triangles.foreach_get("vertices", faces.reshape(-1))
-        return vertices, faces if len(faces) else None
+        return vertices, faces if len(faces) else None, _vertex_colors(mesh)
     finally:
         evaluated.to_mesh_clear()
 
 
-def _join(parts: Iterable[tuple[np.ndarray, np.ndarray | None]]) -> tuple[np.ndarray, np.ndarray | None]:
-    """One mesh of all parts, or one point cloud if any part is one."""
+def _join(parts: Iterable[_Arrays]) -> _Arrays:
+    """One mesh of all parts, or one point cloud if any part is one; with colours if all have some."""
     parts = list(parts)
-    if any(faces is None for _, faces in parts):
-        clouds = [vertices if faces is None else _sample_surface(vertices, faces) for vertices, faces in parts]
-        return np.concatenate(clouds), None
-    starts = np.cumsum([0, *(len(vertices) for vertices, _ in parts[:-1])])
-    faces = [faces + start for (_, faces), start in zip(parts, starts, strict=True) if faces is not None]
-    return np.concatenate([vertices for vertices, _ in parts]), np.ascontiguousarray(np.concatenate(faces), np.int32)
+    known = [colors for _, _, colors in parts if colors is not None]
+    colors = np.concatenate(known) if len(known) == len(parts) else None
+    if all(faces is None for _, faces, _ in parts):
+        return np.concatenate([vertices for vertices, _, _ in parts]), None, colors
+    if any(faces is None for _, faces, _ in parts):
+        clouds = [vertices if faces is None else _sample_surface(vertices, faces) for vertices, faces, _ in parts]
+        return np.concatenate(clouds), None, None
+    starts = np.cumsum([0, *(len(vertices) for vertices, _, _ in parts[:-1])])
+    faces = [faces + start for (_, faces, _), start in zip(parts, starts, strict=True) if faces is not None]
+    joined = np.ascontiguousarray(np.concatenate(faces), np.int32)
+    return np.concatenate([vertices for vertices, _, _ in parts]), joined, colors
+
+
+def _vertex_colors(mesh: bpy.types.Mesh) -> np.ndarray | None:
+    """The active colour attribute of a mesh, (n, 3) float32, sRGB: at a vertex the mean of its corners."""
+    attribute = mesh.color_attributes.active_color
+    if attribute is None or not len(mesh.vertices):
+        return None
+    colors = _color_values(attribute)[:, :3]
+    if attribute.domain == "POINT":
+        return np.ascontiguousarray(colors)
+    corners, count = _values(mesh.loops, "vertex_index"), len(mesh.vertices)
+    sums = np.stack([np.bincount(corners, channel, count) for channel in colors.T], axis=1)
+    return (sums / np.bincount(corners, minlength=count).clip(1)[:, None]).astype(np.float32)
+
+
+def _set_colors(mesh: bpy.types.Mesh, colors: np.ndarray, vertex: int, corner: int) -> None:
+    """Set the active colour attribute from a first vertex and a first corner on; colors : (n, 3), sRGB, of vertices."""
+    attribute = mesh.color_attributes.active_color
+    if attribute is None:
+        return
+    first, each = (
+        (vertex, colors) if attribute.domain == "POINT" else (corner, colors[_values(mesh.loops, "vertex_index")])
+    )
+    values = _color_values(attribute)
+    values[first:] = np.pad(each[first:], ((0, 0), (0, 1)), constant_values=1)
+    cast(Any, attribute).data.foreach_set("color_srgb", values.reshape(-1))
+
+
+def _color_values(attribute: bpy.types.Attribute) -> np.ndarray:
+    """The colours of an attribute, (n, 4) float32, sRGB and alpha."""
+    data: Any = cast(Any, attribute).data
+    values = np.empty(4 * len(data), dtype=np.float32)
+    data.foreach_get("color_srgb", values)
+    return values.reshape(-1, 4)
 
 
 def _sample_surface(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

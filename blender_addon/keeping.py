@@ -48,7 +48,7 @@ def completed_mesh(name: str, item: bpy.types.Object, observation: ObjectGeometr
     faces = shape.faces[shape.kept_faces :]
     if np.linalg.det(world[:3, :3]) < 0:  # as when it was read
         faces = faces[:, ::-1]
-    append_to_mesh(mesh, added, faces, shape.observed, deviation_of(shape, observation))
+    append_to_mesh(mesh, added, faces, shape.observed, deviation_of(shape, observation), shape.colors)
     return mesh
 
 

@@ -141,7 +141,7 @@ class InPlace:
         else:
             vertices = self._observation.to_result(shape.vertices)
             deviation = deviation_of(shape, self._observation)
-            mesh = new_mesh(name, vertices, shape.faces, shape.observed, deviation)
+            mesh = new_mesh(name, vertices, shape.faces, shape.observed, deviation, shape.colors)
             item = add_object(name, mesh, matrix, self._scene)
         pose = self._observation.pose_in_result(shape.pose[0])
         stored = StoredShape(

@@ -107,7 +107,7 @@ class _FitOperator(_ShapeOperator):
         observation = read_objects(objects, context.evaluated_depsgraph_get())
         if self.task != "complete" or len(objects) > 1 or observation.faces is None:
             settings = replace(settings, keep=Keep.NOTHING)
-        source = Source(observation.vertices, observation.faces)
+        source = Source(observation.vertices, observation.faces, colors=observation.colors)
         submit = Submit(new_job(), self.task, model, settings, (source,), keep=KEEP_SECONDS)
         about = (source_name(objects[0]), self.task, model, observation, asdict(settings))
         handler = InPlace(submit.job, *about, objects[0].session_uid)

@@ -221,7 +221,7 @@ def _numbered_files(folder: Path, stem: str, suffix: Suffix, count: int) -> list
 
 def _write(shapes: "list[Shape]", paths: list[Path]) -> "list[tuple[Path, Shape]]":
     for path, shape in zip(paths, shapes, strict=True):
-        write_mesh(path, shape.vertices, shape.faces, shape.observed, shape.deviation)
+        write_mesh(path, shape.vertices, shape.faces, shape.observed, shape.deviation, shape.colors)
     return list(zip(paths, shapes, strict=True))
 
 

@@ -39,6 +39,7 @@ from sdf_backend.observation.observations import Observations
 from sdf_backend.observation.sources import Observe, Source, observe_solid, observe_solid_or_surface, observe_surface
 from sdf_backend.progress import Clock, Phase, Progress, parts, silent
 from sdf_backend.settings import Keep, Pose, TaskSettings
+from sdf_backend.shapes.coloring import color_shape
 from sdf_backend.shapes.interpolation import ImplicitShape
 from sdf_backend.shapes.keep_input import keep_inputs
 from sdf_backend.shapes.mesher import Mesher
@@ -306,14 +307,15 @@ class Engine:
         encodings = self._encode(loaded, sources, settings, observe, progress, preview, clock)
         count = len(encodings) * settings.candidates
         shared, shares, shapes = clock.seconds_each(count), iter(parts(progress, count)), []
-        for best in encodings:
+        for best, source in zip(encodings, sources, strict=True):
             clock = Clock()
             for candidate in draw_candidates(loaded.model, best, settings):
                 clock.lap(Phase.REFINING)
                 shape, encoding = self._candidate_shape(loaded, candidate, best, settings, next(shares))
                 seconds = shared | shape.seconds
                 seconds[Phase.REFINING] = shared.get(Phase.REFINING, 0.0) + clock.seconds[Phase.REFINING]
-                shapes.append(describe_shape(loaded.model, replace(shape, seconds=seconds), encoding))
+                described = describe_shape(loaded.model, replace(shape, seconds=seconds), encoding)
+                shapes.append(color_shape(described, source.geometry))
                 clock = Clock()
         return shapes
 

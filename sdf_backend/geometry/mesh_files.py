@@ -17,7 +17,7 @@ PRINT_FORMATS = (".stl", ".3mf")
 MINIMUM_POINTS = 100
 # Squares of larger coordinates exceed the range of single precision.
 LARGEST_COORDINATE = 1e15
-OBSERVED_COLOR, COMPLETED_COLOR = (70, 130, 200, 255), (240, 140, 50, 255)
+OBSERVED_COLOR, COMPLETED_COLOR = (70, 130, 200), (240, 140, 50)
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,13 @@ class Geometry:
 
     vertices : (n, 3) float64; faces : (m, 3) int64
     normals : (n, 3) float64, of a point file that has them
+    colors : (n, 3) float64, sRGB from 0 to 1, of a file that has vertex colours
     """
 
     vertices: np.ndarray
     faces: np.ndarray
     normals: np.ndarray | None = None
+    colors: np.ndarray | None = None
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -72,6 +74,7 @@ def write_mesh(
     faces: np.ndarray,
     observed: np.ndarray | None = None,
     deviation: np.ndarray | None = None,
+    colors: np.ndarray | None = None,
 ) -> None:
     """Write a triangle mesh, whole or not at all.
 
@@ -79,17 +82,22 @@ def write_mesh(
     ----------
     path : its suffix names the format, one of `OUTPUT_FORMATS`
     vertices : (n, 3); faces : (m, 3)
-    observed : (n,) in 0..1, 1 for observed and 0 for completed vertices; a vertex property of PLY, and vertex colours,
-        blue to orange, of PLY, OBJ and GLB
+    observed : (n,) in 0..1, 1 for observed and 0 for completed vertices; a vertex property of PLY, and without colours
+        vertex colours, blue to orange, of PLY, OBJ and GLB
     deviation : (n,), standard deviation of the vertices along their normals; a vertex property of PLY
+    colors : (n, 3), sRGB from 0 to 1; vertex colours of PLY, OBJ and GLB
 
     Raises `InputError` for another format or a folder that cannot be written.
     """
     path = Path(path)
     check_output(path)
     mesh = trimesh.Trimesh(vertices, faces, process=False)
+    if colors is None and observed is not None:
+        colors = observed_colors(observed)
+    if colors is not None:
+        opaque = np.pad(np.round(255 * np.clip(colors, 0, 1)), ((0, 0), (0, 1)), constant_values=255)
+        mesh.visual = ColorVisuals(mesh, vertex_colors=opaque.astype(np.uint8))
     if observed is not None:
-        mesh.visual = ColorVisuals(mesh, vertex_colors=observed_colors(observed))
         mesh.vertex_attributes["observed"] = observed.astype(np.float32)
     if deviation is not None:
         mesh.vertex_attributes["deviation"] = deviation.astype(np.float32)
@@ -109,10 +117,10 @@ def check_output(path: Path) -> None:
 
 
 def observed_colors(observed: np.ndarray) -> np.ndarray:
-    """Vertex colours, (n, 4) uint8 RGBA, of weights, (n,) in 0..1: from orange, completed, to blue, observed."""
+    """Vertex colours, (n, 3) in 0..1, of weights, (n,) in 0..1: from orange, completed, to blue, observed."""
     completed, blue = np.array(COMPLETED_COLOR), np.array(OBSERVED_COLOR)
     weight = np.clip(observed, 0, 1)[:, None]
-    return np.round(completed + (blue - completed) * weight).astype(np.uint8)
+    return (completed + (blue - completed) * weight) / 255
 
 
 def _join(parts: list) -> Geometry:
@@ -128,6 +136,7 @@ def _join(parts: list) -> Geometry:
         np.concatenate([*vertices, np.zeros((0, 3))]),
         np.concatenate([*faces, np.zeros((0, 3), dtype=np.int64)]),
         _cloud_normals(parts),
+        _vertex_colors(parts),
     )
 
 
@@ -142,6 +151,17 @@ def _cloud_normals(parts: list) -> np.ndarray | None:
         return None
     normals = np.stack([columns[name].reshape(-1) for name in ("nx", "ny", "nz")], axis=1).astype(np.float64)
     return normals if np.isfinite(normals).all() else None
+
+
+def _vertex_colors(parts: list) -> np.ndarray | None:
+    """Vertex colours, (n, 3) in 0..1, where each part has some; textures are not read."""
+    colors = []
+    for part in parts:
+        visual = part.visual
+        if visual.kind != "vertex" or len(visual.vertex_colors) != len(part.vertices):
+            return None
+        colors.append(np.asarray(visual.vertex_colors, dtype=np.float64)[:, :3] / 255)
+    return np.concatenate(colors) if colors else None
 
 
 def _first_line(error: Exception) -> str:

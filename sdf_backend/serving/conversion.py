@@ -13,10 +13,9 @@ def source_to_wire(source: Source) -> wire.Source:
     """Convert an input, keeping its precision. Raises `ValueError` for arrays whose lengths do not match."""
     geometry = source.geometry
     faces = geometry.faces.astype(np.int32) if len(geometry.faces) else None
-    if source.sensor is None:
-        return wire.Source(geometry.vertices, faces, geometry.normals)
-    x, y, z = map(float, source.sensor)
-    return wire.Source(geometry.vertices, faces, geometry.normals, (x, y, z))
+    x, y, z = (None,) * 3 if source.sensor is None else map(float, source.sensor)
+    sensor = None if x is None or y is None or z is None else (x, y, z)
+    return wire.Source(geometry.vertices, faces, geometry.normals, sensor, geometry.colors)
 
 
 def source_from_wire(source: wire.Source, name: str) -> Source:
@@ -29,7 +28,8 @@ def source_from_wire(source: wire.Source, name: str) -> Source:
     faces = np.zeros((0, 3), dtype=np.int64) if source.faces is None else np.array(source.faces, dtype=np.int64)
     normals = None if source.normals is None else np.array(source.normals, dtype=np.float64)
     sensor = None if source.sensor is None else np.array(source.sensor)
-    return Source(Geometry(vertices, faces, normals), sensor)
+    colors = None if source.colors is None else np.array(source.colors, dtype=np.float64)
+    return Source(Geometry(vertices, faces, normals, colors), sensor)
 
 
 def shape_to_wire(shape: Shape, dtype: np.dtype) -> wire.Shape:
@@ -50,6 +50,7 @@ def shape_to_wire(shape: Shape, dtype: np.dtype) -> wire.Shape:
         shape.kept_vertices,
         shape.kept_faces,
         shape.note,
+        shape.colors,
     )
 
 
@@ -72,6 +73,7 @@ def shape_from_wire(shape: wire.Shape, model: str) -> Shape:
         kept_vertices=shape.kept_vertices,
         kept_faces=shape.kept_faces,
         note=shape.note,
+        colors=shape.colors,
     )
 
 

@@ -46,6 +46,7 @@ def keep_input(shape: Shape, geometry: Geometry) -> Shape:
         faces=np.concatenate([geometry.faces, part.faces]),
         observed=_with_kept(1.0, shape.observed, shape, geometry, added),
         deviation=_with_kept(0.0, shape.deviation, shape, geometry, added),
+        colors=_with_kept(geometry.colors, shape.colors, shape, geometry, added),
         kept_vertices=len(geometry.vertices),
         kept_faces=len(geometry.faces),
         note=" ".join(filter(None, [shape.note, _note(part)])),
@@ -53,13 +54,14 @@ def keep_input(shape: Shape, geometry: Geometry) -> Shape:
 
 
 def _with_kept(
-    kept: float, values: np.ndarray | None, shape: Shape, geometry: Geometry, added: np.ndarray
+    kept: float | np.ndarray | None, values: np.ndarray | None, shape: Shape, geometry: Geometry, added: np.ndarray
 ) -> np.ndarray | None:
     """Values of the joined mesh's vertices: `kept` for the input's, the nearest of the shape's for those added."""
-    if values is None:
+    if values is None or kept is None:
         return None
     _, nearest = KDTree(shape.vertices).query(added.reshape(-1, 3))
-    return np.concatenate([np.full(len(geometry.vertices), kept), values[nearest]]).astype(np.float32)
+    known = np.broadcast_to(kept, (len(geometry.vertices), *values.shape[1:]))
+    return np.concatenate([known, values[nearest]]).astype(np.float32)
 
 
 def _note(part: MissingPart) -> str:

@@ -31,6 +31,7 @@ class Shape:
     kept_vertices, kept_faces : how many of the first vertices and faces are those of the input, unchanged
     note : sentences that a user should know, of an input that was to be kept or a mesh that was to be simplified; empty
         where there is nothing to say
+    colors : (n, 3) float32, sRGB from 0 to 1; None where the input has no vertex colours
     """
 
     model: str
@@ -50,6 +51,7 @@ class Shape:
     kept_vertices: int = 0
     kept_faces: int = 0
     note: str = ""
+    colors: np.ndarray | None = None
 
 
 def without_floaters(shape: Shape, surface: np.ndarray) -> Shape:

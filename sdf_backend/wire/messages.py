@@ -99,17 +99,20 @@ class Limits:
 class Source:
     """One input in its own frame and units: a mesh, or a point cloud if it has no faces.
 
-    vertices : (n, 3); faces : (m, 3) or None; normals : (n, 3) or None; sensor : its position x, y, z, or None
+    vertices : (n, 3); faces : (m, 3) or None; normals : (n, 3) or None; sensor : its position x, y, z, or None;
+    colors : (n, 3), sRGB from 0 to 1, or None
     """
 
     vertices: Points
     faces: Faces | None = None
     normals: Points | None = None
     sensor: tuple[float, float, float] | None = None
+    colors: Points | None = None
 
     def __post_init__(self) -> None:
         _check_faces(self.faces, self.vertices)
         _check_length("normals", self.normals, self.vertices)
+        _check_length("colors", self.colors, self.vertices)
 
 
 # Chosen by eye when the warning was written; no record says on which shapes.
@@ -121,7 +124,8 @@ class Shape:
     """A finished shape; the task `encode` leaves vertices and faces empty. See `sdf_backend.engine.Shape`.
 
     vertices : (n, 3); faces : (m, 3); code : (1, code_length); pose : (1, 4, 4), canonical frame -> the input's frame;
-    observed, deviation : (n,) or None; refinement : (k, 2) or None, the residual field
+    observed, deviation : (n,) or None; refinement : (k, 2) or None, the residual field; colors : (n, 3), sRGB from 0 to
+    1, or None
     """
 
     vertices: Points
@@ -143,10 +147,12 @@ class Shape:
     """the same of faces"""
     note: str = ""
     """with `keep` and `triangles`: sentences for the user, such as why the input could not be kept"""
+    colors: Points | None = None
 
     def __post_init__(self) -> None:
         _check_faces(self.faces, self.vertices)
         _check_length("observed", self.observed, self.vertices)
+        _check_length("colors", self.colors, self.vertices)
         _check_length("deviation", self.deviation, self.vertices)
         if not (0 <= self.kept_vertices <= len(self.vertices) and 0 <= self.kept_faces <= len(self.faces)):
             raise ValueError(

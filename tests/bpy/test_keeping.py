@@ -13,6 +13,7 @@ from sdf_backend.wire.messages import Accepted, Result, Shape, Submit
 from sdf_backend.wire.settings import Keep
 
 APEX = np.array([[0.0, 0.0, 2.0]])
+ROOF_COLOR = [1.0, 0.0, 0.2]
 
 
 def roofed(submit: Submit) -> list[Any]:
@@ -25,6 +26,7 @@ def roofed(submit: Submit) -> list[Any]:
     open_edges = [edge for edge in edges.tolist() if edge[::-1] not in edges.tolist()]
     roof = np.array([[end, start, count] for start, end in open_edges], source.faces.dtype)
     observed = np.append(np.ones(count, "<f4"), np.zeros(1, "<f4"))
+    colors = None if source.colors is None else np.append(source.colors, [ROOF_COLOR], axis=0).astype("<f4")
     for _ in range(submit.settings.candidates):
         shapes.append(
             Shape(
@@ -37,6 +39,7 @@ def roofed(submit: Submit) -> list[Any]:
                 kept_vertices=count,
                 kept_faces=len(source.faces),
                 note="One opening stayed as found.",
+                colors=colors,
             )
         )
     return [Accepted(submit.job), Result(submit.job, tuple(shapes))]
@@ -190,3 +193,72 @@ def test_points_several_objects_and_reconstruction_keep_nothing(connected: Backe
     bpy.context.view_layer.objects.active = cloud
     bpy.ops.sdf.complete()
     assert [submit.settings.keep for submit in submissions(connected)] == [Keep.NOTHING] * 4
+
+
+def sphere_of(submit: Submit) -> list[Any]:
+    """The answer of a backend that returns the source's own points as triangles, with its colours."""
+    [source] = submit.sources
+    faces = np.arange(len(source.vertices) // 3 * 3).reshape(-1, 3).astype("<i4")
+    shape = Shape(source.vertices, faces, np.ones((1, 4)), np.eye(4)[None], colors=source.colors)
+    return [Accepted(submit.job), Result(submit.job, (shape,))]
+
+
+def painted(item: bpy.types.Object, domain: str, kind: str) -> np.ndarray:
+    """Give a mesh a colour attribute; its colours, sRGB, (n, 3)."""
+    attribute = item.data.color_attributes.new("paint", kind, domain)
+    item.data.color_attributes.active_color = attribute
+    colors = np.random.default_rng(0).integers(0, 256, (len(attribute.data), 4)) / 255
+    colors[:, 3] = 1
+    attribute.data.foreach_set("color_srgb", colors.reshape(-1))
+    return colors[:, :3]
+
+
+def colors_of(mesh: bpy.types.Mesh) -> np.ndarray:
+    attribute = mesh.color_attributes.active_color
+    values = np.empty(4 * len(attribute.data), np.float32)
+    attribute.data.foreach_get("color_srgb", values)
+    return values.reshape(-1, 4)[:, :3]
+
+
+@pytest.mark.parametrize("kind", ["BYTE_COLOR", "FLOAT_COLOR"])
+@pytest.mark.parametrize("domain", ["POINT", "CORNER"])
+def test_new_faces_continue_the_colours_of_a_kept_mesh(roofing: Backend, domain: str, kind: str) -> None:
+    source = open_box()
+    before = painted(source, domain, kind)
+    bpy.ops.sdf.complete()
+    [submit] = submissions(roofing)
+    sent = submit.sources[0].colors
+    assert sent is not None and sent.shape == (8, 3)
+    after = colors_of(result().data)
+    np.testing.assert_allclose(after[: len(before)], before, atol=1 / 255)
+    if domain == "POINT":
+        np.testing.assert_allclose(sent, before, atol=1 / 255)
+        np.testing.assert_allclose(after[8], ROOF_COLOR, atol=1 / 255)
+    else:
+        vertices = [loop.vertex_index for loop in source.data.loops]
+        mean = np.mean([before[corner] for corner, vertex in enumerate(vertices) if vertex == 3], axis=0)
+        np.testing.assert_allclose(sent[3], mean, atol=1 / 255)
+        new = [loop.vertex_index for loop in result().data.loops][len(before) :]
+        np.testing.assert_allclose(after[len(before) :][np.array(new) == 8], [ROOF_COLOR] * 4, atol=1 / 255)
+        np.testing.assert_allclose(after[len(before) :][np.array(new) == 3][0], mean, atol=1 / 255)
+
+
+def test_points_with_colours_give_a_coloured_surface(connected: Backend) -> None:
+    connected.answer = sphere_of
+    mesh = bpy.data.meshes.new("cloud")
+    mesh.from_pydata(np.random.default_rng(0).normal(size=(300, 3)).tolist(), [], [])
+    cloud = bpy.data.objects.new("cloud", mesh)
+    bpy.context.collection.objects.link(cloud)
+    before = painted(cloud, "POINT", "BYTE_COLOR")
+    bpy.ops.object.select_all(action="DESELECT")
+    cloud.select_set(True)
+    bpy.context.view_layer.objects.active = cloud
+    bpy.ops.sdf.complete()
+    np.testing.assert_allclose(colors_of(result().data), before, atol=1 / 255)
+
+
+def test_an_object_without_colours_sends_none(roofing: Backend) -> None:
+    open_box()
+    bpy.ops.sdf.complete()
+    assert submissions(roofing)[0].sources[0].colors is None
+    assert result().data.color_attributes.active_color is None

@@ -116,6 +116,16 @@ def test_a_mesh_has_at_most_the_triangles_that_were_wanted_and_its_volume_is_tol
     assert read_geometry(output).faces.shape == (4, 3)
 
 
+def test_a_coloured_cloud_gives_a_coloured_mesh(tmp_path: Path) -> None:
+    points = half_sphere()
+    red = np.tile(np.array([200, 30, 10, 255], dtype=np.uint8), (len(points), 1))
+    trimesh.PointCloud(points, red).export(tmp_path / "red.ply")
+    result = invoke("complete", tmp_path / "red.ply", "-o", tmp_path / "whole.ply", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    colors = read_geometry(tmp_path / "whole.ply").colors
+    assert colors is not None and np.unique(np.round(255 * colors), axis=0).tolist() == [[200, 30, 10]]
+
+
 def test_a_file_for_a_printer_that_is_open_says_so(tmp_path: Path) -> None:
     both = trimesh.creation.icosphere(subdivisions=4, radius=RADIUS) + trimesh.creation.box([0.1] * 3)
     trimesh.Trimesh(both.vertices, np.array(both.faces)[:-1], process=False).export(tmp_path / "open.ply")

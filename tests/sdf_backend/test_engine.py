@@ -52,6 +52,17 @@ def closed(shape: Shape) -> bool:
     return bool(mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0)
 
 
+def test_the_colours_of_half_a_sphere_are_continued(engine: Engine) -> None:
+    half = cap(0.55).geometry
+    [shape] = engine.complete("spheres", [Source(replace(half, colors=half.vertices / 2 + 0.5))], KNOWN)
+    assert shape.colors is not None and shape.observed is not None
+    seen = shape.observed == 1
+    assert np.abs(shape.colors[seen] - (shape.vertices[seen] / 2 + 0.5)).max() < 0.05
+    hidden = shape.colors[shape.vertices[:, 2] < -0.1]
+    assert np.abs(hidden[:, 2] - 0.5).max() < 0.1  # the rim's
+    assert engine.complete("spheres", [cap(0.55)], KNOWN)[0].colors is None
+
+
 def test_half_a_sphere_is_completed(engine: Engine) -> None:
     [shape] = engine.complete("spheres", [cap(0.55)], KNOWN)
     assert closed(shape)

@@ -48,7 +48,7 @@ def test_ply_holds_the_observed_weight_of_each_vertex_and_its_colour(tmp_path: P
     assert isinstance(loaded, trimesh.Trimesh)
     columns = loaded.metadata["_ply_raw"]["vertex"]["data"]
     assert np.array_equal(columns["observed"].reshape(-1), observed)
-    assert np.array_equal(loaded.visual.vertex_colors, observed_colors(observed))
+    assert np.array_equal(loaded.visual.vertex_colors[:, :3], np.round(255 * observed_colors(observed)))
 
 
 @pytest.mark.parametrize("suffix", [".obj", ".glb"])
@@ -58,14 +58,35 @@ def test_obj_and_glb_hold_the_observed_colours(tmp_path: Path, suffix: str) -> N
     loaded = trimesh.load(tmp_path / f"box{suffix}", process=False, force="mesh")
     assert isinstance(loaded, trimesh.Trimesh)
     order = [int(np.flatnonzero((np.abs(loaded.vertices - vertex) < 1e-5).all(axis=1))[0]) for vertex in BOX.vertices]
-    assert np.abs(loaded.visual.vertex_colors[order].astype(int) - observed_colors(observed)).max() <= 1
+    assert np.abs(loaded.visual.vertex_colors[order, :3] - 255 * observed_colors(observed)).max() <= 1
 
 
 def test_colours_go_from_orange_for_completed_to_blue_for_observed() -> None:
-    completed, middle, blue = observed_colors(np.array([-1.0, 0.5, 2.0]))[:, :3].astype(int)
+    completed, middle, blue = 255 * observed_colors(np.array([-1.0, 0.5, 2.0]))
     assert completed[0] > 200 > completed[2]
     assert blue[2] > 150 > blue[0]
-    assert np.abs(middle - (completed + blue) / 2).max() <= 1
+    np.testing.assert_allclose(middle, (completed + blue) / 2)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".glb"])
+@pytest.mark.parametrize("faces", [np.array(BOX.faces), np.zeros((0, 3), dtype=np.int64)], ids=["mesh", "cloud"])
+def test_colours_of_vertices_come_back_to_the_last_level(tmp_path: Path, suffix: str, faces: np.ndarray) -> None:
+    colors, path = np.arange(24).reshape(8, 3) / 24, tmp_path / f"box{suffix}"
+    if len(faces):
+        write_mesh(path, np.array(BOX.vertices), faces, np.linspace(0, 1, 8), colors=colors)
+    else:
+        trimesh.PointCloud(BOX.vertices, np.round(255 * colors).astype(np.uint8)).export(path)
+    read = read_geometry(path)
+    assert read.colors is not None and len(read.faces) == len(faces)
+    order = [int(np.linalg.norm(read.vertices - vertex, axis=1).argmin()) for vertex in BOX.vertices]
+    assert np.abs(read.colors[order] - colors).max() <= 1.01 / 255
+
+
+@pytest.mark.parametrize("suffix", OUTPUT_FORMATS)
+def test_a_file_without_colours_has_none(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"box{suffix}"
+    write_mesh(path, np.array(BOX.vertices), np.array(BOX.faces))
+    assert read_geometry(path).colors is None
 
 
 @settings(max_examples=40)

@@ -1,5 +1,7 @@
 """Inputs and shapes survive the conversion to messages and back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,11 +28,14 @@ TRIANGLE = np.array([[0.1, 0, 0], [1, 0, 0], [0, 1, 1 / 3]]), np.array([[0, 1, 2
 @pytest.mark.parametrize("faces", [TRIANGLE[1], np.zeros((0, 3), np.int64)])
 @pytest.mark.parametrize("normals", [None, np.eye(3)])
 @pytest.mark.parametrize("sensor", [None, np.array([1.5, 2, 3])])
-def test_sources_come_back(faces: np.ndarray, normals: np.ndarray | None, sensor: np.ndarray | None) -> None:
-    back = source_from_wire(source_to_wire(Source(Geometry(TRIANGLE[0], faces, normals), sensor)), "it")
+@pytest.mark.parametrize("colors", [None, np.eye(3) / 3])
+def test_sources_come_back(
+    faces: np.ndarray, normals: np.ndarray | None, sensor: np.ndarray | None, colors: np.ndarray | None
+) -> None:
+    back = source_from_wire(source_to_wire(Source(Geometry(TRIANGLE[0], faces, normals, colors), sensor)), "it")
     np.testing.assert_array_equal(back.geometry.vertices, TRIANGLE[0])
     np.testing.assert_array_equal(back.geometry.faces, faces)
-    for own, given_ in ((back.geometry.normals, normals), (back.sensor, sensor)):
+    for own, given_ in ((back.geometry.normals, normals), (back.sensor, sensor), (back.geometry.colors, colors)):
         assert (own is None) == (given_ is None)
         np.testing.assert_array_equal(own if own is not None else 0, given_ if given_ is not None else 0)
 
@@ -47,8 +52,10 @@ def test_shapes_come_back() -> None:
     shape = Shape(
         "chairs", *TRIANGLE, code, pose, observed, refinement, deviation, 0.1, 0.9, 0.3, 22, 5, {"fitting": 1.5}
     )
+    shape = replace(shape, kept_vertices=2, kept_faces=1, note="One.", colors=np.eye(3, dtype=np.float32))
     back = shape_from_wire(shape_to_wire(shape, np.dtype(np.float64)), "chairs")
-    for name in ("vertices", "faces", "code", "observed", "refinement", "deviation"):
+    assert (back.kept_vertices, back.kept_faces, back.note) == (2, 1, "One.")
+    for name in ("vertices", "faces", "code", "observed", "refinement", "deviation", "colors"):
         np.testing.assert_array_equal(getattr(back, name), getattr(shape, name))
         assert getattr(back, name).dtype == getattr(shape, name).dtype
     np.testing.assert_allclose(matrix_of(back.pose), matrix_of(pose), atol=1e-12)

@@ -69,7 +69,7 @@ def meshes(draw: st.DrawFn, kind: type) -> Any:
     values = {field.name: draw(of(codec._hints(kind)[field.name])) for field in fields(kind)}
     count = draw(st.integers(1, 5))
     for name, value in values.items():
-        if name in ("vertices", "normals", "observed", "deviation") and value is not None:
+        if name in ("vertices", "normals", "observed", "deviation", "colors") and value is not None:
             values[name] = (
                 np.resize(value, (count, *value.shape[1:]))
                 if value.size
