@@ -135,6 +135,7 @@ class SDF_PT_shape(_SubPanel, bpy.types.Panel):
         if shape.grid:
             column.prop(sliders, "across", slider=True)
         column.operator("sdf.show_observed", icon="MATERIAL")
+        column.operator("sdf.show_uncertainty", icon="MATERIAL")
         row = column.row(align=True)
         row.prop(scene_settings(context.scene), "resolution")
         row.operator("sdf.redo", text="", icon="FILE_REFRESH")

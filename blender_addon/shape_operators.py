@@ -2,15 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, cast
 
 import bpy
 import numpy as np
 
 from . import timer
-from .geometry import GeometryError, observed_values, read_objects
+from .geometry import GeometryError, read_objects
 from .interpolation import Arrangement, InterpolationRequest, Traversal, start_interpolation
-from .material import add_observed_material, has_observed_material, remove_observed_material
+from .material import (
+    OBSERVED_MATERIAL,
+    UNCERTAINTY_MATERIAL,
+    UNIT,
+    AttributeMaterial,
+    hide_material,
+    show_material,
+    shown_material,
+)
 from .properties import (
     RESOLUTIONS,
     CompletionProperties,
@@ -237,32 +245,53 @@ class SDF_OT_redo(_ShapeOperator, RemeshingProperties, bpy.types.Operator):
         session.submit(submit, Job(submit.job, item.name, MeshReplacement(item, {"resolution": resolution})))
 
 
-class SDF_OT_show_observed(bpy.types.Operator):
-    """Colour the observed and the completed region of the selected shapes; run again to restore their materials"""
+class _ShowMaterial:
+    """Shows a material of the selected shapes, or restores theirs if the first of them shows it."""
 
-    bl_idname = "sdf.show_observed"
-    bl_label = "Observed and Completed"
     bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
+    material: AttributeMaterial
+    lacking: str
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        """Add the material to the selected shapes, or remove it if the first of them has it."""
-        shapes = [item.data for item in _selected(context) if stored_shape(item)]
-        meshes = [mesh for mesh in shapes if isinstance(mesh, bpy.types.Mesh)]
-        if not meshes:
-            self.report({"ERROR"}, f"The selection contains no shape; {SELECT_A_SHAPE}")
+        """Show the material, or hide it."""
+        items = [item for item in _selected(context) if stored_shape(item) and isinstance(item.data, bpy.types.Mesh)]
+        if not items:
+            cast(Any, self).report({"ERROR"}, f"The selection contains no shape; {SELECT_A_SHAPE}")
             return {"CANCELLED"}
-        shown = has_observed_material(meshes[0])
-        observed = [mesh for mesh in meshes if observed_values(mesh) is not None]
-        if not shown and not observed:
-            self.report({"ERROR"}, "The selected shapes have no observed region; select a completed shape")
+        if shown_material(cast(Any, items[0].data)) is self.material:
+            for item in items:
+                hide_material(cast(Any, item.data))
+            return {"FINISHED"}
+        known = [item for item in items if self.material.attribute in cast(Any, item.data).attributes]
+        if not known:
+            cast(Any, self).report({"ERROR"}, f"The selected shapes have {self.lacking}; select a completed shape")
             return {"CANCELLED"}
-        for mesh in meshes if shown else observed:
-            (remove_observed_material if shown else add_observed_material)(mesh)
-        if not shown and isinstance(context.space_data, bpy.types.SpaceView3D):
+        for item in known:
+            shape = stored_shape(item)
+            if shape:
+                item[UNIT] = float(abs(np.linalg.det(shape.pose[:3, :3])) ** (1 / 3))
+            show_material(cast(Any, item.data), self.material)
+        if isinstance(context.space_data, bpy.types.SpaceView3D):
             shading = context.space_data.shading
             if shading and shading.type in ("SOLID", "WIREFRAME"):  # these do not display materials
                 shading.type = "MATERIAL"
         return {"FINISHED"}
+
+
+class SDF_OT_show_observed(_ShowMaterial, bpy.types.Operator):
+    """Colour the observed and the completed region of the selected shapes; run again to restore their materials"""
+
+    bl_idname = "sdf.show_observed"
+    bl_label = "Observed and Completed"
+    material, lacking = OBSERVED_MATERIAL, "no observed region"
+
+
+class SDF_OT_show_uncertainty(_ShowMaterial, bpy.types.Operator):
+    """Colour the selected shapes by how uncertain their surface is, from blue to red; run again to restore materials"""
+
+    bl_idname = "sdf.show_uncertainty"
+    bl_label = "Uncertainty"
+    material, lacking = UNCERTAINTY_MATERIAL, "no known uncertainty"
 
 
 def _active_shape(context: bpy.types.Context) -> tuple[bpy.types.Object, StoredShape]:
@@ -286,4 +315,5 @@ CLASSES = (
     SDF_OT_vary,
     SDF_OT_redo,
     SDF_OT_show_observed,
+    SDF_OT_show_uncertainty,
 )

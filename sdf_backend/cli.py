@@ -236,6 +236,7 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
             "kept_vertices": shape.kept_vertices,
             "kept_faces": shape.kept_faces,
             "note": shape.note,
+            "observed": shape.observed_share,
             "residual": shape.residual,
             "explained": shape.explained,
             "confidence": shape.confidence,
@@ -251,7 +252,11 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
         return
     for row, (_, shape) in zip(rows, written, strict=True):
         seconds = ", ".join(f"{phase} {value:.2f} s" for phase, value in row["seconds"].items())
-        covered = f"; {shape.explained:.0%} of the input within 0.02 of it" if shape.observed is not None else ""
+        covered = (
+            ""
+            if row["observed"] is None
+            else f"; {row['observed']:.0%} of it observed, {shape.explained:.0%} of the input within 0.02 of it"
+        )
         inside = "open" if row["volume"] is None else f"volume {row['volume']:.4g}"
         stdout.print(
             f"{row['path']}: {row['vertices']} vertices, {row['faces']} faces, {inside}{covered}; {seconds}",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import trimesh
 
 from sdf_backend.geometry.isosurface import Extraction
 from sdf_backend.geometry.similarity import Similarity
@@ -52,6 +53,14 @@ class Shape:
     kept_faces: int = 0
     note: str = ""
     colors: np.ndarray | None = None
+
+    @property
+    def observed_share(self) -> float | None:
+        """Share of the surface's area that was observed; None without input or without a surface."""
+        if self.observed is None or len(self.faces) == 0:
+            return None
+        area = trimesh.triangles.area(self.vertices[self.faces])
+        return float((area * self.observed[self.faces].mean(axis=1)).sum() / area.sum())
 
 
 def without_floaters(shape: Shape, surface: np.ndarray) -> Shape:

@@ -520,7 +520,13 @@ def test_the_active_shape_has_its_sliders(blender: Blender, ends: int, grid: boo
     blender.connect()
     item = blender.shape(ends, grid)
     blender.see(item)
-    buttons = ["[Observed and Completed]", "Resolution: 256", "[sdf.redo]", "Main Directions of chairs"]
+    buttons = [
+        "[Observed and Completed]",
+        "[Uncertainty]",
+        "Resolution: 256",
+        "[sdf.redo]",
+        "Main Directions of chairs",
+    ]
     assert blender.draw("SDF_PT_shape") == [*sliders, *buttons, *DIRECTIONS]
     item.sdf.blend, item.sdf.directions = 0.25, (0.5, -1.5, *(0.0,) * 6)
     lines = blender.draw("SDF_PT_shape")

@@ -168,6 +168,32 @@ def test_the_material_of_the_observed_region_is_added_and_removed(completed: bpy
     assert list(completed.data.materials) == [mine]
 
 
+def test_the_uncertainty_is_shown_in_units_of_the_object_and_either_material_replaces_the_other(
+    completed: bpy.types.Object,
+) -> None:
+    mine = bpy.data.materials.new("mine")
+    completed.data.materials.append(mine)
+    bpy.ops.sdf.show_observed()
+    bpy.ops.sdf.show_uncertainty()
+    assert [material.name for material in completed.data.materials] == ["SDF uncertainty", "mine"]
+    nodes = completed.data.materials[0].node_tree.nodes
+    shown = {node.attribute_name: node.attribute_type for node in nodes if node.bl_idname == "ShaderNodeAttribute"}
+    assert shown == {"deviation": "GEOMETRY", "sdf_unit": "OBJECT"}
+    scale = np.linalg.det(np.array(stored_shape(completed).pose)[:3, :3]) ** (1 / 3)
+    assert completed["sdf_unit"] == pytest.approx(scale)
+    ramp = next(node.color_ramp.elements for node in nodes if node.bl_idname == "ShaderNodeValToRGB")
+    assert [element.position for element in ramp] == [0, 0.5, 1] and ramp[0].color[2] > 0.5 > ramp[2].color[2]
+    bpy.ops.sdf.show_uncertainty()
+    assert list(completed.data.materials) == [mine]
+
+
+def test_a_shape_of_unknown_uncertainty_cannot_show_it(completed: bpy.types.Object) -> None:
+    completed.data.attributes.remove(completed.data.attributes["deviation"])
+    with pytest.raises(RuntimeError, match="no known uncertainty; select a completed shape"):
+        bpy.ops.sdf.show_uncertainty()
+    assert not len(completed.data.materials)
+
+
 def test_the_observed_region_is_transferred_to_a_finer_mesh() -> None:
     rng = np.random.default_rng(0)
     sphere = rng.normal(size=(20_000, 3))
