@@ -53,6 +53,6 @@ def encoding_of_code(model: Model, best: Encoding, code: np.ndarray, settings: T
     """An encoding with another code, (code_length,), at the pose of `best`: assessed, and refined if asked."""
     latent = torch.as_tensor(code, dtype=torch.float32, device=model.device)
     residual, explained = assess_surface(model, latent, best.surface, best.pose, torch.float32)
-    observed = replace(observe_surface_points(best.surface), solid=best.solid)
+    observed = replace(observe_surface_points(best.surface), solid=best.solid, noise=best.noise)
     refinement = fit_residual_field(model, latent, observed, best.pose) if settings.refine else best.refinement[:0]
     return replace(best, code=code, residual=residual, explained=explained, refinement=refinement)

@@ -19,6 +19,7 @@ class Encoding:
     residual, explained, steps : see `Fit`
     surface : (m, 3) float64, the observed surface points, in the source's frame
     refinement : (k, 2) float32, rows of the residual field; see `sdf_backend.shapes.residual_field`
+    noise : of the observed points, see `Observations`
     solid : whether signed distances about the whole surface were observed
     confidence : 1 where no alternative comes near, to 0 where one explains the source as well
     alternatives : other local optima, at other poses or with another shape, that are nearly as good; best first
@@ -32,6 +33,7 @@ class Encoding:
     steps: int
     surface: np.ndarray
     refinement: np.ndarray
+    noise: float | None = None
     solid: bool = False
     confidence: float = 1.0
     alternatives: tuple["Encoding", ...] = ()
@@ -50,5 +52,6 @@ class Encoding:
             fit.steps,
             observed.surface,
             refinement,
+            observed.noise,
             observed.solid,
         )

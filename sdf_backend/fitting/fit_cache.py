@@ -14,15 +14,16 @@ from sdf_backend.geometry.signed_distance import DEFAULT_SIGN_SETTINGS
 from sdf_backend.geometry.signed_samples import SignedSampleSettings
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.observation.cuts import CutSettings
+from sdf_backend.observation.noise import NoiseSettings
 from sdf_backend.observation.observations import AssumedFreeSpaceSettings, ObservationSettings
 from sdf_backend.observation.outliers import GroundPlaneSettings, OutlierSettings
 from sdf_backend.observation.sensor_position import SensorSearchSettings, VisibilitySettings
 from sdf_backend.observation.sources import Observe, Source
 from sdf_backend.settings import TaskSettings
-from sdf_backend.shapes.residual_field import SOLID_SETTINGS, SURFACE_SETTINGS
+from sdf_backend.shapes.residual_field import EXACT_SETTINGS, SOLID_SETTINGS, SURFACE_SETTINGS
 
 # Raise it when the stored arrays change, or an algorithm changes without any of its settings.
-FIT_FORMAT = 10
+FIT_FORMAT = 11
 
 
 def relevant_settings(settings: TaskSettings) -> tuple[object, ...]:
@@ -47,6 +48,8 @@ def relevant_settings(settings: TaskSettings) -> tuple[object, ...]:
         HypothesisSettings(),
         SOLID_SETTINGS,
         SURFACE_SETTINGS,
+        EXACT_SETTINGS,
+        NoiseSettings(),
     )
 
 
@@ -100,6 +103,7 @@ def _to_arrays(encoding: Encoding, prefix: str) -> dict[str, np.ndarray]:
         encoding.residual,
         encoding.explained,
         encoding.steps,
+        np.nan if encoding.noise is None else encoding.noise,
         encoding.solid,
         encoding.confidence,
     ]
@@ -116,7 +120,7 @@ def _to_arrays(encoding: Encoding, prefix: str) -> dict[str, np.ndarray]:
 
 
 def _from_arrays(arrays: Mapping[str, np.ndarray], prefix: str) -> Encoding:
-    scale, residual, explained, steps, solid, confidence = arrays[f"{prefix}numbers"].tolist()
+    scale, residual, explained, steps, noise, solid, confidence = arrays[f"{prefix}numbers"].tolist()
     return Encoding(
         arrays[f"{prefix}code"],
         arrays[f"{prefix}covariance_root"],
@@ -126,6 +130,7 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], prefix: str) -> Encoding:
         int(steps),
         arrays[f"{prefix}surface"],
         arrays[f"{prefix}refinement"],
+        None if np.isnan(noise) else noise,
         bool(solid),
         confidence,
     )

@@ -41,6 +41,7 @@ class Observations:
     assumed : number of points, the last ones, that are assumptions; the residual of a fit does not count them
     ground_plane_points : (k, 3) float64, input points that may belong to the ground plane; not among `points`
     sensor : (3,) float64, where the sensor was, if that is given or was estimated
+    noise : standard deviation of the surface points across the surface; None where it was not estimated
     possible_cut : where the input ends, be it a cut or a rim; None where it ends nowhere
     cut : the possible cut, if it is taken for one; then nothing is known of what lies beyond it
     """
@@ -53,6 +54,7 @@ class Observations:
     assumed: int = 0
     ground_plane_points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     sensor: np.ndarray | None = None
+    noise: float | None = None
     possible_cut: Cut | None = None
     cut: Cut | None = None
 
@@ -82,6 +84,7 @@ class Observations:
             surface=moved(self.surface),
             ground_plane_points=moved(self.ground_plane_points),
             sensor=None if self.sensor is None else moved(self.sensor),
+            noise=None if self.noise is None else self.noise * scale,
             possible_cut=self.possible_cut and self.possible_cut.transformed(scale, rotation, translation),
             cut=self.cut and self.cut.transformed(scale, rotation, translation),
         )

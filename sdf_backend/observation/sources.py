@@ -10,6 +10,7 @@ from sdf_backend.errors import InputError
 from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.signed_distance import sample_surface_points
 from sdf_backend.observation.cuts import find_cut
+from sdf_backend.observation.noise import estimate_noise
 from sdf_backend.observation.observations import (
     Observations,
     ObservationSettings,
@@ -55,15 +56,23 @@ def observe_surface(source: Source, up: np.ndarray | None) -> Observations:
     geometry = source.geometry
     if len(geometry.faces) == 0:
         observed = observe_points(geometry.vertices, geometry.normals, source.sensor, up=up)
-        raw = observed.surface
+        observed, raw = replace(observed, noise=estimate_noise(observed.surface)), observed.surface
     else:
         check_point_cloud(geometry.vertices)
         rng, count = np.random.default_rng(0), ObservationSettings().surface_points
-        points, _ = sample_surface_points(geometry.vertices[geometry.faces], count, rng)
+        triangles = geometry.vertices[geometry.faces]
+        points, which = sample_surface_points(triangles, count, rng)
         cut = find_cut(geometry.vertices, geometry.faces, count)
-        observed = replace(observe_points(points, None, source.sensor, up=up), possible_cut=cut)
+        noise = estimate_noise(points, _unit_normals(triangles[which]))
+        observed = replace(observe_points(points, None, source.sensor, up=up), noise=noise, possible_cut=cut)
         raw = geometry.vertices
     return observed if source.sensor is not None else replace(observed, sensor=estimate_sensor_position(raw))
+
+
+def _unit_normals(triangles: np.ndarray) -> np.ndarray:
+    """Unit normals, (n, 3), of triangles, (n, 3, 3); trimesh leaves out those that are small in the user's unit."""
+    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    return normals / np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-300)
 
 
 def observe_solid(source: Source, up: np.ndarray | None) -> Observations:

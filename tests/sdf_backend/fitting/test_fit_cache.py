@@ -31,6 +31,7 @@ def encoding(seed: int) -> Encoding:
         22,
         rng.normal(size=(30, 3)),
         np.stack([np.arange(5), rng.normal(size=5)], axis=1).astype(np.float32),
+        noise=0.001 * seed if seed else None,
         solid=bool(seed % 2),
         confidence=float(rng.uniform()),
     )
@@ -38,7 +39,7 @@ def encoding(seed: int) -> Encoding:
 
 def same(one: Encoding, other: Encoding) -> bool:
     arrays = ("code", "covariance_root", "surface", "refinement")
-    numbers = ("residual", "explained", "steps", "solid", "confidence")
+    numbers = ("residual", "explained", "steps", "noise", "solid", "confidence")
     return (
         all(np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays)
         and all(getattr(one, name) == getattr(other, name) for name in numbers)

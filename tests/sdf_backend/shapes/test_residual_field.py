@@ -64,6 +64,20 @@ def test_the_surface_moves_to_the_observations_and_nothing_moves_elsewhere(model
     np.testing.assert_array_equal(distances(model, None, away), distances(model, refinement, away))
 
 
+@pytest.mark.parametrize("scale", [1.0, 250.0])
+def test_exact_observations_are_followed_in_finer_detail_than_noisy_ones(model: Model, scale: float) -> None:
+    normal = directions(20_000)
+    waves = 0.006 * np.sin(40 * normal[:, :1])  # a tenth of the radius long
+    points, pose = normal * (radius_of(model) + waves), Similarity(scale, np.eye(3), np.zeros(3))
+    left = {}
+    for noise in (0.0002, 0.002, None):
+        observed = replace(observe_surface_points(pose.apply(points)), noise=None if noise is None else noise * scale)
+        refinement = fit_residual_field(model, model.mean, observed, pose)
+        left[noise] = np.abs(distances(model, refinement, points)).mean()
+    assert left[0.0002] < 0.5 * left[0.002]
+    assert left[0.002] == left[None]
+
+
 def test_the_pose_of_the_observations_does_not_matter(model: Model) -> None:
     observed_points = directions() * (radius_of(model) + 0.03)
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
