@@ -127,7 +127,7 @@ def extent_error(result: np.ndarray, truth: np.ndarray) -> float:
     """
     found, true = np.ptp(result, axis=0), np.ptp(truth, axis=0)
     length = 0 if true[0] >= true[2] else 2
-    return max(abs(found[axis] / true[axis] - 1) for axis in (1, length))
+    return float(max(abs(found[axis] / true[axis] - 1) for axis in (1, length)))
 
 
 def _beyond(normal: np.ndarray, points: np.ndarray, share: float) -> HalfSpace:

@@ -558,6 +558,14 @@ def test_broken_meshes_are_completed_and_their_missing_part_is_scored(model: str
     assert half.scores and half.scan and half.scores.chamfer < 0.1 * half.scan and half.whole
 
 
+def test_the_report_of_broken_meshes_is_written(model: str, dataset: Dataset, tmp_path: Path) -> None:
+    options = ["--task", "broken-pose", "--shapes", "1", "-o", str(tmp_path), *QUICK]
+    done = runner.invoke(app, ["evaluate", model, str(dataset.folder), *options])
+    assert done.exit_code == 0, done.output
+    rows = json.loads((tmp_path / "broken-pose.json").read_text())["outcomes"]
+    assert len(rows) == len(Damage) and {type(row["whole"]) for row in rows} == {bool}
+
+
 def test_broken_meshes_at_an_unknown_pose_are_scored_where_they_stood(model: str, dataset: Dataset) -> None:
     found = next(evaluate_shapes(Engine(device="cpu"), model, dataset, replace(SETTINGS, task=Task.BROKEN_POSE)))
     assert found.outcome.turn is not None and found.outcome.size is not None and found.outcome.cut is not None
