@@ -153,7 +153,7 @@ def test_a_file_stores_settings_but_no_connection(connected: Backend, tmp_path: 
     assert bpy.context.scene.sdf.quality == "fine"
     assert sorted(bpy.context.scene.sdf.bl_rna.properties.keys()) == [
         "arrangement", "candidates", "count", "front", "hold", "keep", "model", "name", "pose", "quality", "refine",
-        "resolution", "rna_type", "seed", "spread", "steps", "through",
+        "resolution", "rna_type", "seed", "spread", "steps", "through", "triangles",
     ]  # fmt: skip
     assert connected.address.encode() not in (tmp_path / "scene.blend").read_bytes()
 
