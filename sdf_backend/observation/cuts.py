@@ -28,6 +28,8 @@ class CutSettings:
     """least angle between the plane and the faces that end there, degrees"""
     continued: float = 0.03
     """how far beyond a cut its surface is assumed to run on"""
+    facets: int = 200
+    """facets of the convex hull that are looked at, the largest; a scan of a curved surface has thousands"""
     merged: float = 1e-6
     """vertices that are nearer to each other are one"""
 
@@ -66,7 +68,7 @@ def find_cut(vertices: np.ndarray, faces: np.ndarray, points: int, settings: Cut
     diagonal = float(np.linalg.norm(np.ptp(vertices, axis=0)))
     edges, normals = _open_edges(vertices, faces, settings.merged * diagonal)  # (k, 2, 3), (k, 3)
     found, longest = None, settings.length * diagonal
-    for normal, offset in _supporting_planes(vertices, edges, settings.tolerance * diagonal):
+    for normal, offset in _supporting_planes(vertices, edges, settings.tolerance * diagonal, settings.facets):
         away = np.abs(edges @ normal - offset).max(axis=1)
         inclined = np.abs(normals @ normal) < np.cos(np.radians(settings.inclination))
         ending = (away < settings.tolerance * diagonal) & inclined
@@ -108,18 +110,31 @@ def _continued(edges: np.ndarray, normals: np.ndarray, outward: np.ndarray, leng
     return np.stack(corners, axis=1).reshape(-1, 3, 3)
 
 
-def _supporting_planes(vertices: np.ndarray, edges: np.ndarray, tolerance: float) -> list[tuple[np.ndarray, float]]:
-    """Planes of the convex hull's facets whose corners are ends of open edges: outward unit normals, and offsets."""
+def _supporting_planes(
+    vertices: np.ndarray, edges: np.ndarray, tolerance: float, most: int
+) -> list[tuple[np.ndarray, float]]:
+    """Planes of the convex hull's facets whose corners are ends of open edges: outward unit normals, and offsets.
+
+    Of facets there are at most so many, the largest.
+    """
     if len(edges) == 0:
         return []
+    ends = np.unique(edges.reshape(-1, 3), axis=0)
+    # The ends of a single cut lie in one plane; some other vertices make a body of them. A hull of all vertices would
+    # take minutes for a large scan.
+    others = vertices[:: max(1, len(vertices) // 1_000)]
     try:
-        hull = ConvexHull(vertices)
+        hull = ConvexHull(np.concatenate([ends, others]))
     except QhullError:  # a flat mesh, which has no inside and no outside
         return []
-    away, _ = KDTree(edges.reshape(-1, 3)).query(vertices[hull.simplices])  # (f, 3)
+    corners = hull.points[hull.simplices]  # (f, 3, 3)
+    away, _ = KDTree(ends).query(corners)
+    open_facets = np.flatnonzero((away < tolerance).all(axis=1))
+    area = trimesh.triangles.area(corners[open_facets])
     planes: list[tuple[np.ndarray, float]] = []
-    for equation in hull.equations[(away < tolerance).all(axis=1)]:
+    for equation in hull.equations[open_facets[np.argsort(-area, kind="stable")[:most]]]:
         normal, offset = equation[:3], float(-equation[3])
-        if not any(normal @ other > 0.999 and abs(offset - at) < tolerance for other, at in planes):
+        known = any(normal @ other > 0.999 and abs(offset - at) < tolerance for other, at in planes)
+        if not known and (vertices @ normal).max() < offset + tolerance:
             planes.append((normal, offset))
     return planes
