@@ -89,7 +89,7 @@ model.humans      :=  560  0  furniture    +z   80000   700
 model.lamps       :=  400  7  furniture    +z   80000   700
 model.mugs        :=  400 11  furniture    +z   80000   700  --symmetric
 model.quadrupeds  :=    0  1  proportions  +z   80000   700
-model.sofas       :=  400 11  furniture    +z   80000   700
+model.sofas       :=  400 11  furniture    +z   60000   420
 model.tables      :=  400 11  furniture    +z   60000   420
 
 # The columns: procedural pieces, deformed copies of each real one, and so on. A quick look at all steps:
