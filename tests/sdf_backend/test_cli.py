@@ -324,7 +324,7 @@ class Refusal:
 
 
 REFUSALS = [
-    Refusal(("--model", "sofas"), "unknown model 'sofas'; known models: "),
+    Refusal(("--model", "boats"), "unknown model 'boats'; known models: "),
     Refusal(("--model", "gone.safetensors"), "unknown model 'gone.safetensors'; known models: "),
     Refusal(("--resolution", "5"), "resolution is 5; use 16 to 1024"),
     Refusal(("--resolution", "5000"), "resolution is 5000; use 16 to 1024"),
@@ -353,7 +353,7 @@ def test_a_bad_option_is_one_line_and_writes_nothing(cloud: Path, tmp_path: Path
 
 
 def test_an_unknown_model_is_answered_with_the_known_ones(cloud: Path, tmp_path: Path) -> None:
-    line = refused(invoke("complete", cloud, "-o", tmp_path / "whole.ply", *QUICK, "--model", "sofas"))
+    line = refused(invoke("complete", cloud, "-o", tmp_path / "whole.ply", *QUICK, "--model", "boats"))
     assert "spheres" in line.split("known models:")[1]
 
 

@@ -248,9 +248,9 @@ def test_an_unknown_name_lists_the_known_ones(spheres: Model, tmp_path: Path) ->
         save_model(tmp_path / f"{name}.safetensors", spheres)
     store = ModelStore(tmp_path)
     with pytest.raises(InputError) as caught:
-        store.find("sofas")
+        store.find("boats")
     known = sorted({"beds", "chairs", *(path.stem for path in STARTER_MODELS.glob("*.safetensors"))})
-    assert str(caught.value) == f"unknown model 'sofas'; known models: {', '.join(known)}"
+    assert str(caught.value) == f"unknown model 'boats'; known models: {', '.join(known)}"
 
 
 def test_the_environment_variable_adds_a_folder(
