@@ -1,7 +1,8 @@
 """Gaussian prior of poses: scale and position about an estimate made before the fit.
 
 In a single view the centre of the observed points is nearer to the camera than the object's, by an unknown amount. So
-the prior is wider along the line of sight than across it.
+the prior is wider along the line of sight than across it. Of what ends at a cut the extent says little: there it is
+wider across the cut, and about the scale.
 """
 
 from collections.abc import Sequence

@@ -48,7 +48,7 @@ class PoseSearchSettings:
     scans of training aircraft whose first estimate is most wrong, this and `depth_sigma` made 20 right instead of 8"""
     cut_lengths: tuple[float, ...] = (1.3, 2.0)
     """lengths of further starts across a straight cut, in multiples of what is left: of a half the whole is twice as
-    long"""
+    long. Not tuned"""
     first: Stage = field(default=Stage(6, 400, 1e-4))
     """fit of each start, where there are more than `promising`"""
     promising: int = 8

@@ -8,7 +8,7 @@ from scipy.spatial import KDTree
 
 @dataclass(frozen=True)
 class NoiseSettings:
-    """How the noise is estimated."""
+    """How the noise is estimated; checked on scans of eight tuning pieces, of which the noise was known."""
 
     neighbours: int = 24
     """points to which a quadric is fitted"""

@@ -218,16 +218,7 @@ def observe_surface_points(surface: np.ndarray) -> Observations:
 def with_assumed_continuation(observed: Observations) -> Observations:
     """The same, its possible cut taken for one, and the surface assumed to run on for a little beyond it."""
     assert observed.possible_cut is not None
-    points = observed.possible_cut.continuation
-    zero = np.zeros(len(points))
-    return replace(
-        observed,
-        points=np.concatenate([observed.points, points]),
-        low=np.concatenate([observed.low, zero]),
-        high=np.concatenate([observed.high, zero]),
-        assumed=observed.assumed + len(points),
-        cut=observed.possible_cut,
-    )
+    return replace(_assuming(observed, observed.possible_cut.continuation, 0.0), cut=observed.possible_cut)
 
 
 def with_assumed_free_space(
@@ -268,13 +259,18 @@ def with_assumed_free_space(
         free = free[~is_occluded(free, observed.surface, observed.sensor)]
     if observed.cut is not None:
         free = free[~observed.cut.is_beyond(free)]
-    beyond = np.full(len(free), np.inf)
+    return _assuming(observed, free, np.inf)
+
+
+def _assuming(observed: Observations, points: np.ndarray, distance: float) -> Observations:
+    """The same, with the assumption that points, (n, 3), are at this signed distance."""
+    distances = np.full(len(points), distance)
     return replace(
         observed,
-        points=np.concatenate([observed.points, free]),
-        low=np.concatenate([observed.low, beyond]),
-        high=np.concatenate([observed.high, beyond]),
-        assumed=observed.assumed + len(free),
+        points=np.concatenate([observed.points, points]),
+        low=np.concatenate([observed.low, distances]),
+        high=np.concatenate([observed.high, distances]),
+        assumed=observed.assumed + len(points),
     )
 
 

@@ -13,8 +13,10 @@ def source_to_wire(source: Source) -> wire.Source:
     """Convert an input, keeping its precision. Raises `ValueError` for arrays whose lengths do not match."""
     geometry = source.geometry
     faces = geometry.faces.astype(np.int32) if len(geometry.faces) else None
-    x, y, z = (None,) * 3 if source.sensor is None else map(float, source.sensor)
-    sensor = None if x is None or y is None or z is None else (x, y, z)
+    sensor = None
+    if source.sensor is not None:
+        x, y, z = map(float, source.sensor)
+        sensor = (x, y, z)
     return wire.Source(geometry.vertices, faces, geometry.normals, sensor, geometry.colors)
 
 

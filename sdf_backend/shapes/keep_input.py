@@ -34,7 +34,8 @@ def keep_input(shape: Shape, geometry: Geometry) -> Shape:
     shape : completed from `geometry`, in its frame
     """
     if len(geometry.faces) == 0:
-        return replace(shape, note="The input is a point cloud, which has no faces to keep; the whole surface is new.")
+        told = "The input is a point cloud, which has no faces to keep; the whole surface is new."
+        return replace(shape, note=_joined(shape.note, told))
     canonical = shape.pose.inverse()
     part = find_missing_part(
         canonical.apply(geometry.vertices), geometry.faces, canonical.apply(shape.vertices), shape.faces
@@ -49,7 +50,7 @@ def keep_input(shape: Shape, geometry: Geometry) -> Shape:
         colors=_with_kept(geometry.colors, shape.colors, shape, geometry, added),
         kept_vertices=len(geometry.vertices),
         kept_faces=len(geometry.faces),
-        note=" ".join(filter(None, [shape.note, _note(part)])),
+        note=_joined(shape.note, _note(part)),
     )
 
 
@@ -62,6 +63,11 @@ def _with_kept(
     _, nearest = KDTree(shape.vertices).query(added.reshape(-1, 3))
     known = np.broadcast_to(kept, (len(geometry.vertices), *values.shape[1:]))
     return np.concatenate([known, values[nearest]]).astype(np.float32)
+
+
+def _joined(*notes: str) -> str:
+    """Notes one after another, the empty ones left out."""
+    return " ".join(filter(None, notes))
 
 
 def _note(part: MissingPart) -> str:

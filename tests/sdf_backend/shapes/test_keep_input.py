@@ -1,5 +1,6 @@
 """Completions that keep their input: half a sphere, a whole one, points, and a mesh that cannot be joined."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +67,11 @@ def test_openings_that_stay_are_told() -> None:
 
 
 def test_points_get_the_whole_surface() -> None:
-    cloud = keep_input(completed(), Geometry(half().vertices, np.zeros((0, 3), dtype=np.int64)))
+    points = Geometry(half().vertices, np.zeros((0, 3), dtype=np.int64))
+    cloud = keep_input(completed(), points)
     assert cloud.kept_faces == 0 and "point cloud" in cloud.note and len(cloud.faces) == len(completed().faces)
+    told = keep_input(replace(completed(), note="It has 4 triangles."), points)
+    assert told.note == f"It has 4 triangles. {cloud.note}"
 
 
 def test_ends_that_overlap_the_input_are_told() -> None:
