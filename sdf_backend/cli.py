@@ -1,6 +1,6 @@
 """Complete, reconstruct, interpolate and sample shapes; list the models; run a backend."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +24,7 @@ from sdf_backend.wire.messages import AMBIGUOUS_CONFIDENCE
 
 if TYPE_CHECKING:  # torch takes a second to load, for which `--help` and usage errors should not wait
     from sdf_backend.engine import Engine, Shape, Source
+    from sdf_backend.model.card import ModelCard
     from sdf_backend.serving.remote_engine import RemoteEngine
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -143,23 +144,32 @@ def sample(
 
 @app.command(name="models")
 def list_models(models: Models = None, as_json: AsJson = False) -> None:
-    """List the models, with the shapes, codes and licences of each."""
+    """List the models, with the shapes, codes and licences of each; on stderr those that cannot be used, and why."""
     from dataclasses import asdict
 
-    from sdf_backend.model.store import ModelStore, read_card
+    from sdf_backend.model.card import ModelCard
+    from sdf_backend.model.store import ModelStore
 
     with report_errors():
-        cards = {name: (path, read_card(path)) for name, path in sorted(ModelStore(models).paths().items())}
+        cards = ModelStore(models).cards()
+        usable = {path: card for path, card in cards.items() if isinstance(card, ModelCard)}
         if as_json:
-            print_json([{**asdict(card), "path": str(path)} for path, card in cards.values()])
-            return
-        table = Table("model", "shapes", "code", "front", "licences of its data", "share-alike", "file")
-        for name, (path, card) in cards.items():
-            originals = sum(source["shapes"] for source in card.sources)
-            licences = ", ".join(sorted({source["licence"] for source in card.sources}))
-            code = str(card.decoder["code_length"])
-            table.add_row(name, str(originals), code, card.front, licences, card.licence, str(path))
-        stdout.print(table)
+            print_json([{**asdict(card), "path": str(path)} for path, card in usable.items()])
+        else:
+            stdout.print(_models_table(usable))
+        for path, reason in cards.items():
+            if path not in usable:
+                stderr.print(f"{path.stem} left out: {reason}", soft_wrap=True)
+
+
+def _models_table(cards: "Mapping[Path, ModelCard]") -> Table:
+    table = Table("model", "shapes", "code", "front", "licences of its data", "share-alike", "file")
+    for path, card in cards.items():
+        originals = sum(source["shapes"] for source in card.sources)
+        licences = ", ".join(sorted({source["licence"] for source in card.sources}))
+        code = str(card.decoder["code_length"])
+        table.add_row(path.stem, str(originals), code, card.front, licences, card.licence, str(path))
+    return table
 
 
 serving_cli.register(app)

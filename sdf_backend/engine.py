@@ -31,10 +31,11 @@ from sdf_backend.fitting.fit_cache import fit_key, load_encoding, store_encoding
 from sdf_backend.fitting.hypotheses import encode_observations
 from sdf_backend.geometry.isosurface import EmptySurfaceError
 from sdf_backend.geometry.similarity import Similarity, axis_vector
+from sdf_backend.model.card import ModelCard
 from sdf_backend.model.codes import checked_codes, draw_code_deviations, move_codes_along_components
 from sdf_backend.model.devices import choose_device
 from sdf_backend.model.model_cache import LoadedModel, ModelCache
-from sdf_backend.model.store import Model, ModelCard, ModelStore, read_card
+from sdf_backend.model.store import Model, ModelStore
 from sdf_backend.observation.observations import Observations
 from sdf_backend.observation.sources import Observe, Source, observe_solid, observe_solid_or_surface, observe_surface
 from sdf_backend.progress import Clock, Phase, Progress, parts, silent
@@ -73,8 +74,8 @@ class Engine:
         self._models = ModelCache(self.store, self.device, model_bytes)
 
     def models(self) -> list[ModelCard]:
-        """Cards of all known models, sorted by name."""
-        return [read_card(path) for _, path in sorted(self.store.paths().items())]
+        """Cards of all usable models, sorted by name; see `ModelStore.cards` for the others."""
+        return [card for card in self.store.cards().values() if isinstance(card, ModelCard)]
 
     def loaded_models(self) -> list[str]:
         """Names of the models in memory, the least recently used first."""

@@ -1,6 +1,7 @@
 """Atomic writes: a reader sees the complete new file or the old one, even if the writer is killed."""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,3 +35,23 @@ def check_folder(folder: Path) -> None:
     for part in (folder, *folder.parents):
         if part.exists() and not part.is_dir():
             raise InputError(f"cannot write into {folder}: {part} is a file; choose another folder")
+
+
+def check_file(path: Path, advice: str, largest: int | None = None) -> os.stat_result:
+    """The status of a regular file of at most `largest` bytes; for anything else `InputError`, ending in `advice`.
+
+    Nothing is opened: a pipe would never answer, and a device never end.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:  # ValueError for a name with a NUL
+        missing = isinstance(error, FileNotFoundError)
+        reason = "does not exist" if missing else f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise InputError(f"{path} {reason}; {advice}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{path} is a folder; {advice}")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path} is a pipe, a socket or a device; {advice}")
+    if largest is not None and status.st_size > largest:
+        raise InputError(f"{path} has {status.st_size} bytes; at most {largest} are read; {advice}")
+    return status

@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from sdf_backend.model.card import ModelCard
 from sdf_backend.model.decoder import Decoder, DecoderSettings
-from sdf_backend.model.store import Model, ModelCard, save_model
+from sdf_backend.model.store import Model, save_model
 
 # The networks here are tiny; a second thread costs more than it gives, the more so where cores are shared.
 torch.set_num_threads(1)

@@ -7,7 +7,8 @@ import textwrap
 from pathlib import Path
 
 from sdf_backend.files import atomic_write
-from sdf_backend.model.store import Model, ModelCard
+from sdf_backend.model.card import ModelCard
+from sdf_backend.model.store import Model
 
 PROJECT_LICENCE = "GPL-3.0-or-later"
 LIMITS = "## Limits"

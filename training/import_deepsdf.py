@@ -14,8 +14,9 @@ from torch import Tensor
 
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.similarity import axis_rotation
+from sdf_backend.model.card import ModelCard
 from sdf_backend.model.decoder import Decoder, DecoderSettings
-from sdf_backend.model.store import Model, ModelCard
+from sdf_backend.model.store import Model
 
 
 def import_deepsdf(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write, check_folder
-from sdf_backend.model.store import SUFFIX, ModelCard, load_model
+from sdf_backend.model.card import ModelCard
+from sdf_backend.model.store import SUFFIX, load_model
 from training.data_card import write_data_card
 from training.evaluation.tasks import Task
 from training.licences import check_licence, check_together

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write, check_folder
+from sdf_backend.model.card import ModelCard
 from sdf_backend.model.decoder import Decoder, initial_codes
-from sdf_backend.model.store import Model, ModelCard, save_model
+from sdf_backend.model.store import Model, save_model
 from training.dataset import Dataset, ShapeRecord
 from training.history import EpochReport
 from training.licences import model_licence

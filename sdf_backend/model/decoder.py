@@ -48,14 +48,8 @@ class Decoder(nn.Module):
     def __init__(self, settings: DecoderSettings) -> None:
         super().__init__()
         self.settings = settings
-        inputs = settings.code_length + 3
-        hidden = []
-        for index in range(settings.layers):
-            # The layer before the skip is narrower, so that the concatenation is as wide as the other layers.
-            width = settings.width - inputs if index + 1 == settings.skip_at else settings.width
-            layer = nn.Linear(inputs if index == 0 else settings.width, width)
-            hidden.append(weight_norm(layer) if settings.weight_norm else layer)
-        self.hidden = nn.ModuleList(hidden)
+        layers = [nn.Linear(inputs, outputs) for inputs, outputs in _layer_sizes(settings)]
+        self.hidden = nn.ModuleList([weight_norm(layer) for layer in layers] if settings.weight_norm else layers)
         self.last = nn.Linear(settings.width, 1)
 
     def forward(self, codes: Tensor, points: Tensor) -> Tensor:
@@ -95,6 +89,27 @@ class Decoder(nn.Module):
             weight, bias = layer.weight, layer.bias
             assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
             yield weight, bias
+
+
+def _layer_sizes(settings: DecoderSettings) -> list[tuple[int, int]]:
+    """Inputs and outputs of each hidden layer."""
+    inputs = settings.code_length + 3
+    # The layer before the skip is narrower, so that the concatenation is as wide as the other layers.
+    outputs = [settings.width - inputs * (index + 1 == settings.skip_at) for index in range(settings.layers)]
+    return list(zip([inputs, *[settings.width] * (settings.layers - 1)], outputs, strict=True))
+
+
+def weight_shapes(settings: DecoderSettings) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each tensor of a decoder's state, without making one."""
+    shapes: dict[str, tuple[int, ...]] = {"last.weight": (1, settings.width), "last.bias": (1,)}
+    for index, (inputs, outputs) in enumerate(_layer_sizes(settings)):
+        shapes[f"hidden.{index}.bias"] = (outputs,)
+        if settings.weight_norm:
+            shapes[f"hidden.{index}.parametrizations.weight.original0"] = outputs, 1
+            shapes[f"hidden.{index}.parametrizations.weight.original1"] = outputs, inputs
+        else:
+            shapes[f"hidden.{index}.weight"] = outputs, inputs
+    return shapes
 
 
 def _with_code(weight: Tensor, bias: Tensor, x: Tensor | None, codes: Tensor, points: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from sdf_backend.model.store import Model, ModelStore, load_model
+from sdf_backend.model.store import Model, ModelStore, check_model_file, load_model
 from sdf_backend.progress import Phase, Progress
 
 
@@ -33,12 +33,12 @@ class ModelCache:
     def load(self, name: str, progress: Progress) -> LoadedModel:
         """A model by name, read again if its file has changed; raises `InputError` that lists the known names."""
         path = self.store.find(name)
-        modified = path.stat().st_mtime_ns
+        modified = check_model_file(path).st_mtime_ns
         loaded = self._loaded.pop(path, None)
         if loaded is None or loaded.modified != modified:
             progress(Phase.LOADING, 0.0)
-            digest = hashlib.blake2b(path.read_bytes(), digest_size=20).hexdigest()
-            loaded = LoadedModel(load_model(path, self.device), digest, modified)
+            model = load_model(path, self.device)
+            loaded = LoadedModel(model, hashlib.blake2b(path.read_bytes(), digest_size=20).hexdigest(), modified)
             progress(Phase.LOADING, 1.0)
         self._loaded[path] = loaded
         while len(self._loaded) > 1 and sum(one.model.nbytes for one in self._loaded.values()) > self.limit:

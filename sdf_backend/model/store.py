@@ -5,7 +5,9 @@ Nothing is ever unpickled. Half-precision codes and single-precision weights kee
 
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -15,15 +17,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import atomic_write
-from sdf_backend.geometry.similarity import axis_rotation
-from sdf_backend.model.decoder import Decoder, DecoderSettings, FoldedDecoder
+from sdf_backend.files import atomic_write, check_file
+from sdf_backend.model.card import ModelCard, parse_card
+from sdf_backend.model.decoder import Decoder, DecoderSettings, FoldedDecoder, weight_shapes
 from sdf_backend.model.devices import padded_chunks
 
 FORMAT = "sdf-shapes-model-1"
 STARTER_MODELS = Path(__file__).parents[1] / "starter_models"
 MODELS_VARIABLE = "SDF_BACKEND_MODELS"
 SUFFIX = ".safetensors"
+# Begins the names of the tensors of the decoder.
+WEIGHTS = "decoder."
+FLOATS = ("F16", "BF16", "F32", "F64")
+# A model of the paper's size takes 10 MB, and its header less than one.
+LARGEST_FILE, LARGEST_HEADER = 1 << 30, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -33,34 +40,6 @@ class CovarianceSettings:
     relative_floor: float = 1e-3
     """variance added in all directions, as a share of the mean variance, so that the covariance is invertible; chosen
     small beside the variance of the main directions, not tuned"""
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """The metadata of a model file."""
-
-    name: str
-    """the category, lower-case plural"""
-    up: str
-    """canonical up axis"""
-    front: str
-    """canonical front axis"""
-    clamp: float
-    """training clamped distances to this magnitude, canonical units; the decoder does not know larger ones"""
-    decoder: dict
-    """DecoderSettings as a dictionary"""
-    reach: float = 1 / 1.03
-    """radius of shapes about the centre of their bounding box, canonical units; prepared shapes fill that sphere"""
-    training: dict = field(default_factory=dict)
-    """training settings"""
-    shapes: list[str] = field(default_factory=list)
-    """names of the training shapes, one for each code"""
-    sources: list[dict] = field(default_factory=list)
-    """licence, creator and number of shapes of each source"""
-    licence: str = ""
-    """the licence that the file must be passed on under, because that of its data is share-alike; empty for none"""
-    accuracy: dict = field(default_factory=dict)
-    """measured accuracy on the test split, by task"""
 
 
 @dataclass(frozen=True, eq=False)  # models are compared by identity
@@ -136,7 +115,7 @@ class Model:
 def save_model(path: Path, model: Model) -> None:
     """Write a model, whole or not at all; codes are rounded to half precision."""
     tensors = {
-        f"decoder.{name}": value.detach().cpu().contiguous() for name, value in model.decoder.state_dict().items()
+        f"{WEIGHTS}{name}": value.detach().cpu().contiguous() for name, value in model.decoder.state_dict().items()
     }
     tensors["codes"] = model.codes.detach().cpu().half()
     with atomic_write(Path(path)) as temporary:
@@ -144,12 +123,12 @@ def save_model(path: Path, model: Model) -> None:
 
 
 def read_card(path: Path) -> ModelCard:
-    """Read the card of a model without its weights; raises `InputError` if the file is damaged."""
-    try:
-        with safe_open(path, framework="np") as file:
-            return _card(file.metadata() or {}, path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"the file {path} is damaged or not a model: {error}") from error
+    """Read the card of a model without its weights; raises `InputError` for a file that is no model or unlike its card.
+
+    Also for a pipe, a device or a file too large, none of which it opens.
+    """
+    with _opened(path) as file:
+        return _card(file, path)
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
@@ -157,33 +136,14 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
 
     Files of version 0.1 also hold the mean and the covariance of the codes, which are not used.
     """
-    card = read_card(path)
-    if newer := card.decoder.keys() - {entry.name for entry in fields(DecoderSettings)}:
-        raise InputError(
-            f"the decoder of {path} has unknown settings ({', '.join(sorted(newer))}); update this program"
-        )
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-        decoder = Decoder(DecoderSettings(**card.decoder))
-        weights = {
-            name.removeprefix("decoder."): value for name, value in tensors.items() if name.startswith("decoder.")
-        }
-        decoder.load_state_dict(weights)
-        codes = tensors["codes"].float()
-    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"the model {path} does not match its own card: {reason}; fetch it again") from error
-    finite = all(bool(torch.isfinite(value).all()) for value in tensors.values())
-    if (
-        not finite
-        or len(codes) == 0
-        or codes.shape[1:] != (card.decoder["code_length"],)
-        or len(codes) != len(card.shapes)
-    ):
-        raise InputError(
-            f"the model {path} has weights or codes that are not finite, or do not match its card; fetch it again"
-        )
+    with _opened(path, device) as file:
+        card = _card(file, path)
+        tensors = {name: file.get_tensor(name) for name in _expected_shapes(card)}
+    if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+        raise InputError(f"the model {path} has weights or codes that are not finite; fetch it again")
+    codes = tensors.pop("codes").float()
+    decoder = Decoder(DecoderSettings(**card.decoder))
+    decoder.load_state_dict({name.removeprefix(WEIGHTS): value for name, value in tensors.items()})
     return Model(card, decoder.to(device).eval().requires_grad_(False), codes)
 
 
@@ -201,14 +161,18 @@ class ModelStore:
                 raise InputError(f"the models folder {extra} does not exist; correct --models or SDF_BACKEND_MODELS")
 
     def paths(self) -> dict[str, Path]:
-        """Name and file of every model; later folders take precedence."""
+        """Name and file of every model, of unusable ones too; later folders take precedence."""
         files = (path for folder in self.folders for path in sorted(folder.glob(f"*{SUFFIX}")))
         # Hidden files are left by writers that were killed.
         return {path.stem: path for path in files if not path.name.startswith(".")}
 
+    def cards(self) -> dict[Path, ModelCard | InputError]:
+        """The card of every model by its file, sorted by name; or why the model cannot be used."""
+        return {path: _card_or_reason(path) for _, path in sorted(self.paths().items())}
+
     def find(self, name: str) -> Path:
         """The file of a model, by its name or path; raises `InputError` that lists the known names."""
-        if name.endswith(SUFFIX) and Path(name).is_file():
+        if name.endswith(SUFFIX):
             return Path(name)
         paths = self.paths()
         if name not in paths:
@@ -216,26 +180,60 @@ class ModelStore:
         return paths[name]
 
 
-def _card(metadata: dict[str, str], path: Path) -> ModelCard:
+def check_model_file(path: Path) -> os.stat_result:
+    """The status of a model file; `InputError` for what is no file or too large, without opening it."""
+    return check_file(path, "give the name or the file of a model", LARGEST_FILE)
+
+
+@contextmanager
+def _opened(path: Path, device: torch.device | str = "cpu") -> Iterator[safe_open]:
+    """An open model file; `InputError` for a file that is damaged, and for what goes wrong with it in the block."""
+    check_model_file(path)
+    try:
+        with Path(path).open("rb") as start:
+            header_bytes = int.from_bytes(start.read(8), "little")
+        if header_bytes > LARGEST_HEADER:
+            raise InputError(f"the file {path} is damaged or not a model: its header has {header_bytes} bytes")
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"the file {path} is damaged or not a model: {error}") from error
+
+
+def _card_or_reason(path: Path) -> ModelCard | InputError:
+    try:
+        return read_card(path)
+    except InputError as error:
+        return error
+
+
+def _card(file: safe_open, path: Path) -> ModelCard:
+    """The card of an open file, which describes its tensors."""
+    metadata = file.metadata() or {}
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path} is not a model of this project (format {metadata.get('format')!r}, not {FORMAT!r})")
     try:
-        # A card of a newer version may say more; of the decoder all must be known, see `load_model`.
-        known = {entry.name for entry in fields(ModelCard)}
-        card = ModelCard(**{name: value for name, value in json.loads(metadata["card"]).items() if name in known})
-        _check_card(card)
-    except (AttributeError, KeyError, ValueError, TypeError) as error:
+        card = parse_card(metadata.get("card", ""))
+    except ValueError as error:
         raise InputError(f"the model {path} has an unreadable card: {error}") from error
+    if reason := _difference(file, _expected_shapes(card)):
+        raise InputError(f"the model {path} does not match its own card: {reason}; fetch it again")
     return card
 
 
-def _check_card(card: ModelCard) -> None:
-    """Raise `ValueError` or `TypeError` if a field has a value that other modules could not use."""
-    axis_rotation(card.up, card.front, "-z")
-    if not (card.clamp > 0 and card.reach > 0 and isinstance(card.decoder, dict) and isinstance(card.shapes, list)):
-        raise ValueError(
-            f"clamp {card.clamp!r}, reach {card.reach!r}, decoder {card.decoder!r}, {len(card.shapes)} shapes"
-        )
-    for source in card.sources:
-        if not (isinstance(source["licence"], str) and isinstance(source["shapes"], int)):
-            raise TypeError(f"source {source!r}")
+def _expected_shapes(card: ModelCard) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each tensor of a model file, by its card."""
+    shapes = {f"{WEIGHTS}{name}": shape for name, shape in weight_shapes(DecoderSettings(**card.decoder)).items()}
+    return {**shapes, "codes": (len(card.shapes), card.decoder["code_length"])}
+
+
+def _difference(file: safe_open, expected: Mapping[str, tuple[int, ...]]) -> str:
+    """How the tensors of a file, by its header alone, differ from those of its card; empty if they do not."""
+    names = {name for name in file.keys() if name in expected or name.startswith(WEIGHTS)}  # noqa: SIM118  no mapping
+    for name in sorted(expected.keys() ^ names):
+        return f"{name} is {'missing' if name in expected else 'unknown'}"
+    for name, shape in expected.items():
+        found = file.get_slice(name)
+        if (kind := found.get_dtype()) not in FLOATS or tuple(found.get_shape()) != shape:
+            return f"{name} is {kind} of shape {tuple(found.get_shape())}, not {shape}"
+    return ""

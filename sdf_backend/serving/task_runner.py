@@ -1,9 +1,10 @@
 """Runs jobs of the wire on an engine: a `Submit` in, a `Result` out. Importing this loads torch."""
 
 import gc
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from itertools import chain, islice
+from dataclasses import asdict, replace
+from itertools import accumulate, chain, islice
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ import torch
 from sdf_backend import engine as engines
 from sdf_backend.engine import Engine
 from sdf_backend.errors import InputError
-from sdf_backend.model.store import ModelStore, read_card
+from sdf_backend.model.card import ModelCard
 from sdf_backend.serving.conversion import shape_to_wire
 from sdf_backend.serving.engine_call import EngineCall
 from sdf_backend.serving.task_table import TASKS
@@ -21,6 +22,8 @@ from sdf_backend.wire.errors import ErrorCode
 
 # Receives a coarse mesh of a job, with the name of the job.
 Preview = Callable[[str, wire.Preview], None]
+# A header holds a megabyte. Of the descriptions of models it has to hold all, however many files there are.
+MODELS_BYTES, MOST_LICENCES, LONGEST_PROBLEM = 1 << 19, 32, 300
 OUT_OF_MEMORY = "the device ran out of memory; lower the resolution, or use fewer shapes or smaller inputs at once"
 
 
@@ -33,8 +36,11 @@ class TaskRunner:
         """names of the models in memory after the last job; any thread may read it"""
 
     def models(self) -> tuple[wire.ModelInfo, ...]:
-        """Descriptions of all models; that of a damaged one has a `problem`."""
-        return tuple(_model_info(name, self.engine.store) for name in sorted(self.engine.store.paths()))
+        """Descriptions of all models, as many as a message holds; unusable ones come last and have a `problem`."""
+        infos = [_model_info(path.stem, card) for path, card in self.engine.store.cards().items()]
+        infos.sort(key=lambda info: bool(info.problem))
+        sizes = accumulate(len(json.dumps(asdict(info))) for info in infos)
+        return tuple(info for info, size in zip(infos, sizes, strict=True) if size <= MODELS_BYTES)
 
     def run(self, jobs: Sequence[wire.Submit], progress: engines.Progress, preview: Preview) -> list[wire.Result]:
         """Run one job, or several of a batched task with the same model and settings as one batch.
@@ -96,17 +102,12 @@ def device_bytes(device: torch.device) -> int:
     return torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
 
 
-def _model_info(name: str, store: ModelStore) -> wire.ModelInfo:
-    try:
-        card = read_card(store.paths()[name])
-    except (InputError, KeyError) as error:
-        return wire.ModelInfo(name, problem=str(error))
+def _model_info(name: str, card: ModelCard | InputError) -> wire.ModelInfo:
+    if isinstance(card, InputError):
+        return wire.ModelInfo(name, problem=str(card)[:LONGEST_PROBLEM])
+    licences = sorted({source["licence"] for source in card.sources})
     return wire.ModelInfo(
-        name,
-        card.front,
-        int(card.decoder["code_length"]),
-        len(card.shapes),
-        tuple(sorted({str(source["licence"]) for source in card.sources})),
+        name, card.front, card.decoder["code_length"], len(card.shapes), tuple(licences[:MOST_LICENCES])
     )
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdf_backend.model.decoder import Decoder, DecoderSettings, initial_codes
+from sdf_backend.model.decoder import Decoder, DecoderSettings, initial_codes, weight_shapes
 
 SMALL = DecoderSettings(code_length=6, width=32, layers=8, skip_at=4, dropout=0.0)
 
@@ -88,3 +88,10 @@ def test_bfloat16_is_near_float32() -> None:
 def test_initial_codes_have_norm_about_one() -> None:
     codes = initial_codes(500, 64, torch.Generator().manual_seed(0))
     assert codes.norm(dim=1).mean() == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("weight_norm", [True, False])
+def test_the_shapes_of_the_weights_are_known_without_a_decoder(weight_norm: bool) -> None:
+    settings = DecoderSettings(code_length=5, width=24, layers=5, skip_at=3, weight_norm=weight_norm)
+    made = {name: tuple(value.shape) for name, value in Decoder(settings).state_dict().items()}
+    assert weight_shapes(settings) == made

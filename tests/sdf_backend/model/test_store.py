@@ -1,6 +1,7 @@
 """Model files: complete, consistent with their cards, and refused otherwise."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sdf_backend.errors import InputError
+from sdf_backend.model.model_cache import ModelCache
 from sdf_backend.model.store import (
     FORMAT,
     MODELS_VARIABLE,
@@ -22,6 +24,7 @@ from sdf_backend.model.store import (
     read_card,
     save_model,
 )
+from sdf_backend.progress import silent
 
 
 @pytest.fixture(autouse=True)
@@ -116,11 +119,13 @@ def another_format(path: Path) -> None:
     path.write_bytes(b"ply\nformat ascii 1.0\nend_header\n")
 
 
-def missing(path: Path) -> None:
-    path.unlink()
+def header_of_petabytes(path: Path) -> None:
+    path.write_bytes((1 << 50).to_bytes(8, "little") + path.read_bytes()[8:])
 
 
-@pytest.mark.parametrize("damage", [empty, cut_in_the_header, cut_in_the_weights, garbage, another_format, missing])
+@pytest.mark.parametrize(
+    "damage", [empty, cut_in_the_header, cut_in_the_weights, garbage, another_format, header_of_petabytes]
+)
 def test_a_damaged_file_is_refused_with_its_name(
     spheres: Model, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -221,7 +226,7 @@ def test_a_model_without_shapes_is_refused(spheres: Model, tmp_path: Path) -> No
     path = tmp_path / "spheres.safetensors"
     save_model(path, spheres)
     rewritten(path, {"shapes": []}, {"codes": torch.zeros(0, 3)})
-    with pytest.raises(InputError, match="has weights or codes that are not finite"):
+    with pytest.raises(InputError, match="shapes is \\[\\], not a list of 1"):
         load_model(path)
 
 
@@ -240,6 +245,54 @@ def test_a_card_of_a_newer_version_is_read_unless_its_decoder_is_another(spheres
     assert load_model(path).card == spheres.card
     rewritten(path, {"decoder": {**spheres.card.decoder, "planes": 3, "depth": 9}})
     with pytest.raises(InputError, match=r"has unknown settings \(depth, planes\); update this program"):
+        load_model(path)
+
+
+def a_folder(path: Path) -> str:
+    path.mkdir()
+    return "is a folder"
+
+
+def a_pipe(path: Path) -> str:
+    os.mkfifo(path)
+    return "is a pipe, a socket or a device"
+
+
+def a_link_to_zeros(path: Path) -> str:
+    path.symlink_to("/dev/zero")
+    return "is a pipe, a socket or a device"
+
+
+def a_link_to_nothing(path: Path) -> str:
+    path.symlink_to(path.parent / "nothing")
+    return "does not exist"
+
+
+def a_huge_file(path: Path) -> str:
+    path.touch()
+    os.truncate(path, 100 << 30)
+    return "has 107374182400 bytes; at most 1073741824 are read"
+
+
+@pytest.mark.parametrize("make", [a_folder, a_pipe, a_link_to_zeros, a_link_to_nothing, a_huge_file])
+def test_what_is_no_model_file_is_refused_without_opening_it(
+    spheres: Model, tmp_path: Path, make: Callable[[Path], str]
+) -> None:
+    said = make(tmp_path / "odd.safetensors")
+    save_model(tmp_path / "spheres.safetensors", spheres)
+    cards = ModelStore(tmp_path).cards()
+    assert said in str(cards[tmp_path / "odd.safetensors"])
+    assert cards[tmp_path / "spheres.safetensors"] == spheres.card
+    with pytest.raises(InputError, match=said):
+        ModelCache(ModelStore(tmp_path), torch.device("cpu"), 1 << 30).load("odd", silent)
+
+
+def test_a_network_that_the_file_does_not_hold_is_refused_before_it_is_made(spheres: Model, tmp_path: Path) -> None:
+    """In memory this one would take 64 GB."""
+    path = tmp_path / "spheres.safetensors"
+    save_model(path, spheres)
+    rewritten(path, {"decoder": {**spheres.card.decoder, "width": 16384, "layers": 60}})
+    with pytest.raises(InputError, match="does not match its own card"):
         load_model(path)
 
 
