@@ -33,7 +33,11 @@ def test_keys_are_made_for_a_server_and_its_clients(tmp_path: Path) -> None:
     artist, bob = (read_client_keys(keys / f"{name}.key_secret") for name in ("artist", "bob"))
     assert artist.server == bob.server == server.public
     authorised = AuthorisedClients(server.clients)
-    assert [authorised.user_of(key) for key in (artist.public, bob.public, server.public)] == ["artist", "bob", None]
+    assert [authorised.user_of(key.decode()) for key in (artist.public, bob.public, server.public)] == [
+        "artist",
+        "bob",
+        None,
+    ]
 
 
 def test_secret_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
