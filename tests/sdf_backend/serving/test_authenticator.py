@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,6 +98,7 @@ def refusal(backend: Backend, key: Path | None) -> str:
 def write_key(path: Path, keys: ClientKeys) -> Path:
     fields = zip(("public-key", "secret-key", "server-key"), keys, strict=True)
     path.write_text("\n".join(f'{name} = "{key.decode()}"' for name, key in fields))
+    path.chmod(0o600)
     return path
 
 
@@ -198,6 +201,23 @@ def test_a_rotated_key_is_another_key(guarded: Backend, keys: Path) -> None:
             until_out(before)
             assert not [event for event in before.heard if isinstance(event, Result)]
             assert isinstance(after.run(complete()), Result)
+
+
+def test_what_is_no_key_file_stops_nobody(keys: Path, tmp_path: Path) -> None:
+    """A pipe without a writer, a device without an end and a huge file among the keys of clients."""
+    folder = tmp_path / "keys"
+    shutil.copytree(keys, folder)
+    with Backend(tmp_path / "backend", "--keys", folder) as backend:
+        os.mkfifo(folder / "clients" / "pipe.key")
+        (folder / "clients" / "endless.key").symlink_to("/dev/zero")
+        with (folder / "clients" / "huge.key").open("wb") as file:
+            file.truncate(1 << 40)
+        with as_user(backend, folder, "alice") as client:
+            for name in ("pipe", "endless", "huge"):
+                until_logged(backend, "key file skipped", f"{name}.key")
+            assert client.wait_status().memory_bytes < 1 << 28
+        backend.signal(signal.SIGTERM)
+        assert backend.ended() == 0
 
 
 def test_a_job_is_visible_to_its_owner_only(guarded: Backend, keys: Path) -> None:
