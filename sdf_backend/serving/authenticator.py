@@ -20,23 +20,25 @@ REQUESTS_A_CALL = 256
 
 
 class AuthorisedClients:
-    """The public keys in a folder, reloaded regularly."""
+    """The public keys in a folder, reloaded regularly. Who is authorised is the key; its name is for people."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._users: dict[bytes, str] = {}
+        self._users: dict[str, str] = {}
+        self._revoked: set[str] = set()
         self._logged: set[str] = set()
         self._loaded_at = float("-inf")
 
-    def user_of(self, key: bytes) -> str | None:
+    def user_of(self, key: str) -> str | None:
         """The name of the user with this public key, Z85; None for an unknown key."""
         self._reload()
         return self._users.get(key)
 
-    def is_authorised(self, user: str) -> bool:
-        """Whether a user has a key in the folder."""
+    def take_revoked(self) -> set[str]:
+        """The keys that have been removed since the last call."""
         self._reload()
-        return user in self._users.values()
+        revoked, self._revoked = self._revoked, set()
+        return revoked
 
     def _reload(self) -> None:
         now = time.monotonic()
@@ -53,10 +55,11 @@ class AuthorisedClients:
         for path in paths:
             if path.suffix == PUBLIC:
                 try:
-                    users[read_key(path)[0]] = path.stem
+                    users[read_key(path)[0].decode()] = path.stem
                 except InputError as error:
                     self._log_once("key file skipped", error)
                     users |= {key: user for key, user in self._users.items() if user == path.stem}
+        self._revoked |= self._users.keys() - users.keys()
         self._users = users
 
     def _log_once(self, event: str, error: Exception) -> None:
@@ -75,12 +78,12 @@ class Authenticator:
         self.socket = context.socket(zmq.REP)
         self.socket.set(zmq.LINGER, 0)
         self.socket.bind(ZAP_ADDRESS)
-        self._users: dict[str, Callable[[bytes], str | None]] = {}
+        self._admits: dict[str, Callable[[str], bool]] = {}
         self._log = Throttle()
 
-    def protect(self, socket: zmq.Socket, domain: str, secret: bytes, user_of: Callable[[bytes], str | None]) -> None:
-        """Admit only clients to a socket for whose public key, Z85, `user_of` returns a name."""
-        self._users[domain] = user_of
+    def protect(self, socket: zmq.Socket, domain: str, secret: bytes, admits: Callable[[str], bool]) -> None:
+        """Admit only clients to a socket whose public key, Z85, `admits` knows; it becomes their user id."""
+        self._admits[domain] = admits
         socket.set(zmq.ZAP_DOMAIN, domain.encode())
         socket.set(zmq.CURVE_SERVER, 1)
         socket.set(zmq.CURVE_SECRETKEY, secret)
@@ -97,13 +100,11 @@ class Authenticator:
 
     def _answer(self, request: list[bytes]) -> list[bytes]:
         _, number, domain, address, _, mechanism, *credentials = [*request, b"", b"", b"", b"", b"", b""]
-        user, key = None, b""
-        if mechanism == b"CURVE" and len(credentials[0]) == 32:
-            key = z85.encode(credentials[0])
-            user = self._users.get(domain.decode(errors="replace"), lambda _: None)(key)
-        if user is None:
-            host = address.decode(errors="replace")
-            reason, shown = "its key is not among the authorised clients", key.decode()
-            self._log.warning((host, shown), "client refused", address=host, reason=reason, key=shown)
-            return [b"1.0", number, b"400", b"unknown key", b"", b""]
-        return [b"1.0", number, b"200", b"OK", user.encode(), b""]
+        key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" and len(credentials[0]) == 32 else ""
+        admits = self._admits.get(domain.decode(errors="replace"))
+        if key and admits and admits(key):
+            return [b"1.0", number, b"200", b"OK", key.encode(), b""]
+        host = address.decode(errors="replace")
+        reason = "its key is not among the authorised clients"
+        self._log.warning((host, key), "client refused", address=host, reason=reason, key=key)
+        return [b"1.0", number, b"400", b"unknown key", b"", b""]

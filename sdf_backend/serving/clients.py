@@ -5,7 +5,7 @@ again it gets the final messages of its jobs again.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -35,7 +35,8 @@ class Incoming(NamedTuple):
     """A received message; `frames` is None for one that was too large to be kept."""
 
     peer: bytes
-    user: str
+    owner: str
+    """the public key that the connection has proved to have; empty without keys"""
     frames: list[zmq.Frame] | None
     returned: bool
     """whether the peer is new, or had been treated as disconnected"""
@@ -53,7 +54,9 @@ class Client:
     """A connected client; `last_heard` is in seconds of the clock of the server."""
 
     peer: bytes
+    owner: str
     user: str
+    """the name of the owner, for the log"""
     address: str
     last_heard: float
     descriptor: int = -1
@@ -65,9 +68,17 @@ class Client:
 class Clients:
     """The ROUTER socket and its clients."""
 
-    def __init__(self, context: zmq.Context, limits: Limits, silence: float) -> None:
-        """Make the socket; a client that sends nothing for `silence` seconds is treated as disconnected."""
-        self.limits, self.silence = limits, silence
+    def __init__(
+        self, context: zmq.Context, limits: Limits, silence: float, user_of: Callable[[str], str | None] = str
+    ) -> None:
+        """Make the socket.
+
+        Parameters
+        ----------
+        silence : a client that sends nothing for so many seconds is treated as disconnected
+        user_of : the name of the owner of a key, for the log
+        """
+        self.limits, self.silence, self._user_of = limits, silence, user_of
         self.socket = context.socket(zmq.ROUTER)
         self.socket.set(zmq.LINGER, 0)
         self.socket.set(zmq.ROUTER_MANDATORY, 1)
@@ -169,6 +180,13 @@ class Clients:
         for client in [client for client in self._clients.values() if client.descriptor == descriptor]:
             self._remove(client.peer, "disconnected")
 
+    def cut_off(self, owner: str, reason: str) -> None:
+        """Close the connections of an owner; where the system does not meter connections, they only lose their jobs."""
+        for client in [client for client in self._clients.values() if client.owner == owner]:
+            if meter := self._meters.get(client.descriptor):
+                meter.shut_down()
+            self._remove(client.peer, reason)
+
     def close(self, linger: int) -> None:
         """Close the socket; libzmq sends what it has buffered for up to `linger` milliseconds."""
         self.socket.close(linger)
@@ -208,12 +226,13 @@ class Clients:
         if meter := self._meters.get(descriptor):
             meter.deliver(self._partial_bytes, self._partial_frames)
         self._partial, self._partial_bytes, self._partial_frames, self._oversized = [], 0, 0, False
-        peer, user = identity.bytes, _metadata(last, "User-Id")
+        peer, owner = identity.bytes, _metadata(last, "User-Id")
         returned = peer not in self._clients
         if returned:
-            self._clients[peer] = Client(peer, user, _metadata(last, "Peer-Address"), now)
+            user, address = self._user_of(owner) or "", _metadata(last, "Peer-Address")
+            self._clients[peer] = Client(peer, owner, user, address, now)
         self._clients[peer].last_heard, self._clients[peer].descriptor = now, descriptor
-        return Incoming(peer, user, None if oversized else frames, returned)
+        return Incoming(peer, owner, None if oversized else frames, returned)
 
     def _send(self, peer: bytes, frames: Sequence[Frame]) -> bool:
         try:

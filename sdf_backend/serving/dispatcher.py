@@ -59,7 +59,7 @@ class Dispatcher:
     def log_fields(self, job: Job) -> dict[str, str]:
         """The fields that identify a job in the log."""
         client = self._clients.get(job.client)
-        return {"job": job.name, "client": client.name if client else "", "user": job.owner}
+        return {"job": job.name, "client": client.name if client else "", "user": job.user}
 
     # --- clients ---
 
@@ -81,6 +81,15 @@ class Dispatcher:
         elif job.state is JobState.RUNNING and not job.termination:
             job.termination, job.kill_deadline = termination, now + STOP_SECONDS
             self._pool.cancel(job.worker, job.name)
+
+    def end_all(self, owner: str, termination: Termination, now: float) -> None:
+        """End all jobs of an owner, and keep none of their results."""
+        for job in self.jobs.owned_by(owner):
+            job.keep = 0.0
+            if job.state is JobState.FINISHED:
+                self.jobs.remove(job)
+            else:
+                self.terminate(job, termination, now)
 
     def expire(self, now: float) -> None:
         """End or remove the jobs that no client has requested for their `keep` seconds."""

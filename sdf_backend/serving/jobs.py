@@ -5,8 +5,8 @@ A data structure without sockets and without a clock: callers pass the time, in 
     queued -> running -> finished -> removed
        ^---------' (once, if its worker is lost)
 
-Scheduling is round-robin over users, or over clients where there are no keys, and first in, first out within each. A
-job belongs to its owner, the user who may request it, and is attached to one client, which receives its messages.
+Scheduling is round-robin over owners, or over clients where there are no keys, and first in, first out within each. A
+job belongs to its owner, the key that may request it, and is attached to one client, which receives its messages.
 """
 
 from collections import deque
@@ -57,6 +57,8 @@ class Job:
     keep: float
     """seconds that the job is kept while its client is absent, and its result after delivery"""
     submitted: float
+    user: str = ""
+    """the name of the owner, for the log"""
     batch_key: Hashable = None
     """jobs with the same key can run as one batch; a job with None runs alone"""
     state: JobState = JobState.QUEUED
@@ -114,6 +116,10 @@ class JobTable:
     def find(self, owner: str, name: str) -> Job | None:
         """The job of that owner and name, in any state."""
         return self._jobs.get((owner, name))
+
+    def owned_by(self, owner: str) -> list[Job]:
+        """All jobs of an owner, in any state."""
+        return [job for job in self._jobs.values() if job.owner == owner]
 
     def __iter__(self) -> Iterator[Job]:
         return iter(list(self._jobs.values()))

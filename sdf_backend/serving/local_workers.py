@@ -210,7 +210,7 @@ class LocalWorkerPool:
             return f"ipc://{self._folder / 'workers'}"
         (server_public, server_secret), (public, secret) = zmq.curve_keypair(), zmq.curve_keypair()
         self._keys = server_public.decode(), public.decode(), secret.decode()
-        authenticator.protect(self._socket, "workers", server_secret, lambda key: "worker" if key == public else None)
+        authenticator.protect(self._socket, "workers", server_secret, lambda key: key == public.decode())
         return f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
 
     # --- slots ---

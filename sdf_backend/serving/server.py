@@ -62,6 +62,9 @@ MESSAGES_A_TURN = 64
 DRAIN_SECONDS = 1.0
 # A turn of the loop that starts this much too late means that the process was suspended.
 SUSPENDED_SECONDS = 1.0
+REVOKED = Termination(
+    ErrorCode.NOT_AUTHORISED, "this key is no longer authorised; ask the operator of the server for another"
+)
 STOPPING = Termination(ErrorCode.STOPPING, "the server is shutting down; submit the job again later")
 
 
@@ -102,10 +105,11 @@ class Server:
         address = check_address(settings.bind, keys is not None)
         self._context = zmq.Context()
         self._authenticator = Authenticator(self._context)
-        self._clients = Clients(self._context, settings.limits, settings.silence)
-        self._authorised = AuthorisedClients(keys.clients) if keys else None
-        if keys and self._authorised:
-            self._authenticator.protect(self._clients.socket, "clients", keys.secret, self._authorised.user_of)
+        self._authorised = authorised = AuthorisedClients(keys.clients) if keys else None
+        user_of = authorised.user_of if authorised else str
+        self._clients = Clients(self._context, settings.limits, settings.silence, user_of)
+        if keys:
+            self._authenticator.protect(self._clients.socket, "clients", keys.secret, lambda key: bool(user_of(key)))
         self._monitor = ConnectionMonitor(
             self._clients.socket, self._clients.connection_opened, self._clients.connection_closed
         )
@@ -184,7 +188,10 @@ class Server:
             self._tick(now)
 
     def _tick(self, now: float) -> None:
-        """Check all deadlines."""
+        """Check all deadlines, and who is still authorised."""
+        for owner in self._authorised.take_revoked() if self._authorised else ():
+            self._dispatcher.end_all(owner, REVOKED, now)
+            self._clients.cut_off(owner, "its key was removed")
         for peer in self._clients.take_disconnected(now):
             self._dispatcher.jobs.mark_absent(peer, now)
         self._dispatcher.expire(now)
@@ -243,9 +250,8 @@ class Server:
         """Raise `WireError` for a revoked key, and for a routing id that could be that of another client."""
         if self._authorised is None:
             return
-        if not self._authorised.is_authorised(incoming.user):
-            text = "this key is no longer authorised; ask the operator for another"
-            raise WireError(ErrorCode.NOT_AUTHORISED, text)
+        if self._authorised.user_of(incoming.owner) is None:
+            raise WireError(REVOKED.code, REVOKED.message)
         if not incoming.peer.startswith(GENERATED_ID):
             raise WireError(ErrorCode.BAD_VALUE, "clients must not set the routing id of their socket")
 
@@ -282,7 +288,7 @@ class Server:
 
     def _submit(self, incoming: Incoming, submit: Submit, now: float) -> None:
         jobs = self._dispatcher.jobs
-        if known := jobs.find(incoming.user, submit.job):
+        if known := jobs.find(incoming.owner, submit.job):
             self._dispatcher.attach(known, incoming.peer)
             return
         assert incoming.frames is not None
@@ -291,17 +297,18 @@ class Server:
             raise WireError(STOPPING.code, STOPPING.message, submit.job)
         if reason := self._pool.unavailable_reason():
             raise WireError(ErrorCode.WORKER_LOST, f"no worker can start: {reason}", submit.job)
-        if reason := jobs.rejection_reason(incoming.user, incoming.peer, count_bytes(incoming.frames)):
+        if reason := jobs.rejection_reason(incoming.owner, incoming.peer, count_bytes(incoming.frames)):
             self._dispatcher.counts.refused += 1
             self._log_refusal(incoming, "busy", reason, submit.job)
             busy = Busy(submit.job, jobs.queue_length, self.settings.limits.queue, reason)
             self._clients.send(incoming.peer, encode(busy))
             return
-        batched = TASKS[Task(submit.task)].batched
+        batched, client = TASKS[Task(submit.task)].batched, self._clients.get(incoming.peer)
         job = Job(
             name=submit.job,
-            owner=incoming.user,
+            owner=incoming.owner,
             client=incoming.peer,
+            user=client.user if client else "",
             task=submit.task,
             model=submit.model,
             request=incoming.frames,
@@ -321,7 +328,7 @@ class Server:
             self._dispatcher.terminate(job, Termination(ErrorCode.CANCELLED, "the job was cancelled"), now)
 
     def _find(self, incoming: Incoming, name: str) -> Job:
-        job = self._dispatcher.jobs.find(incoming.user, name)
+        job = self._dispatcher.jobs.find(incoming.owner, name)
         if job is None:
             raise WireError(ErrorCode.UNKNOWN_JOB, f"unknown job {name}; it may have expired", name)
         return job
@@ -347,12 +354,12 @@ class Server:
 
     def _log_refusal(self, incoming: Incoming, code: str, reason: str, job: str = "") -> None:
         client = self._clients.get(incoming.peer)
-        address = client.address if client else ""
+        address, user = (client.address, client.user) if client else ("", "")
         self._log.warning(
-            (address, incoming.user, code),
+            (address, user, code),
             "message refused",
             address=address,
-            user=incoming.user,
+            user=user,
             job=job,
             code=code,
             reason=reason,

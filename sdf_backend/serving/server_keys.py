@@ -10,15 +10,13 @@ Secrets are never logged.
 import os
 import re
 import stat
-import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
-from zmq.auth import load_certificate
-from zmq.utils import z85
 
 from sdf_backend.errors import InputError
+from sdf_backend.wire.keys import check_private, is_key, read_values
 
 SERVER, CLIENTS, PUBLIC, SECRET = "server", "clients", ".key", ".key_secret"
 DEFAULT_CLIENT = "artist"
@@ -53,7 +51,8 @@ def make_keys(folder: Path, client: str = DEFAULT_CLIENT) -> tuple[Path, Path]:
         if path.exists():
             raise InputError(f"{path} already exists; choose another name with --client, or remove it first")
     try:
-        (folder / CLIENTS).mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / CLIENTS).mkdir(exist_ok=True, mode=0o700)
         if not secrets[0].exists():
             pair = zmq.curve_keypair()
             _write_key(secrets[0], *pair)
@@ -68,15 +67,27 @@ def make_keys(folder: Path, client: str = DEFAULT_CLIENT) -> tuple[Path, Path]:
 
 
 def load_keys(folder: Path) -> ServerKeys:
-    """Load the keys of a server; raises `InputError` if they are missing, invalid or readable by other users."""
+    """Load the keys of a server.
+
+    Raises
+    ------
+    InputError : for keys that are missing or invalid, secrets that other users can read, and folders that they can
+        write, where anyone could authorise himself
+    """
     path = folder / f"{SERVER}{SECRET}"
     how = f"make them with: python -m sdf_backend keygen {folder}"
     if not path.is_file():
         raise InputError(f"there are no server keys in {folder}; {how}")
     if not (folder / CLIENTS).is_dir():
         raise InputError(f"there is no folder {folder / CLIENTS} of authorised clients; {how}")
-    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise InputError(f"{path} can be read by other users; run: chmod 600 {path}")
+    for writable in (folder, folder / CLIENTS):
+        if os.name == "posix" and stat.S_IMODE(writable.stat().st_mode) & 0o022:
+            raise InputError(f"{writable} can be written by other users; run: chmod go-w {writable}")
+    try:
+        for secret_file in folder.glob(f"*{SECRET}"):
+            check_private(secret_file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{error}") from error
     public, secret = read_key(path)
     if secret is None:
         raise InputError(f"{path} contains no secret key; {how}")
@@ -86,15 +97,13 @@ def load_keys(folder: Path) -> ServerKeys:
 def read_key(path: Path) -> tuple[bytes, bytes | None]:
     """Read the public key of a file, and its secret key if there is one; raises `InputError` for an invalid file."""
     try:
-        public, secret = load_certificate(path)
-        keys = [key for key in (public, secret) if key is not None]
-        if any(len(key) != 40 or len(z85.decode(key)) != 32 for key in keys):
-            raise ValueError
-    except (OSError, ValueError, KeyError, struct.error) as error:
-        # The text of other errors may quote a part of the key.
-        reason = error.strerror if isinstance(error, OSError) else "its keys are not 40 characters of Z85"
-        raise InputError(f"{path} is not a key file: {reason}") from None
-    return public, secret
+        values = read_values(path)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    public, secret = (values.get(name, "").encode() for name in ("public-key", "secret-key"))
+    if not is_key(public) or (secret and not is_key(secret)):
+        raise InputError(f"{path} is not a key file: its keys are not 40 characters of Z85")
+    return public, secret or None
 
 
 def _write_key(path: Path, public: bytes, secret: bytes | None = None, server: bytes | None = None) -> None:

@@ -123,6 +123,7 @@ def test_a_key_that_does_not_match_is_reported(addon: Any, tmp_path: Path) -> No
     lines = f'public-key = "{public.decode()}"\nsecret-key = "{secret.decode()}"\nserver-key = "{other.decode()}"\n'
     key = tmp_path / "me.key_secret"
     key.write_text(lines)
+    key.chmod(0o600)
     addon.address, addon.key_file = server.address, str(key)
     try:
         with pytest.raises(RuntimeError, match="ask its operator for a new key file"):

@@ -33,7 +33,11 @@ def test_keys_are_made_for_a_server_and_its_clients(tmp_path: Path) -> None:
     artist, bob = (read_client_keys(keys / f"{name}.key_secret") for name in ("artist", "bob"))
     assert artist.server == bob.server == server.public
     authorised = AuthorisedClients(server.clients)
-    assert [authorised.user_of(key) for key in (artist.public, bob.public, server.public)] == ["artist", "bob", None]
+    assert [authorised.user_of(key.decode()) for key in (artist.public, bob.public, server.public)] == [
+        "artist",
+        "bob",
+        None,
+    ]
 
 
 def test_secret_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
@@ -89,6 +93,34 @@ def test_unusable_server_keys_are_refused(tmp_path: Path) -> None:
     secret.write_text(text)
     shutil.rmtree(tmp_path / "clients")
     with pytest.raises(InputError, match="clients"):
+        load_keys(tmp_path)
+
+
+@pytest.mark.parametrize("folder", [".", "clients"])
+@pytest.mark.parametrize("writers", [0o020, 0o002])
+def test_folders_that_others_can_write_are_refused_with_the_remedy(tmp_path: Path, folder: str, writers: int) -> None:
+    keys = tmp_path / "keys"
+    make_keys(keys)
+    (keys / folder).chmod(0o755 | writers)
+    with pytest.raises(InputError, match=f"can be written by other users; run: chmod go-w {keys / folder}"):
+        load_keys(keys)
+    (keys / folder).chmod(0o755)
+    assert load_keys(keys).clients == keys / "clients"
+
+
+def test_new_folders_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        make_keys(tmp_path / "keys")
+    finally:
+        os.umask(before)
+    assert [mode(tmp_path / "keys"), mode(tmp_path / "keys" / "clients")] == [0o700, 0o700]
+
+
+def test_a_secret_of_a_client_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    make_keys(tmp_path, "alice")
+    (tmp_path / "alice.key_secret").chmod(0o640)
+    with pytest.raises(InputError, match=f"run: chmod 600 {tmp_path / 'alice.key_secret'}"):
         load_keys(tmp_path)
 
 

@@ -253,6 +253,7 @@ def key_file(folder: Path, keys: ClientKeys) -> Path:
     path = folder / "artist.key_secret"
     lines = [f'    {name}-key = "{key.decode()}"' for name, key in zip(("public", "secret"), keys, strict=False)]
     path.write_text("\n".join(["metadata", f'    server-key = "{keys.server.decode()}"', "curve", *lines, ""]))
+    path.chmod(0o600)
     return path
 
 

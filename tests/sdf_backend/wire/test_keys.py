@@ -1,5 +1,6 @@
 """Key files are read as `keygen` and pyzmq write them; errors never quote a secret."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ SERVER, _ = zmq.curve_keypair()
 def test_the_format_is_that_of_pyzmq(tmp_path: Path) -> None:
     metadata = {"server-key": SERVER.decode(), "name": "artist"}
     _, path = zmq.auth.create_certificates(tmp_path, "artist", metadata)
+    Path(path).chmod(0o600)
     keys = read_client_keys(path)
     assert (keys.public, keys.secret) == zmq.auth.load_certificate(path)
     assert keys.server == SERVER
@@ -24,6 +26,7 @@ def test_keys_may_contain_syntax_characters(tmp_path: Path) -> None:
     path = tmp_path / "artist.key_secret"
     key = "0#=[]1<>#{" * 4
     path.write_text(f"# a comment = nothing\nserver-key='{key}'\n  public-key = \"{key}\"\n secret-key ={key}\n")
+    path.chmod(0o600)
     assert set(read_client_keys(path)) == {key.encode()}
 
 
@@ -42,6 +45,21 @@ def test_an_invalid_key_is_named_and_not_quoted(tmp_path: Path, missing: str, va
 
 def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(bytes(range(256)))
-    for name in ("binary", "absent", "."):
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")  # nobody ever writes into it
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    for name in ("binary", "absent", ".", "endless", "pipe", "huge"):
         with pytest.raises(ValueError, match="cannot be read"):
             read_client_keys(tmp_path / name)
+
+
+def test_a_secret_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    _, secret = zmq.auth.create_certificates(tmp_path, "artist", {"server-key": SERVER.decode()})
+    path = Path(secret)
+    for mode in (0o640, 0o604):
+        path.chmod(mode)
+        with pytest.raises(ValueError, match=f"can be read by other users; run: chmod 600 {path}"):
+            read_client_keys(path)
+    path.chmod(0o600)
+    assert read_client_keys(path).server == SERVER
