@@ -29,6 +29,7 @@ from training.evaluation.tasks import EvaluationSettings
 from training.generators.generate import GenerateSettings, Piece, generate
 from training.history import EpochReport
 from training.hold_out import hold_out
+from training.pack import pack_dataset
 from training.prepare import MeshOutcome, PrepareSettings, prepare_dataset
 from training.sampling import Noise, SampleSettings
 from training.train_options import TrainOptions
@@ -147,6 +148,15 @@ def prepare(
         print_json([vars(outcome) for outcome in outcomes])
     else:
         _print_outcomes(outcomes, output)
+
+
+@app.command()
+def pack(dataset: Annotated[Path, typer.Argument(help="folder that prepare wrote")]) -> None:
+    """Pack the samples of a dataset of an older version, one file a shape, into a few large files, as prepare does."""
+    with report_errors(), _bar("packing") as bar:
+        task = bar.add_task("packing", total=None)
+        count = pack_dataset(dataset, lambda done, total: bar.update(task, completed=done, total=total))
+        stdout.print(f"{count} shapes packed in {dataset}", soft_wrap=True)
 
 
 @app.command(name="hold-out")

@@ -1,7 +1,12 @@
-"""A prepared dataset on disk: one `.npz` file per shape, and `dataset.json`, which describes them."""
+"""A prepared dataset on disk: samples, and `dataset.json`, which describes them.
+
+The samples of a shape are in a `.npz` file of their own once they are sampled, and later packed with those of others in
+`store`.
+"""
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +17,10 @@ from sdf_backend.geometry.signed_distance import SignClassifier, clean_mesh, uni
 from sdf_backend.geometry.similarity import axis_rotation
 from sdf_backend.geometry.visible_surface import visible_surface
 from training.catalog import read_mesh
-from training.sampling import BOUND, ShapeSamples
+from training.sampling import BOUND, ShapeSamples, from_grid, inside_first, to_grid
+from training.store import Store, StoredShape
 
 DESCRIPTION_FILE = "dataset.json"
-# 16-bit coordinates span -GRID_STEPS to GRID_STEPS.
-GRID_STEPS = 32767
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Dataset:
 
     def split(self, name: str) -> list[ShapeRecord]:
         """The prepared shapes of a split, "train" or "test". Raises `InputError` where there is none."""
-        chosen = [record for record in self.records if record.split == name and self.path(record.name).exists()]
+        prepared = self.prepared()
+        chosen = [record for record in self.records if record.split == name and record.name in prepared]
         if not chosen:
             raise InputError(f"{self.folder} contains no prepared shape of the split {name!r}")
         return chosen
@@ -125,13 +130,31 @@ class Dataset:
         rotation = axis_rotation(self.settings["up"], self.settings["front"], self.front)
         return (vertices @ rotation.T + samples.offset) * samples.scale, faces
 
+    @cached_property
+    def store(self) -> Store:
+        """The packed shapes, as they were when they were first asked for. Raises `InputError` for a damaged part."""
+        return Store(self.folder / "store")
+
+    def prepared(self) -> set[str]:
+        """The names of all shapes that have samples, packed or not."""
+        rejected = {path.stem for path in (self.folder / "rejected").glob("*.json")}
+        loose = {path.stem for path in self.path("").parent.glob("*.npz")}
+        return loose | (self.store.shapes.keys() - rejected)
+
     def path(self, name: str) -> Path:
-        """The file of a shape's samples."""
+        """The file of a shape's samples, which is there until they are packed."""
         return samples_path(self.folder, name)
 
+    def stored(self, name: str) -> tuple[Path, StoredShape] | None:
+        """Part and place of a packed shape; None for one that is not packed, or was sampled again since."""
+        return None if self.path(name).exists() else self.store.shapes.get(name)
+
     def load(self, name: str) -> ShapeSamples:
-        """Read the samples of a shape. Raises `InputError` where their file is missing or damaged."""
-        return load_samples(self.path(name))
+        """Read the samples of a shape, in the order of `inside_first`.
+
+        Raises `InputError` where they are missing or damaged.
+        """
+        return self.store.load(name) if self.stored(name) else inside_first(load_samples(self.path(name)))
 
 
 def samples_path(folder: Path, name: str) -> Path:
@@ -144,10 +167,10 @@ def save_samples(path: Path, samples: ShapeSamples) -> None:
     with atomic_write(path) as temporary:
         np.savez(
             temporary,
-            points=_packed(samples.points, BOUND),
+            points=to_grid(samples.points, BOUND),
             distances=samples.distances,
             surface=samples.surface,
-            normals=_packed(samples.normals, 1.0),
+            normals=to_grid(samples.normals, 1.0),
             scale=samples.scale,
             offset=samples.offset,
             uncertain=samples.uncertain,
@@ -159,10 +182,10 @@ def load_samples(path: Path) -> ShapeSamples:
     try:
         with np.load(path, allow_pickle=False) as file:
             samples = ShapeSamples(
-                _unpacked(file["points"], BOUND),
+                from_grid(file["points"], BOUND),
                 file["distances"],
                 file["surface"],
-                _unpacked(file["normals"], 1.0),
+                from_grid(file["normals"], 1.0),
                 float(file["scale"]),
                 file["offset"],
                 int(file["uncertain"]),
@@ -181,11 +204,3 @@ def _check_shapes(samples: ShapeSamples) -> None:
     shapes = samples.points.shape, samples.distances.shape, samples.surface.shape, samples.normals.shape
     if shapes != ((count, 3), (count,), (kept, 3), (kept, 3)):
         raise ValueError(f"its arrays have mismatched shapes, {shapes}")
-
-
-def _packed(values: np.ndarray, bound: float) -> np.ndarray:
-    return np.round(values / bound * GRID_STEPS).astype(np.int16)
-
-
-def _unpacked(values: np.ndarray, bound: float) -> np.ndarray:
-    return (values * (bound / GRID_STEPS)).astype(np.float32)

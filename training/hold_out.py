@@ -1,19 +1,18 @@
 """Makes a validation dataset: held-out training families become the test split; the real test split is left out."""
 
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from sdf_backend.errors import InputError
 from training.dataset import Dataset, ShapeRecord
+from training.store import link, link_parts
 
 
 def hold_out(dataset: Dataset, families: set[str], output: Path) -> Dataset:
     """Write a dataset for choosing settings, without any of the test shapes.
 
-    Its test split holds the originals of the held-out families; deformed copies of these are left out. Sample files are
-    hard links where the file system allows, copies otherwise.
+    Its test split holds the originals of the held-out families; deformed copies of these are left out. Files of samples
+    are hard links where the file system allows, copies otherwise; what is packed beside them is listed no longer.
 
     Parameters
     ----------
@@ -35,19 +34,12 @@ def hold_out(dataset: Dataset, families: set[str], output: Path) -> Dataset:
     held = replace(dataset, folder=output, records=records)
     held.path("").parent.mkdir(parents=True, exist_ok=True)
     for record in records:
-        _link(dataset.path(record.name), held.path(record.name))
+        if dataset.path(record.name).exists():
+            link(dataset.path(record.name), held.path(record.name))
+    link_parts(dataset.store.folder, output / dataset.store.folder.name, {record.name for record in records})
     held.save()
     return held
 
 
 def _with_split(record: ShapeRecord, families: set[str]) -> ShapeRecord:
     return replace(record, split="test") if record.family in families else record
-
-
-def _link(source: Path, target: Path) -> None:
-    if not source.exists():  # the mesh was rejected by prepare
-        return
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

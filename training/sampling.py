@@ -3,7 +3,7 @@
 Samples of uncertain sign are dropped and counted; a mesh that cannot be used is rejected with the reason.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -21,6 +21,7 @@ from sdf_backend.wire.settings import Settings, option
 
 # Stored samples are 16-bit integers over this range on either side of zero.
 BOUND = SAMPLE_BOUND
+GRID_STEPS = 32767
 
 
 class Noise(StrEnum):
@@ -105,9 +106,29 @@ def sample_mesh(
     )
 
 
+def inside_first(samples: ShapeSamples) -> ShapeSamples:
+    """The same samples in a random order, those inside first, so that a window of either side is a random draw.
+
+    The order depends on the samples alone.
+    """
+    order = np.random.default_rng(0).permutation(len(samples.distances))
+    order = order[np.argsort(samples.distances[order] >= 0, kind="stable")]
+    return replace(samples, points=samples.points[order], distances=samples.distances[order])
+
+
 def quantise(points: np.ndarray) -> np.ndarray:
     """Move points to the 16-bit grid on which they are stored, so that their distances are exact there."""
-    return np.round(points / BOUND * 32767) * (BOUND / 32767)
+    return np.round(points / BOUND * GRID_STEPS) * (BOUND / GRID_STEPS)
+
+
+def to_grid(values: np.ndarray, bound: float) -> np.ndarray:
+    """Values within +-`bound` as 16-bit integers, as they are stored."""
+    return np.round(values / bound * GRID_STEPS).astype(np.int16)
+
+
+def from_grid(values: np.ndarray, bound: float) -> np.ndarray:
+    """The float32 values of 16-bit integers that `to_grid` made."""
+    return (values * (bound / GRID_STEPS)).astype(np.float32)
 
 
 def _check_shares(uncertain: float, inside: float, settings: SampleSettings) -> None:

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,11 +30,13 @@ from training.history import EpochReport
 from training.licences import model_licence
 from training.optimisers import Optimisers
 from training.progress_pictures import draw_reconstructions, plot_losses
-from training.resident_samples import ResidentSamples
 from training.train_settings import Schedule, TrainSettings
+from training.training_samples import TrainingSamples
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 HISTORY_FILE = "history.json"
+# Indices of shapes, (s,), and their samples: points, (s, n, 3), and distances, (s, n).
+Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class Trainer:
@@ -55,7 +58,7 @@ class Trainer:
         self.dataset, self.settings, self.output = dataset, settings, Path(output)
         self.device = torch.device(device)
         self.records = dataset.split("train")
-        self.samples = ResidentSamples(dataset, self.records, self.device)
+        self.samples = TrainingSamples(dataset, self.records, self.device)
         torch.manual_seed(settings.seed)
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.decoder = Decoder(settings.decoder).to(self.device)
@@ -185,8 +188,7 @@ class Trainer:
         start, total, steps, samples = time.perf_counter(), 0.0, 0, 0
         self.decoder.train()
         factor = self.optimisers.begin_epoch(self.epoch)
-        for shapes in self._batches():
-            points, distances = self.samples.draw(shapes, self.settings.points_a_shape, self.generator)
+        for shapes, points, distances in _one_ahead(self._batches()):
             total += self._step(shapes.to(self.device), points, distances)
             steps, samples = steps + 1, samples + distances.numel()
         loss = total / steps
@@ -199,9 +201,11 @@ class Trainer:
         rate = self.settings.decoder_rate * factor
         return EpochReport(self.epoch + 1, loss, norm, rate, samples / (time.perf_counter() - start))
 
-    def _batches(self) -> Iterator[Tensor]:
+    def _batches(self) -> Iterator[Batch]:
+        """The batches of an epoch."""
         order = torch.randperm(len(self.records), generator=self.generator)
-        return iter(order.split(self.settings.shapes_a_step))
+        for shapes in order.split(self.settings.shapes_a_step):
+            yield shapes, *self.samples.draw(shapes, self.settings.points_a_shape, self.generator)
 
     def _step(self, shapes: Tensor, points: Tensor, distances: Tensor) -> float:
         """One optimiser step (DeepSDF, equations 4 and 9); returns the loss without the penalty of the codes.
@@ -227,6 +231,15 @@ class Trainer:
     def _write_pictures(self) -> None:
         plot_losses(self.history, self.output / "loss.png")
         draw_reconstructions(self.model(), self.dataset, self.output / "reconstructions.png")
+
+
+def _one_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, of which the next is drawn in a thread meanwhile."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
 
 
 def _count_sources(records: list[ShapeRecord]) -> list[dict]:

@@ -26,8 +26,7 @@ from training import trainer as module
 from training.cli import app
 from training.dataset import Dataset, ShapeRecord, save_samples
 from training.history import EpochReport
-from training.resident_samples import ResidentSamples
-from training.sampling import BOUND, SampleSettings, sample_mesh
+from training.sampling import SampleSettings, sample_mesh
 from training.train_options import Preset, TrainOptions
 from training.train_settings import PRESETS, Optimiser, Schedule, TrainSettings, build_train_settings
 from training.trainer import CHECKPOINT_FILE, Trainer
@@ -327,30 +326,6 @@ def test_the_finished_model_file_gives_the_same_distances(boxes: Dataset, tmp_pa
     with torch.inference_mode():
         assert torch.equal(model.decoder(model.codes, points), loaded.decoder(model.codes, points))
     assert torch.allclose(model.codes, loaded.codes, atol=1e-3)  # codes are stored in half precision
-
-
-def test_half_of_the_drawn_samples_are_inside_and_all_belong_to_their_shape(boxes: Dataset) -> None:
-    resident = ResidentSamples(boxes, boxes.records, torch.device("cpu"))
-    shapes = torch.tensor([3, 0, 2])
-    points, distances = resident.draw(shapes, 500, torch.Generator().manual_seed(0))
-    assert points.shape == (3, 500, 3)
-    assert ((distances < 0).sum(1) == 250).all()
-    for row, index in enumerate(shapes.tolist()):
-        samples = boxes.load(boxes.records[index].name)
-        cells = np.round(samples.points / BOUND * 32767).astype(int).tolist()
-        known = {tuple(cell): distance for cell, distance in zip(cells, samples.distances, strict=True)}
-        drawn_cells = np.round(points[row].numpy() / BOUND * 32767).astype(int).tolist()
-        drawn = [known[tuple(cell)] for cell in drawn_cells]  # a KeyError: a point of another shape
-        assert np.allclose(drawn, distances[row].numpy(), atol=1e-3)  # distances are stored in half precision
-
-
-def test_all_samples_are_drawn_eventually(boxes: Dataset) -> None:
-    resident = ResidentSamples(boxes, boxes.records[:1], torch.device("cpu"))
-    generator = torch.Generator().manual_seed(0)
-    points, _ = resident.draw(torch.tensor([0]), 80_000, generator)
-    distinct = len(torch.unique(points[0], dim=0))
-    stored = len(np.unique(boxes.load("cube").points, axis=0))
-    assert distinct > 0.99 * stored
 
 
 def test_a_shape_without_samples_is_left_out(boxes: Dataset, tmp_path: Path) -> None:
