@@ -1,11 +1,15 @@
 """A cache on disk of computed arrays, addressed by a hash of everything that they were computed from.
 
 It is on disk rather than in memory, so that all workers of a computer share it and it outlives a worker that dies.
-A cache is never required: a full disk or a damaged file is logged, and the work is done again.
+A cache is never required: a full disk or a damaged file is logged, and the work is done again. Entries hold shapes of
+users, so they are private to the user that runs this program, and nobody else's are believed: each holds a hash of its
+arrays and its key.
 """
 
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
@@ -13,13 +17,15 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save_file
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write
 from sdf_backend.log import line, logger
 
 SUFFIX = ".safetensors"
+# The array of an entry that holds its hash.
+SEAL = "seal"
 # Eviction goes down to this share of the limit, so that it does not run at every new entry.
 EVICTION_TARGET = 0.8
 
@@ -46,6 +52,12 @@ def content_key(*parts: object) -> str:
     return digest.hexdigest()
 
 
+def _seal(key: str, arrays: Arrays) -> np.ndarray:
+    """Hash of an entry: its key, and the names and values of its arrays."""
+    parts = [part for name in sorted(arrays) for part in (name, arrays[name])]
+    return np.frombuffer(content_key(key, *parts).encode(), dtype=np.uint8)
+
+
 def _to_json(part: object) -> object:
     if is_dataclass(part) and not isinstance(part, type):
         return {type(part).__name__: asdict(part)}
@@ -63,12 +75,12 @@ class ContentCache:
         """Arrays of a key; None where there is no entry, or none that can be read."""
         path = self._path(key)
         try:
-            arrays = load_file(path)
+            arrays = self._read(path, key)
             path.touch()
             return arrays
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError) as error:
             logger.warning(line("cache entry unreadable", file=path.name, reason=error))
             with suppress(OSError):
                 path.unlink()
@@ -78,14 +90,35 @@ class ContentCache:
         """Store arrays; a failure is logged, and nothing is stored."""
         path = self._path(key)
         try:
-            with atomic_write(path) as temporary:
-                save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
+            contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+            with atomic_write(path, mode=0o600) as temporary:
+                temporary.touch(0o600)  # before it has content
+                save_file({**contiguous, SEAL: _seal(key, contiguous)}, temporary)
         except (InputError, SafetensorError) as error:
             logger.warning(line("cache write failed", file=path.name, reason=error))
             return
         self._bytes += sum(array.nbytes for array in arrays.values())
         if self._bytes > self.limit:
             self._evict()
+
+    def _read(self, path: Path, key: str) -> dict[str, np.ndarray]:
+        """The arrays of an entry; raises `OSError`, `SafetensorError` or `ValueError` for one that was not put here."""
+        status = path.lstat()
+        if reason := self._distrust(status):
+            raise ValueError(reason)
+        arrays = load(path.read_bytes())
+        seal = arrays.pop(SEAL, None)
+        if seal is None or not np.array_equal(seal, _seal(key, arrays)):
+            raise ValueError("its content is not what was stored")
+        return arrays
+
+    def _distrust(self, status: os.stat_result) -> str:
+        """Why a file is not opened; empty for one that may be an entry."""
+        if not stat.S_ISREG(status.st_mode):
+            return "it is a folder, a link, a pipe or a device"
+        if os.name == "posix" and status.st_uid != os.getuid():
+            return "it belongs to another user"
+        return f"it has {status.st_size} bytes" if status.st_size > self.limit else ""
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{SUFFIX}"
@@ -95,8 +128,11 @@ class ContentCache:
         entries = []
         for path in self.folder.glob(f"*{SUFFIX}"):
             with suppress(OSError):
-                status = path.stat()
-                entries.append((status.st_mtime, status.st_size, path))
+                status = path.lstat()
+                if reason := self._distrust(status):
+                    logger.warning(line("cache entry skipped", file=path.name, reason=reason))
+                else:
+                    entries.append((status.st_mtime, status.st_size, path))
         return entries
 
     def _measured_bytes(self) -> int:

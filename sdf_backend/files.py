@@ -10,10 +10,10 @@ from sdf_backend.errors import InputError
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path beside `path`, and rename it to `path` if the block succeeds.
 
-    The temporary path keeps the suffix, because many writers choose their format by it.
+    The temporary path keeps the suffix, because many writers choose their format by it. `mode` says who may read it.
     Raises `InputError` for a folder that cannot be made or written.
     """
     path = Path(path)
@@ -21,7 +21,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        temporary.chmod(0o644)  # some writers make files with mode 0600
+        temporary.chmod(mode)  # some writers make files with mode 0600
         temporary.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error

@@ -23,7 +23,7 @@ from sdf_backend.settings import TaskSettings
 from sdf_backend.shapes.residual_field import EXACT_SETTINGS, SOLID_SETTINGS, SURFACE_SETTINGS
 
 # Raise it when the stored arrays change, or an algorithm changes without any of its settings.
-FIT_FORMAT = 11
+FIT_FORMAT = 12
 
 
 def relevant_settings(settings: TaskSettings) -> tuple[object, ...]:

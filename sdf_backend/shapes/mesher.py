@@ -24,7 +24,7 @@ from sdf_backend.shapes.residual_lattice import LATTICE_SIDE
 
 # To be raised with a change of the algorithm that leaves all settings as they are; changed settings change the keys of
 # the cache by themselves.
-MESH_FORMAT = 1
+MESH_FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from backend_process import Backend, complete, until, until_logged
 from safetensors.torch import load_file, save_file
 
@@ -83,3 +85,79 @@ def test_a_backend_starts_with_unusable_models_in_its_folder(models: Path, spher
         assert isinstance(client.run(complete()), Result)
         assert "spheres" in {model.name for model in backend.status().models if not model.problem}
         assert "Traceback" not in backend.log() and "lost" not in backend.log()
+
+
+def foreign(entry: Path) -> None:
+    save_file({"other": torch.zeros(3)}, entry)
+
+
+def not_finite(entry: Path) -> None:
+    """What this program would store, but for the numbers."""
+    tensors = load_file(entry)
+    save_file({n: v * torch.nan if v.dtype.is_floating_point else v for n, v in tensors.items()}, entry)
+
+
+def one_bit_flipped(entry: Path) -> None:
+    content = bytearray(entry.read_bytes())
+    content[-100] ^= 1
+    entry.write_bytes(content)
+
+
+def cut(entry: Path) -> None:
+    entry.write_bytes(entry.read_bytes()[:-50])
+
+
+def pipe(entry: Path) -> None:
+    entry.unlink()
+    os.mkfifo(entry)
+
+
+def zeros(entry: Path) -> None:
+    entry.unlink()
+    entry.symlink_to("/dev/zero")
+
+
+def huge(entry: Path) -> None:
+    os.truncate(entry, 100 << 30)
+
+
+def of_another_user(entry: Path) -> None:
+    os.chown(entry, 4711, 4711)
+
+
+def of_another_key(entry: Path) -> None:
+    """Entries change places."""
+    names = sorted(entry.parent.iterdir())
+    entry.write_bytes(names[(names.index(entry) + 1) % len(names)].read_bytes())
+
+
+def no_sources(entry: Path) -> None:
+    save_file({"count": torch.zeros(1, dtype=torch.int64)}, entry)
+
+
+DAMAGES = [foreign, not_finite, one_bit_flipped, cut, pipe, zeros, huge, of_another_key, no_sources]
+if os.geteuid() == 0:
+    DAMAGES.append(of_another_user)
+
+
+def test_damaged_and_foreign_cache_entries_are_dropped_and_computed_anew(backend: Backend, tmp_path: Path) -> None:
+    with backend.client() as client:
+        first = client.run(complete())
+        assert not first.cached and client.run(complete()).cached
+        entries = sorted((tmp_path / "cache").iterdir())
+        assert len(entries) == 3  # a fit, its preview and its mesh
+        for damage in DAMAGES:
+            memory = backend.until_idle().memory_bytes
+            for entry in entries:
+                damage(entry)
+            again = client.run(complete())
+            assert backend.until_idle().memory_bytes < memory + (100 << 20)
+            assert not again.cached, damage.__name__
+            np.testing.assert_array_equal(again.shapes[0].vertices, first.shapes[0].vertices)
+            assert client.run(complete()).cached, damage.__name__
+
+
+def test_cache_entries_are_private(backend: Backend, tmp_path: Path) -> None:
+    with backend.client() as client:
+        client.run(complete())
+    assert {entry.stat().st_mode & 0o777 for entry in (tmp_path / "cache").iterdir()} == {0o600}
