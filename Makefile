@@ -93,7 +93,7 @@ model.sofas       :=  400 11  furniture    +z   60000   420
 model.tables      :=  400 11  furniture    +z   60000   420
 
 # The columns: procedural pieces, deformed copies of each real one, and so on. A quick look at all steps:
-#   make starter-chairs GENERATED=6 COPIES=1 SAMPLES=2000 EPOCHS=2 EVALUATE='--resolution 64' SHIPPED=out/shipped
+#   make starter-chairs GENERATED=6 COPIES=1 SAMPLES=2000 EPOCHS=2 ENCODER='--steps 20' EVALUATE='--resolution 64' SHIPPED=out/shipped
 generated = $(or $(GENERATED),$(word 1,$(model.$*)))
 copies = $(or $(COPIES),$(word 2,$(model.$*)))
 deform = $(word 3,$(model.$*))
@@ -102,6 +102,7 @@ samples = $(or $(SAMPLES),$(word 5,$(model.$*)))
 epochs = $(or $(EPOCHS),$(word 6,$(model.$*)))
 symmetric = $(word 7,$(model.$*))
 EVALUATE :=
+ENCODER :=
 SHIPPED := sdf_backend/starter_models
 
 # What a model is made from: members of packages, where the catalogue has rows of its category, and pieces that are drawn.
@@ -160,8 +161,11 @@ $(MODELS:%=runs/%/trained): runs/%/trained: data/%/prepared
 	$(call step,$(BIN)/python -m training train data/$* -o runs/$* --preset small $(symmetric) --epochs $(epochs) \
 		$(if $(wildcard runs/$*/checkpoint.safetensors),--resume))
 
+$(MODELS:%=runs/%/encoded): runs/%/encoded: runs/%/trained
+	$(call step,$(BIN)/python -m training train-encoder runs/$*/$*.safetensors -o runs/$*/encoder $(ENCODER))
+
 evaluate = $(BIN)/python -m training evaluate runs/$*/$*.safetensors data/$* $(EVALUATE) -o out/evaluation/$*
-$(MODELS:%=runs/%/evaluated): runs/%/evaluated: runs/%/trained
+$(MODELS:%=runs/%/evaluated): runs/%/evaluated: runs/%/encoded
 	$(call step,$(evaluate) --task unknown --record && $(evaluate) --task complete --record \
 		&& $(evaluate)/unrefined --task unknown --refine 0)
 

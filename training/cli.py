@@ -220,6 +220,32 @@ def train(
     stdout.print(f"model: {output / data.category}.safetensors", soft_wrap=True)
 
 
+@app.command(name="train-encoder")
+def train_encoder_command(
+    model: Annotated[Path, typer.Argument(help="model file, which gets the encoder")],
+    output: Annotated[Path, typer.Option("-o", help="folder for scans and checkpoint; a killed run continues there")],
+    steps: Annotated[int | None, typer.Option(min=1, help="optimiser steps; default 4000")] = None,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+) -> None:
+    """Train the encoder of a model, which proposes codes and poses to fits; needs nothing but the model's file."""
+    from sdf_backend.model.devices import choose_device
+    from training.encoder.encoder_trainer import EncoderTraining, train_encoder
+
+    with report_errors():
+        settings = EncoderTraining() if steps is None else EncoderTraining(steps=steps)
+        with _bar("encoder", TextColumn("{task.description}")) as bar:
+            row = bar.add_task("scanning")
+
+            def scanned(done: int, total: int) -> None:
+                bar.update(row, completed=done, total=total)
+
+            def stepped(done: int, total: int, loss: float) -> None:
+                bar.update(row, description=f"loss {loss:.3f}", completed=done, total=total)
+
+            train_encoder(model, output, settings, choose_device(device), scanned, stepped)
+        stdout.print(f"model: {model}, with its encoder", soft_wrap=True)
+
+
 @app.command()
 @settings_options(EvaluationSettings)
 def evaluate(

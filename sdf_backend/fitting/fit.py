@@ -10,8 +10,8 @@ where first-order methods take hundreds: one backward sweep through the decoder 
 the code (see `FoldedDecoder.gradients`). The derivative by the point comes with it, so that a pose can be solved for
 jointly.
 
-A fit starts at the mean code, and restarts from training codes where that does not explain the observations (see
-`multistart`).
+A fit starts at a proposed code or at the mean code, and restarts from training codes where that does not explain the
+observations (see `multistart`).
 
 All fits of a call form one batch. They do not depend on each other, but for rounding: a matrix product may round
 differently in a larger batch, and so may accept a step in one batch that it just rejects in another.
@@ -28,7 +28,7 @@ from torch import Tensor
 from sdf_backend.fitting.assessment import assess
 from sdf_backend.fitting.fit_settings import FitSettings
 from sdf_backend.fitting.levenberg_marquardt import Solver
-from sdf_backend.fitting.multistart import Incumbents, restart_unexplained
+from sdf_backend.fitting.multistart import Incumbents, move_to_proposed_codes, restart_unexplained
 from sdf_backend.fitting.observation_batch import batch_observations
 from sdf_backend.fitting.pose_prior import PosePrior
 from sdf_backend.geometry.similarity import Similarity
@@ -51,6 +51,8 @@ class FitRequest:
     expected pose, or the scale drifts a little with each fit."""
     may_restart: bool = True
     """whether `FitSettings.restart` applies"""
+    codes: Tensor | None = None
+    """proposed codes, (k, code_length); the fit begins at the best of these where that is better than the mean code"""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ def fit_codes(
     with torch.inference_mode():
         for number, stage in enumerate(settings.stages):
             solver.begin_stage(stage, number)
+            if number == 0:
+                move_to_proposed_codes(solver, [request.codes for request in requests])
             for _ in range(stage.steps):
                 solver.step()
                 done += 1

@@ -16,6 +16,7 @@ from sdf_backend.fitting.fit import Fit, FitRequest, OnStage, fit_codes
 from sdf_backend.fitting.fit_settings import solid_settings, surface_settings
 from sdf_backend.fitting.pose_ranking import pose_score, suppress_similar_shapes
 from sdf_backend.fitting.pose_search import search_poses
+from sdf_backend.fitting.proposals import propose
 from sdf_backend.geometry.similarity import Similarity, axis_rotation
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import (
@@ -127,13 +128,13 @@ def _hypotheses(
     if observed.possible_cut is not None:
         readings.append(with_assumed_continuation(observed))
     for reading, share in zip(readings, parts(progress, len(readings)), strict=True):
-        for pose, expected in _likely_poses(model, reading, settings, share, thresholds):
+        for pose, expected, codes in _likely_poses(model, reading, settings, share, thresholds):
             for ground_plane_is_object in (False, True) if len(observed.ground_plane_points) else (False,):
                 assumed = reading.with_ground_plane() if ground_plane_is_object else reading
                 if not assumed.solid:
                     assumed = with_assumed_free_space(assumed, pose, model.decoder.settings.mirror_axis)
                 # With many training codes to restart from, one always has something like a ground plane.
-                request = FitRequest(assumed, pose, expected, may_restart=not ground_plane_is_object)
+                request = FitRequest(assumed, pose, expected, not ground_plane_is_object, codes)
                 hypotheses.append(Hypothesis(index, request, ground_plane_is_object))
     return hypotheses
 
@@ -144,14 +145,20 @@ def _likely_poses(
     settings: TaskSettings,
     progress: Progress,
     thresholds: HypothesisSettings,
-) -> list[tuple[Similarity, Similarity]]:
-    """Poses that explain an input about as well as any, best first, and what is expected of each before the fit."""
+) -> list[tuple[Similarity, Similarity, torch.Tensor | None]]:
+    """Poses that explain an input about as well as any, best first.
+
+    Beside each, the pose that was expected before the fit, and codes, (k, code_length), to begin a fit at.
+    """
     if settings.pose is Pose.KNOWN:
-        return [(Similarity.identity(), Similarity.identity())]
+        codes = None if model.encoder is None else propose(model, observed.surface, [np.eye(3)])[0].codes
+        return [(Similarity.identity(), Similarity.identity(), codes)]
     axes = axis_rotation(settings.up, settings.front, model.card.front)
     found = search_poses(model, observed, settings.pose, axes, progress=of_phase(progress, Phase.POSING))
     best = found[0].score
-    return [(one.pose, one.expected) for one in found if one.score * thresholds.alternative_ratio <= best]
+    return [
+        (one.pose, one.expected, one.code[None]) for one in found if one.score * thresholds.alternative_ratio <= best
+    ]
 
 
 def _for_first_hypotheses(hypotheses: list[Hypothesis], on_stage: OnStage) -> OnStage:

@@ -8,10 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from sdf_backend.fitting.fit_settings import Restart
 from sdf_backend.fitting.levenberg_marquardt import Solver
 from sdf_backend.fitting.observation_batch import evenly_spaced
+
+# Observations by which proposed codes are compared, as many as training codes are compared by.
+PROPOSAL_POINTS = Restart.compared_points
 
 
 @dataclass
@@ -41,6 +45,17 @@ class Incumbents:
             row = self.rows[index]
             if incumbents.cost[number] < self.restart.accepted_cost * solver.cost[row]:
                 solver.copy_row(row, incumbents, number)
+
+
+def move_to_proposed_codes(solver: Solver, proposed: list[Tensor | None]) -> None:
+    """Move fits to the best of the codes, (k, code_length), proposed for each, where that lowers their cost."""
+    codes = solver.whitened_codes.clone()
+    for row, choice in enumerate(proposed):
+        if choice is not None:
+            starts = solver.whiten(choice)
+            codes[row] = starts[solver.mean_residuals(row, starts, PROPOSAL_POINTS).argmin()]
+    if any(choice is not None for choice in proposed):
+        solver.accept_if_better(codes, solver.pose_deltas)
 
 
 def restart_unexplained(

@@ -18,6 +18,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from sdf_backend.errors import InputError
+from sdf_backend.fitting.assessment import assess_surface
 from sdf_backend.fitting.fit import FitRequest, fit_codes
 from sdf_backend.fitting.fit_settings import FitSettings, Stage
 from sdf_backend.fitting.pose_ranking import (
@@ -26,6 +27,7 @@ from sdf_backend.fitting.pose_ranking import (
     suppress_similar_poses,
     suppress_similar_shapes,
 )
+from sdf_backend.fitting.proposals import Proposal, propose
 from sdf_backend.geometry.similarity import Similarity, axis_vector
 from sdf_backend.model.store import Model
 from sdf_backend.observation.cuts import Cut
@@ -51,6 +53,12 @@ class PoseSearchSettings:
     long. Not tuned"""
     first: Stage = field(default=Stage(6, 400, 1e-4))
     """fit of each start, where there are more than `promising`"""
+    proposals: int = 6
+    """starts that a model's encoder proposes, where it has one"""
+    proposal_difference: float = 30.0
+    """degrees by which these differ"""
+    proposals_explained: float = 0.9
+    """share of the surface points that the best of these must explain; otherwise all starts are tried"""
     promising: int = 8
     """starts that are kept after that stage"""
     coarse: Stage = field(default=Stage(14, 1_000, 1e-4))
@@ -77,20 +85,22 @@ class PoseHypothesis:
     pose : canonical frame -> observed frame
     score : see `pose_score`; smaller is better
     expected : estimate from the extent and centre of the observed points, the mean of a fit's pose prior
+    code : (code_length,), fitted with the pose
     """
 
     pose: Similarity
     score: float
     expected: Similarity
+    code: torch.Tensor
 
 
 @dataclass(frozen=True)
 class _Start:
-    """A pose in the course of the search, its first estimate, and the code that was fitted with it."""
+    """A pose in the course of the search, its first estimate, and the codes, (k, code_length), to begin at."""
 
     pose: Similarity
     expected: Similarity
-    code: torch.Tensor
+    codes: torch.Tensor
 
 
 def search_poses(
@@ -117,31 +127,69 @@ def search_poses(
     """
     if freedom is Pose.KNOWN:
         raise InputError("the pose is known; there is nothing to search for")
+    if model.encoder is not None:
+        proposed = _proposed_starts(model, observed, freedom, axes, settings)
+        found = _refined(model, observed, freedom, proposed, settings, progress)
+        if _explained(model, observed, found[0]) >= settings.proposals_explained:
+            return _ranked(found, settings)
     starts = _starts(model, observed, freedom, axes, settings)
-
-    def fitted(starts: list[_Start], stage: Stage, done: float, share: float) -> list[_Start]:
-        return _fit_and_sort(
-            model, observed, freedom, starts, stage, lambda fraction: progress(done + share * fraction)
-        )
-
     if len(starts) > settings.promising:
-        starts = fitted(starts, settings.first, 0.0, 0.3)[: settings.promising]
-    likely = fitted(starts, settings.coarse, 0.3, 0.5)[: settings.compared]
-    posed_codes = [(start.code, start.pose) for start in likely]
+        fitted = _fit_and_sort(model, observed, freedom, starts, settings.first, lambda share: progress(0.3 * share))
+        starts = fitted[: settings.promising]
+    found = _refined(model, observed, freedom, starts, settings, lambda share: progress(0.3 + 0.7 * share))
+    return _ranked(found, settings)
+
+
+def _refined(
+    model: Model,
+    observed: Observations,
+    freedom: Pose,
+    starts: list[_Start],
+    settings: PoseSearchSettings,
+    progress: PhaseProgress,
+) -> list[PoseHypothesis]:
+    """The best of the starts that differ, fitted further and scored."""
+    coarse = _fit_and_sort(model, observed, freedom, starts, settings.coarse, lambda share: progress(0.7 * share))
+    likely = coarse[: settings.compared]
+    posed_codes = [(start.codes[0], start.pose) for start in likely]
     distinct = suppress_similar_shapes(model, posed_codes, settings.kept, settings.ranking)
-    final = fitted([likely[index] for index in distinct], settings.final, 0.8, 0.2)
+    chosen = [likely[index] for index in distinct]
+    final = _fit_and_sort(model, observed, freedom, chosen, settings.final, lambda share: progress(0.7 + 0.3 * share))
     unit = final[0].expected.scale
-    hypotheses = [
+    return [
         PoseHypothesis(
             start.pose,
-            pose_score(model, start.code, start.pose, observed, unit, settings.ranking),
+            pose_score(model, start.codes[0], start.pose, observed, unit, settings.ranking),
             start.expected,
+            start.codes[0],
         )
         for start in final
     ]
-    hypotheses = sorted(hypotheses, key=lambda hypothesis: hypothesis.score)
-    kept = suppress_similar_poses([hypothesis.pose for hypothesis in hypotheses], settings.ranking)
-    return [hypotheses[index] for index in kept]
+
+
+def _ranked(found: list[PoseHypothesis], settings: PoseSearchSettings) -> list[PoseHypothesis]:
+    """The hypotheses whose poses differ, best first."""
+    found = sorted(found, key=lambda hypothesis: hypothesis.score)
+    return [found[index] for index in suppress_similar_poses([one.pose for one in found], settings.ranking)]
+
+
+def _explained(model: Model, observed: Observations, hypothesis: PoseHypothesis) -> float:
+    """The share of the observed surface points that a hypothesis explains."""
+    return assess_surface(model, hypothesis.code, observed.surface, hypothesis.pose, torch.bfloat16)[1]
+
+
+def _proposed_starts(
+    model: Model, observed: Observations, freedom: Pose, axes: np.ndarray, settings: PoseSearchSettings
+) -> list[_Start]:
+    """The starts that the model's encoder takes for the most likely, of orientations that differ."""
+    rotations = [(rotation @ axes).T for rotation in _start_rotations(freedom, settings)]
+    proposals = sorted(propose(model, observed.surface, rotations), key=lambda one: -one.right)
+    chosen: list[Proposal] = []
+    for proposal in proposals:
+        turns = [Rotation.from_matrix(proposal.pose.rotation @ other.pose.rotation.T).magnitude() for other in chosen]
+        if all(turn > np.radians(settings.proposal_difference) for turn in turns):
+            chosen.append(proposal)
+    return [_Start(one.pose, one.pose, one.codes) for one in chosen[: settings.proposals]]
 
 
 def _starts(
@@ -161,7 +209,7 @@ def _starts(
             for length in settings.cut_lengths
             for estimate in estimates[: len(rotations)]
         ]
-    return [_Start(estimate, estimate, model.mean) for estimate in estimates]
+    return [_Start(estimate, estimate, model.mean[None]) for estimate in estimates]
 
 
 def _fit_and_sort(
@@ -173,12 +221,12 @@ def _fit_and_sort(
     progress: PhaseProgress,
 ) -> list[_Start]:
     """The starts after one stage of a fit, the lowest cost first."""
-    requests = [FitRequest(observed, start.pose, start.expected) for start in starts]
+    requests = [FitRequest(observed, start.pose, start.expected, codes=start.codes) for start in starts]
     fits = fit_codes(model, requests, FitSettings((stage,), assessed=False), freedom, progress)
     # Costs are in units of each start's own scale; all starts of a search observe the same object.
     costs = [fit.cost * start.pose.scale for fit, start in zip(fits, starts, strict=True)]
     order = np.argsort(costs, kind="stable")
-    return [_Start(fits[index].pose, starts[index].expected, fits[index].code) for index in order]
+    return [_Start(fits[index].pose, starts[index].expected, fits[index].code[None]) for index in order]
 
 
 def _first_estimate(observed: Observations, rotation: np.ndarray, reach: float, outlier_percent: float) -> Similarity:

@@ -44,6 +44,8 @@ class ModelCard:
     """the licence that the file must be passed on under, because that of its data is share-alike; empty for none"""
     accuracy: dict = field(default_factory=dict)
     """measured accuracy on the test split, by task"""
+    encoder: dict = field(default_factory=dict)
+    """EncoderSettings as a dictionary; empty for a model without an encoder"""
 
 
 class Rule(NamedTuple):
@@ -114,6 +116,13 @@ DECODER_RULES = {
     "weight_norm": one_of(True, False).or_missing(),
     "mirror_axis": one_of(None, 0, 1, 2).or_missing(),
 }
+ENCODER_RULES = {
+    "code_length": whole_number(1, 4096),
+    "points": whole_number(1, 65536),
+    "point_widths": list_of(1, 16, whole_number(1, 16384)),
+    "width": whole_number(1, 16384),
+    "codes": whole_number(1, 256),
+}
 CARD_RULES = {
     "name": text(200),
     "up": one_of(*map(str, Axis)),
@@ -126,6 +135,7 @@ CARD_RULES = {
     "sources": list_of(0, 100_000, mapping()).or_missing(),
     "licence": text(200).or_missing(),
     "accuracy": mapping().or_missing(),
+    "encoder": mapping().or_missing(),
 }
 
 
@@ -137,6 +147,10 @@ def parse_card(content: str) -> ModelCard:
     card = _parse_json(content)
     check_fields(card, CARD_RULES, "")
     check_fields(card["decoder"], DECODER_RULES, "decoder.")
+    if card.get("encoder"):
+        check_fields(card["encoder"], ENCODER_RULES, "encoder.")
+        if card["encoder"]["code_length"] != card["decoder"]["code_length"]:
+            raise ValueError("encoder.code_length is not decoder.code_length")
     for index, source in enumerate(card.get("sources", [])):
         check_fields(source, SOURCE_RULES, f"sources[{index}].")
     if newer := card["decoder"].keys() - DECODER_RULES:

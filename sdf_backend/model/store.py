@@ -7,9 +7,10 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,13 +22,14 @@ from sdf_backend.files import atomic_write, check_file
 from sdf_backend.model.card import ModelCard, parse_card
 from sdf_backend.model.decoder import Decoder, DecoderSettings, FoldedDecoder, weight_shapes
 from sdf_backend.model.devices import padded_chunks
+from sdf_backend.model.encoder import Encoder, EncoderSettings, encoder_shapes
 
 FORMAT = "sdf-shapes-model-1"
 STARTER_MODELS = Path(__file__).parents[1] / "starter_models"
 MODELS_VARIABLE = "SDF_BACKEND_MODELS"
 SUFFIX = ".safetensors"
-# Begins the names of the tensors of the decoder.
-WEIGHTS = "decoder."
+# Begin the names of the tensors of decoder and encoder.
+WEIGHTS, ENCODER_WEIGHTS = "decoder.", "encoder."
 FLOATS = ("F16", "BF16", "F32", "F64")
 # A model of the paper's size takes 10 MB, and its header less than one.
 LARGEST_FILE, LARGEST_HEADER = 1 << 30, 1 << 24
@@ -44,16 +46,22 @@ class CovarianceSettings:
 
 @dataclass(frozen=True, eq=False)  # models are compared by identity
 class Model:
-    """A decoder with its training codes, (n, code_length) float32."""
+    """A decoder with its training codes, (n, code_length) float32, and an encoder, if it has one."""
 
     card: ModelCard
     decoder: Decoder
     codes: Tensor
+    encoder: Encoder | None = None
 
     @cached_property
     def mean(self) -> Tensor:
         """Mean of the training codes, (code_length,)."""
         return self.codes.mean(0)
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """Root of the total variance of the training codes, (): the length of a typical deviation from their mean."""
+        return (self.codes - self.mean).square().sum(1).mean().sqrt()
 
     @cached_property
     def covariance(self) -> Tensor:
@@ -84,7 +92,8 @@ class Model:
     @property
     def nbytes(self) -> int:
         """Bytes of weights and codes."""
-        return self.codes.nbytes + sum(parameter.nbytes for parameter in self.decoder.parameters())
+        networks = [self.decoder] if self.encoder is None else [self.decoder, self.encoder]
+        return self.codes.nbytes + sum(weights.nbytes for network in networks for weights in network.parameters())
 
     def folded(self, dtype: torch.dtype) -> FoldedDecoder:
         """The decoder for evaluation in `dtype`; computed once, since the weights of a finished model do not change."""
@@ -113,13 +122,18 @@ class Model:
 
 
 def save_model(path: Path, model: Model) -> None:
-    """Write a model, whole or not at all; codes are rounded to half precision."""
+    """Write a model, whole or not at all; codes and encoder are rounded to half precision."""
     tensors = {
         f"{WEIGHTS}{name}": value.detach().cpu().contiguous() for name, value in model.decoder.state_dict().items()
     }
     tensors["codes"] = model.codes.detach().cpu().half()
+    card = replace(model.card, encoder={})
+    if model.encoder is not None:
+        card = replace(card, encoder=asdict(model.encoder.settings))
+        weights = model.encoder.state_dict().items()
+        tensors |= {f"{ENCODER_WEIGHTS}{name}": value.detach().cpu().half() for name, value in weights}
     with atomic_write(Path(path)) as temporary:
-        save_file(tensors, temporary, {"format": FORMAT, "card": json.dumps(asdict(model.card))})
+        save_file(tensors, temporary, {"format": FORMAT, "card": json.dumps(asdict(card))})
 
 
 def read_card(path: Path) -> ModelCard:
@@ -143,8 +157,23 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
         raise InputError(f"the model {path} has weights or codes that are not finite; fetch it again")
     codes = tensors.pop("codes").float()
     decoder = Decoder(DecoderSettings(**card.decoder))
-    decoder.load_state_dict({name.removeprefix(WEIGHTS): value for name, value in tensors.items()})
-    return Model(card, decoder.to(device).eval().requires_grad_(False), codes)
+    decoder.load_state_dict(_named(tensors, WEIGHTS))
+    encoder = None
+    if card.encoder:
+        encoder = Encoder(_encoder_settings(card))
+        encoder.load_state_dict(_named(tensors, ENCODER_WEIGHTS))
+        encoder.to(device).eval().requires_grad_(False)
+    return Model(card, decoder.to(device).eval().requires_grad_(False), codes, encoder)
+
+
+def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _encoder_settings(card: ModelCard) -> EncoderSettings:
+    settings: dict[str, Any] = {**card.encoder, "point_widths": tuple(card.encoder["point_widths"])}
+    return EncoderSettings(**settings)
 
 
 class ModelStore:
@@ -224,6 +253,9 @@ def _card(file: safe_open, path: Path) -> ModelCard:
 def _expected_shapes(card: ModelCard) -> dict[str, tuple[int, ...]]:
     """Name and shape of each tensor of a model file, by its card."""
     shapes = {f"{WEIGHTS}{name}": shape for name, shape in weight_shapes(DecoderSettings(**card.decoder)).items()}
+    if card.encoder:
+        of_encoder = encoder_shapes(_encoder_settings(card))
+        shapes |= {f"{ENCODER_WEIGHTS}{name}": shape for name, shape in of_encoder.items()}
     return {**shapes, "codes": (len(card.shapes), card.decoder["code_length"])}
 
 

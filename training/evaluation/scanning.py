@@ -54,7 +54,7 @@ def simulate_scan(
     """
     towards = np.asarray(direction, dtype=np.float64) / np.linalg.norm(direction)
     sensor = towards * settings.distance
-    rays = _rays(-towards, settings)
+    rays = camera_rays(-towards, settings)
     triangles = vertices[faces]
     scene = EmbreeScene()
     TriangleMesh(scene, triangles.astype(np.float32))
@@ -78,8 +78,8 @@ def sample_view_directions(count: int, rng: np.random.Generator) -> np.ndarray:
     return np.stack([ring * np.cos(azimuth), height, ring * np.sin(azimuth)], axis=1)
 
 
-def _rays(forward: np.ndarray, settings: CameraSettings) -> np.ndarray:
-    """Unit ray directions of all pixels, (pixels^2, 3)."""
+def camera_rays(forward: np.ndarray, settings: CameraSettings) -> np.ndarray:
+    """Unit ray directions of all pixels, (pixels^2, 3), of a camera that looks along `forward`, (3,)."""
     up = np.array([0.0, 1.0, 0.0]) if abs(forward[1]) < 0.99 else np.array([1.0, 0.0, 0.0])
     right = np.cross(forward, up)
     right /= np.linalg.norm(right)

@@ -105,7 +105,7 @@ def test_each_pose_keeps_its_expected_pose_and_ground_plane_hypotheses_do_not_re
 ) -> None:
     poses = [Similarity(1.0, np.eye(3), np.array([x, 0, 0])) for x in (0.0, 0.02)]
     expected = [Similarity(1.1, np.eye(3), np.array([x, 0.05, 0])) for x in (0.0, 0.02)]
-    found = [PoseHypothesis(pose, 1.0, one) for pose, one in zip(poses, expected, strict=True)]
+    found = [PoseHypothesis(pose, 1.0, one, spheres.mean) for pose, one in zip(poses, expected, strict=True)]
     asked: list[FitRequest] = []
 
     def fits(model: Model, requests: list[FitRequest], *rest: Any) -> list[Fit]:

@@ -1,0 +1,1 @@
+"""Training of encoders, which propose codes and poses to a fit."""
