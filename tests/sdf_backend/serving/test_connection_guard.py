@@ -134,9 +134,13 @@ def test_connections_that_send_nothing_are_few_and_short(plain: Backend) -> None
 HANG_UP = """
 import socket, sys
 host, port = sys.argv[1:]
+address = host, int(port)
 while True:
     try:
-        socket.create_connection((host, int(port))).close()
+        for _ in range(100):
+            stranger = socket.socket()
+            stranger.connect(address)
+            stranger.close()
         print(flush=True)
     except OSError:
         pass
@@ -144,19 +148,20 @@ while True:
 
 
 def test_a_server_stops_while_somebody_connects_and_hangs_up(plain: Backend) -> None:
-    plain.until_idle()
+    worker = plain.until_idle()
     host, _, port = plain.address.removeprefix("tcp://").rpartition(":")
     with ExitStack() as stack:
         strangers = []
-        for _ in range(3):
+        for _ in range(6):
             command = [sys.executable, "-c", HANG_UP, host, port]
             strangers.append(stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE)))
             stack.callback(strangers[-1].kill)
         for stranger in strangers:
             assert stranger.stdout
-            for _ in range(3_000):
+            for _ in range(10):
                 stranger.stdout.readline()
         assert plain.status().software
+        os.kill(worker.pid, signal.SIGSTOP)  # the server waits for it a second, and reads nothing meanwhile
         plain.signal(signal.SIGTERM)
         assert plain.ended(30) == 0
 
