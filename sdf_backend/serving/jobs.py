@@ -109,7 +109,7 @@ class JobTable:
         self._queues: dict[str | bytes, deque[Job]] = {}  # in round-robin order
         self._retries: deque[Job] = deque()
         self._finished: dict[tuple[str, str], Job] = {}  # oldest first
-        self._queued_bytes = self._result_bytes = 0
+        self._request_bytes = self._queued_bytes = self._result_bytes = 0
 
     # --- queries ---
 
@@ -141,6 +141,11 @@ class JobTable:
     def queued(self) -> list[Job]:
         """All queued jobs, in no particular order."""
         return [job for job in self._jobs.values() if job.state is JobState.QUEUED]
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the submissions of all jobs that have not finished, and of all kept results."""
+        return self._request_bytes + self._result_bytes
 
     def position(self, job: Job) -> int:
         """Number of jobs that start before this one, as the queue is now; 0 for a job that is not queued."""
@@ -174,6 +179,7 @@ class JobTable:
         if key in self._jobs:
             raise ValueError(f"job {job.name} already exists")
         self._jobs[key] = job
+        self._request_bytes += job.request_bytes
         self._enqueue(job)
 
     def take(self, most: int, now: float) -> list[Job]:
@@ -233,6 +239,7 @@ class JobTable:
             self._dequeue(job)
         job.state, job.outcome, job.finished = JobState.FINISHED, outcome, now
         job.last_message, job.delivered = last_message, False
+        self._request_bytes -= job.request_bytes
         job.request, job.worker = (), ""
         self._finished[job.owner, job.name] = job
         self._result_bytes += count_bytes(last_message)
