@@ -19,6 +19,7 @@ from rich.table import Table
 
 from sdf_backend.console import print_json, report_errors, stderr, stdout
 from sdf_backend.errors import InputError
+from sdf_backend.files import check_folder, check_writable
 from sdf_backend.settings_options import settings_options
 from sdf_backend.wire.settings import bounds_of, help_of
 from training.augment import DeformationPreset
@@ -129,6 +130,7 @@ def prepare(
 ) -> None:
     """Sample the signed distances of every mesh; running it again continues a killed run."""
     SAMPLES.check("samples", samples)  # by the name of the option
+    check_folder(output)
     entries = list_meshes(source, layout, settings.category or None)
     if train_split or test_split:
         splits = (("train", train_split), ("test", test_split))
@@ -238,6 +240,8 @@ def evaluate(
     from training.evaluation.report import record_entry
     from training.evaluation.run import run_evaluation
 
+    if output:
+        check_folder(output)
     if record and not settings.task.has_entry:
         raise InputError(f"the task {settings.task} does not use --record; leave it out")
     engine = Engine(device=device)
@@ -291,6 +295,7 @@ def import_deepsdf_command(
     with report_errors():
         if output.suffix != SUFFIX:
             raise InputError(f"{output} does not end in {SUFFIX}; name the model file, such as chairs{SUFFIX}")
+        check_writable(output)
         names = None if split is None else read_split(split)
         model = import_deepsdf(experiment, output.stem, names, checkpoint, up, front, licence, creator)
         save_model(output, model)

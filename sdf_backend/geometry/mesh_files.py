@@ -8,7 +8,7 @@ import trimesh
 from trimesh.visual import ColorVisuals
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import atomic_write, check_folder
+from sdf_backend.files import atomic_write, check_file, check_writable
 
 OUTPUT_FORMATS = (".ply", ".obj", ".glb", ".stl", ".3mf")
 # What a 3D printer takes: only closed meshes have an inside to fill.
@@ -42,8 +42,7 @@ def read_geometry(path: Path) -> Geometry:
     indices of missing vertices.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give a mesh or point file")
+    check_file(path, "give a mesh or point file")
     try:
         loaded = trimesh.load(path, process=False)
         parts = loaded.dump() if isinstance(loaded, trimesh.Scene) else [loaded]
@@ -111,9 +110,7 @@ def check_output(path: Path) -> None:
     if path.suffix.lower() not in OUTPUT_FORMATS:
         known = ", ".join(OUTPUT_FORMATS)
         raise InputError(f"cannot write {path}: {path.suffix or 'no suffix'} is not a mesh format; use one of {known}")
-    if path.is_dir():
-        raise InputError(f"cannot write {path}: it is a folder; give a file name")
-    check_folder(path.parent)
+    check_writable(path)
 
 
 def observed_colors(observed: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from sdf_backend.errors import InputError
-from sdf_backend.geometry.mesh_files import MINIMUM_POINTS, check_vertices
+from sdf_backend.geometry.mesh_files import LARGEST_COORDINATE, MINIMUM_POINTS, check_vertices
 from sdf_backend.geometry.signed_distance import sample_surface_points
 from sdf_backend.geometry.signed_samples import (
     NormalisedMesh,
@@ -298,8 +298,11 @@ def _free_space_samples(
     surface: np.ndarray, sensor: np.ndarray, extent: float, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points on the lines of sight, at most the object's extent before the surface; the distance there is >= 0."""
-    if not np.isfinite(sensor).all() or sensor.shape != (3,):
-        raise InputError(f"the sensor position is {sensor.tolist()}; it must be three finite coordinates")
+    if sensor.shape != (3,) or not np.abs(sensor).max() <= LARGEST_COORDINATE:  # NaN is not
+        raise InputError(
+            f"the sensor position is {sensor.tolist()}; it must be three finite coordinates of at most "
+            f"{LARGEST_COORDINATE:g}"
+        )
     targets = surface[rng.integers(len(surface), size=count)]
     towards = sensor - targets
     length = np.linalg.norm(towards, axis=1, keepdims=True)

@@ -4,7 +4,7 @@ import numpy as np
 
 from sdf_backend.engine import Shape, Source
 from sdf_backend.errors import InputError
-from sdf_backend.geometry.mesh_files import Geometry, check_vertices
+from sdf_backend.geometry.mesh_files import LARGEST_COORDINATE, Geometry, check_vertices
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.wire import messages as wire
 
@@ -87,7 +87,9 @@ def matrix_of(pose: Similarity) -> np.ndarray:
 
 
 def similarity_of(matrix: np.ndarray, name: str) -> Similarity:
-    """The inverse of `matrix_of`; raises `InputError` for a matrix with shear, reflection or non-uniform scale."""
+    """The inverse of `matrix_of`; raises `InputError` if it is huge, or has shear, reflection or uneven scale."""
+    if not np.abs(matrix).max() <= LARGEST_COORDINATE:  # NaN is not
+        raise InputError(f"{name} has numbers that are not finite or above {LARGEST_COORDINATE:g}; scale it down")
     linear = matrix[:3, :3].astype(np.float64)
     determinant = float(np.linalg.det(linear))
     scale = abs(determinant) ** (1 / 3)

@@ -442,6 +442,7 @@ def test_a_model_added_later_is_found(backend: Backend, client: Listener, models
 
 
 CLOUD = half_sphere(200)
+ENORMOUS = np.diag([1e200, 1e200, 1e200, 1])
 
 
 @pytest.mark.parametrize(
@@ -460,6 +461,17 @@ CLOUD = half_sphere(200)
             "bad_input",
             "pose 0",
         ),
+        (
+            {"task": "decode", "sources": (), "codes": np.full((1, 3), 1e30, "<f4")},
+            "bad_input",
+            "3 finite numbers; it has NaN or numbers above 1e+06",
+        ),
+        (
+            {"task": "decode", "sources": (), "codes": np.zeros((1, 3), "<f4"), "poses": ENORMOUS[None]},
+            "bad_input",
+            "pose 0 has numbers that are not finite or above 1e+15",
+        ),
+        ({"sources": (Source(CLOUD, sensor=(1e300, 0, 0)),)}, "bad_input", "the sensor position is [1e+300"),
         ({"sources": ()}, "bad_value", "at least one input"),
         ({"sources": (Source(np.zeros((0, 3))),)}, "bad_input", "no vertices"),
         ({"sources": (Source(np.zeros((500, 3))),)}, "bad_input", ""),
