@@ -145,7 +145,9 @@ def prepare(
     entries = list_meshes(source, layout, settings.category or None)
     if train_split or test_split:
         splits = (("train", train_split), ("test", test_split))
-        entries = [entry for name, path in splits if path for entry in select_split(entries, read_split(path), name)]
+        names = {name: read_split(path) for name, path in splits if path}
+        _report_absent({name for chosen in names.values() for name in chosen} - {entry.name for entry in entries})
+        entries = [entry for name, chosen in names.items() for entry in select_split(entries, chosen, name)]
     settings = replace(
         settings,
         category=settings.category or source.resolve().name,
@@ -320,6 +322,21 @@ def import_deepsdf_command(
         stdout.print(f"model: {output}, {len(model.codes)} shapes", soft_wrap=True)
 
 
+@app.command(name="export-deepsdf")
+def export_deepsdf_command(
+    model: Annotated[str, typer.Argument(help="name of a model, or its .safetensors file")],
+    output: Annotated[Path, typer.Option("-o", help="folder of the experiment")],
+) -> None:
+    """Write a model as an experiment of the released DeepSDF code."""
+    from sdf_backend.model.store import ModelStore, load_model
+    from training.export_deepsdf import export_deepsdf
+
+    with report_errors():
+        loaded = load_model(ModelStore().find(model))
+        export_deepsdf(loaded, output)
+        stdout.print(f"experiment: {output}, {len(loaded.codes)} shapes", soft_wrap=True)
+
+
 def _generate(category: str, output: Path, settings: GenerateSettings, as_json: bool) -> None:
     """Generate pieces with a progress bar, and print what became of them."""
     with _bar(category) as bar:
@@ -358,6 +375,14 @@ def _print_outcomes(outcomes: list[MeshOutcome], output: Path) -> None:
         stdout.print(f"rejected {outcome.name}: {outcome.reason}", highlight=False, soft_wrap=True)
     if (output / "report.json").exists():  # not yet while shards run
         stdout.print(f"check {output / 'contact_sheet.png'}; outcomes are in {output / 'report.json'}", soft_wrap=True)
+
+
+def _report_absent(names: set[str], most: int = 20) -> None:
+    """Say on stderr how many shapes of split files the source folder lacks, and which; the others are prepared."""
+    if names:
+        more = f" and {len(names) - most} more" if len(names) > most else ""
+        listed = ", ".join(sorted(names)[:most])
+        stderr.print(f"absent: {len(names)} shapes of the splits: {listed}{more}", soft_wrap=True, highlight=False)
 
 
 def _print_estimate(found: Estimate, jobs: int, as_json: bool) -> None:

@@ -25,9 +25,10 @@ from training.augment import AugmentSettings, deform
 from training.catalog import CatalogEntry, read_mesh
 from training.contact_sheet import write_contact_sheet
 from training.dataset import DESCRIPTION_FILE, Dataset, ShapeRecord, load_samples, samples_path, save_samples
+from training.deepsdf_samples import read_deepsdf_samples, rotated
 from training.pack import pack_dataset
 from training.rendering import render_points, signed_slice
-from training.sampling import SampleSettings, sample_mesh
+from training.sampling import SampleSettings, ShapeSamples, sample_mesh
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,14 @@ def prepare_dataset(
 
 
 def list_work(entries: list[CatalogEntry], output: Path, settings: PrepareSettings) -> list["Job"]:
-    """What is to be sampled: every mesh, and the deformed copies of those that get some."""
+    """What is to be sampled: every mesh, and the deformed copies of those that get some.
+
+    Raises `InputError` where samples without meshes should get copies.
+    """
+    if settings.copies and not all(entry.has_mesh for entry in entries):
+        raise InputError(
+            f"copies is {settings.copies}, but samples without their meshes cannot be deformed; leave it out"
+        )
     return [
         Job(entry, copy, output, settings)
         for entry in entries
@@ -201,7 +209,7 @@ def write_description(work: list[Job], output: Path, settings: PrepareSettings) 
             job.entry.creator,
             job.entry.family,
             job.entry.name if job.copy else "",
-            str(job.entry.path.resolve()),
+            str(job.entry.path.resolve()) if job.entry.has_mesh else "",
         )
         for job in work
     ]
@@ -284,12 +292,7 @@ def prepare_mesh(job: Job) -> MeshOutcome:
     settings = job.settings
     rng = np.random.default_rng([settings.seed, job.copy, zlib.crc32(job.entry.name.encode())])
     try:
-        vertices, faces = clean_mesh(*read_mesh(job.entry.path))
-        front = _canonical_front(settings)
-        vertices = vertices @ axis_rotation(settings.up, settings.front, front).T
-        if job.copy:
-            vertices = deform(vertices, front, settings.augment, rng)
-        samples = sample_mesh(vertices, faces, settings.sampling, rng)
+        samples = _sample(job, rng)
     except InputError as error:
         return _reject(job, str(error), time.perf_counter() - start)
     except Exception as error:  # one damaged mesh must not end the run, whatever its reader raises
@@ -297,6 +300,19 @@ def prepare_mesh(job: Job) -> MeshOutcome:
     _rejection_path(job).unlink(missing_ok=True)
     save_samples(samples_path(job.target, job.name), samples)
     return MeshOutcome(job.name, "", time.perf_counter() - start, samples.uncertain / settings.sampling.count)
+
+
+def _sample(job: Job, rng: np.random.Generator) -> ShapeSamples:
+    """The samples of a mesh or a copy of it; or those that the released DeepSDF code has made."""
+    settings, front = job.settings, _canonical_front(job.settings)
+    rotation = axis_rotation(settings.up, settings.front, front)
+    if not job.entry.has_mesh:
+        return rotated(read_deepsdf_samples(job.entry.path, settings.sampling, rng), rotation)
+    vertices, faces = clean_mesh(*read_mesh(job.entry.path))
+    vertices = vertices @ rotation.T
+    if job.copy:
+        vertices = deform(vertices, front, settings.augment, rng)
+    return sample_mesh(vertices, faces, settings.sampling, rng)
 
 
 def _reject(job: Job, reason: str, seconds: float) -> MeshOutcome:
