@@ -105,7 +105,9 @@ def _property(declared: Field[Any], update: Callable[..., None] | None) -> Any:
         return choice_property(label, description, default, panel.choices, **options)
     kind = {bool: bpy.props.BoolProperty, int: bpy.props.IntProperty, float: bpy.props.FloatProperty}[type(default)]
     bounds = declared.metadata["bounds"]
-    limits = {key: value for key, value in (("min", bounds.least), ("max", bounds.most)) if value is not None}
+    # Blender's integers have 32 bits.
+    most = min(bounds.most, 2**31 - 1) if bounds.most is not None else None
+    limits = {key: value for key, value in (("min", bounds.least), ("max", most)) if value is not None}
     return kind(name=label, description=description, default=default, **limits, **options)
 
 

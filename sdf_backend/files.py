@@ -76,9 +76,10 @@ def check_file(path: Path, advice: str, largest: int | None = None) -> os.stat_r
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError for a name with a NUL
+        shown = path if len(str(path)) < 200 else f"{str(path)[:80]}..."  # a name may be too long to be one
         missing = isinstance(error, FileNotFoundError)
         reason = "does not exist" if missing else f"cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise InputError(f"{path} {reason}; {advice}") from error
+        raise InputError(f"{shown} {reason}; {advice}") from error
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path} is a folder; {advice}")
     if not stat.S_ISREG(status.st_mode):

@@ -20,7 +20,7 @@ from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write
 from sdf_backend.geometry.signed_distance import clean_mesh
 from sdf_backend.geometry.similarity import axis_rotation, axis_vector
-from sdf_backend.wire.settings import Bounds, Settings, option
+from sdf_backend.wire.settings import LARGEST_SEED, Bounds, Settings, option
 from training.augment import AugmentSettings, deform
 from training.catalog import CatalogEntry, read_mesh
 from training.contact_sheet import write_contact_sheet
@@ -49,7 +49,7 @@ class PrepareSettings(Settings):
     """deformation of the copies"""
     timeout: float = option(300.0, "seconds after which a mesh is rejected", 1)
     seed: int = option(
-        0, "seed of all sampling; the samples of a mesh depend on it and on the name of the mesh alone", 0
+        0, "seed of all sampling; the samples of a mesh depend on it and on the name of the mesh alone", 0, LARGEST_SEED
     )
 
 

@@ -16,7 +16,7 @@ from sdf_backend.fitting.fit import Fit, FitRequest, OnStage, fit_codes
 from sdf_backend.fitting.fit_settings import solid_settings, surface_settings
 from sdf_backend.fitting.pose_ranking import pose_score, suppress_similar_shapes
 from sdf_backend.fitting.pose_search import search_poses
-from sdf_backend.geometry.similarity import Similarity, axis_rotation
+from sdf_backend.geometry.similarity import Similarity, axis_rotation, front_beside
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import (
     Observations,
@@ -148,7 +148,7 @@ def _likely_poses(
     """Poses that explain an input about as well as any, best first, and what is expected of each before the fit."""
     if settings.pose is Pose.KNOWN:
         return [(Similarity.identity(), Similarity.identity())]
-    axes = axis_rotation(settings.up, settings.front, model.card.front)
+    axes = axis_rotation(settings.up, front_beside(settings.up, settings.front), model.card.front)
     found = search_poses(model, observed, settings.pose, axes, progress=of_phase(progress, Phase.POSING))
     best = found[0].score
     return [(one.pose, one.expected) for one in found if one.score * thresholds.alternative_ratio <= best]

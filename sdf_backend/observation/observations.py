@@ -16,7 +16,6 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from sdf_backend.errors import InputError
-from sdf_backend.geometry.mesh_files import LARGEST_COORDINATE, MINIMUM_POINTS, check_vertices
 from sdf_backend.geometry.signed_distance import sample_surface_points
 from sdf_backend.geometry.signed_samples import (
     NormalisedMesh,
@@ -25,6 +24,7 @@ from sdf_backend.geometry.signed_samples import (
     measure_signed_distances,
 )
 from sdf_backend.geometry.similarity import Similarity
+from sdf_backend.geometry.source_geometry import LARGEST_COORDINATE, MINIMUM_POINTS
 from sdf_backend.observation.cuts import Cut
 from sdf_backend.observation.outliers import find_ground_plane
 from sdf_backend.observation.sensor_position import is_occluded
@@ -129,7 +129,10 @@ def check_point_cloud(points: np.ndarray) -> None:
 
     These are points that are not finite, fewer than 100, coincident, or all on one line or plane.
     """
-    check_vertices(points, "the input")
+    if len(points) == 0:
+        raise InputError("the input has no vertices; give a mesh or a point cloud")
+    if not np.isfinite(points).all():
+        raise InputError("the input has NaN or infinite coordinates; remove these points")
     if len(points) < MINIMUM_POINTS:
         raise InputError(f"the input has {len(points)} points; at least {MINIMUM_POINTS} are needed")
     centred = points - points.mean(axis=0)

@@ -498,11 +498,11 @@ def test_a_job_that_cannot_be_done_is_refused_with_a_reason(
         ({"resolution": 8}, "submit.settings: resolution is 8; use 16 to 1024"),
         ({"pose": "sideways"}, "submit.settings.pose is 'sideways'; it must be one of known, aligned"),
         ({"up": "w"}, "submit.settings.up is 'w'; it must be one of +x, -x"),
-        ({"seed": -1}, "submit.settings: seed is -1; use 0 or more"),
+        ({"seed": -1}, "submit.settings: seed is -1; use 0 to 9223372036854775807"),
         ({"candidates": 0}, "submit.settings: candidates is 0; use 1 to 16"),
         ({"refine": 1.5}, "submit.settings: refine is 1.5; use 0 to 1"),
         ({"quality": 7}, "submit.settings.quality is 7"),
-        ({"up": "+y", "front": "-y"}, "are parallel"),
+        ({"pose": "aligned", "up": "+y", "front": "-y"}, "are parallel"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(backend: Backend, settings: dict, words: str) -> None:
