@@ -2,12 +2,13 @@
 
 import bpy
 
-from . import menus, operators, panels, preferences, properties, shape_operators, timer
+from . import fit_operators, menus, operators, panels, preferences, properties, shape_operators, timer
 
 CLASSES = (
     *preferences.CLASSES,
     *properties.CLASSES,
     *operators.CLASSES,
+    *fit_operators.CLASSES,
     *shape_operators.CLASSES,
     *panels.CLASSES,
     *menus.CLASSES,
