@@ -18,7 +18,7 @@ from .verdict import VERDICT, verdict_of
 from .wire.settings import Pose
 
 
-class _FitOperator(JobOperator):
+class FitOperator(JobOperator):
     """Completes or reconstructs."""
 
     task: str
@@ -35,7 +35,7 @@ class _FitOperator(JobOperator):
         submit_fit(read_request(self.task, model, settings, objects, asked, guesses_up))
 
 
-class SDF_OT_complete(_FitOperator, CompletionProperties, bpy.types.Operator):
+class SDF_OT_complete(FitOperator, CompletionProperties, bpy.types.Operator):
     """Complete a partial object: make a closed mesh in its place and at its scale. A result is made anew"""
 
     bl_idname = "sdf.complete"
@@ -43,7 +43,7 @@ class SDF_OT_complete(_FitOperator, CompletionProperties, bpy.types.Operator):
     task = "complete"
 
 
-class SDF_OT_complete_each(_FitOperator, CompletionProperties, bpy.types.Operator):
+class SDF_OT_complete_each(FitOperator, CompletionProperties, bpy.types.Operator):
     """Complete each selected object by itself"""
 
     bl_idname = "sdf.complete_each"
@@ -60,7 +60,7 @@ class SDF_OT_complete_each(_FitOperator, CompletionProperties, bpy.types.Operato
             self.submit_objects(context, [item], asked)
 
 
-class SDF_OT_reconstruct(_FitOperator, CompletionProperties, bpy.types.Operator):
+class SDF_OT_reconstruct(FitOperator, CompletionProperties, bpy.types.Operator):
     """Reconstruct a whole object: make a clean, closed mesh from the model"""
 
     bl_idname = "sdf.reconstruct"

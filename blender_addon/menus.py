@@ -5,6 +5,7 @@ from typing import Any, cast
 import bpy
 
 from .fit_operators import CLASSES as FIT_OPERATORS
+from .importing import SDF_OT_import
 from .operators import SDF_OT_cancel, SDF_OT_connect, SDF_OT_disconnect, SDF_OT_start_backend, SDF_OT_stop_backend
 from .session import capitalised, session
 from .shape_operators import CLASSES as SHAPE_OPERATORS
@@ -20,7 +21,7 @@ class SDF_MT_shapes(bpy.types.Menu):
 
     def draw(self, context: bpy.types.Context) -> None:
         """One entry for each operator."""
-        for operator in (*FIT_OPERATORS, *SHAPE_OPERATORS):
+        for operator in (SDF_OT_import, *FIT_OPERATORS, *SHAPE_OPERATORS):
             self.layout.operator(operator.bl_idname)
         self.layout.separator()
         for operator in BACKEND_OPERATORS:

@@ -105,6 +105,7 @@ class SDF_PT_sample(_SubPanel, bpy.types.Panel):
         """Settings and buttons."""
         settings, column = scene_settings(context.scene), self.layout.column()
         column.prop(settings, "count")
+        column.prop(settings, "size")
         column.operator("sdf.sample", icon="ADD")
         column.separator()
         column.prop(settings, "spread")
@@ -137,7 +138,7 @@ class SDF_PT_shape(_SubPanel, bpy.types.Panel):
         column.operator("sdf.show_observed", icon="MATERIAL")
         column.operator("sdf.show_uncertainty", icon="MATERIAL")
         row = column.row(align=True)
-        row.prop(scene_settings(context.scene), "resolution")
+        row.prop(sliders, "resolution")
         row.operator("sdf.redo", text="", icon="FILE_REFRESH")
         directions = self.layout.column(align=True)
         directions.label(text=f"Main Directions of {shape.model}")
@@ -230,8 +231,8 @@ def _draw_verdict(layout: bpy.types.UILayout, item: bpy.types.Object, context: b
 
 def _draw_complete(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     settings, column = scene_settings(context.scene), layout.column()
-    row = column.split(factor=0.4)
-    row.label(text="Model")
+    row = column.split(factor=0.25)
+    row.label(text="Model:")
     model = chosen_model(settings.model)
     row.menu("SDF_MT_models", text=model or "None Yet")
     if model and session.models and model not in session.models:

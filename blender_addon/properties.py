@@ -185,6 +185,14 @@ class SamplingProperties(ModelProperty):
     __annotations__ = {
         **settings_properties(only=SAMPLING_USES),
         "count": bpy.props.IntProperty(name="Count", description="Number of shapes", default=4, min=1, max=64),
+        "size": bpy.props.FloatProperty(
+            name="Size",
+            description="The diameter of the sphere that a new shape fits into",
+            default=2.0,
+            min=1e-6,
+            soft_max=100,
+            subtype="DISTANCE",
+        ),
         "spread": bpy.props.FloatProperty(
             name="Spread",
             description="How much variations differ from the active shape: 1 is as much as new shapes differ",

@@ -11,9 +11,10 @@ from typing import Any, cast
 import bpy
 import numpy as np
 
-from .geometry import new_mesh, observed_values, transfer_observed, transform_points
+from .geometry import DEVIATION, OBSERVED, new_mesh, transfer_values, transform_points, vertex_values
 from .session import NO_MORE_STEPS, Steps, session
 from .shapes import (
+    SOURCE,
     Asked,
     StoredShape,
     add_object,
@@ -22,6 +23,7 @@ from .shapes import (
     pack_refinement,
     remove_objects,
     replace_mesh,
+    result_boxes,
     store_shape,
     stored_shape,
 )
@@ -76,17 +78,19 @@ class MeshReplacement:
         return NO_MORE_STEPS
 
     def finish(self, result: Result) -> Steps:
-        """Replace the mesh and the stored code and pose; the attribute `observed` is transferred."""
+        """Replace the mesh and the stored code and pose; its attributes `observed` and `deviation` are transferred."""
         item, [shape] = find_object(self._uid), result.shapes
         before = stored_shape(item)
         if item is None or before is None:  # deleted in the meantime
             return NO_MORE_STEPS
         vertices, source = transform_points(shape.vertices, np.eye(4)), _observed_mesh(item)
         same_code = np.allclose(before.codes[0], shape.code[0])
-        observed = transfer_observed(source, vertices) if source and same_code else None
+        observed, deviation = (
+            transfer_values(source, name, vertices) if source and same_code else None for name in (OBSERVED, DEVIATION)
+        )
         if source:
             item[OBSERVED_MESH] = source  # a reference, before the object drops its own
-        replace_mesh(item, new_mesh(item.name, vertices, shape.faces, observed))
+        replace_mesh(item, new_mesh(item.name, vertices, shape.faces, observed, deviation))
         store_shape(item, replace(before, code=shape.code[0], pose=shape.pose[0]), self._settings)
         return NO_MORE_STEPS
 
@@ -108,6 +112,8 @@ class _NewShapes:
     settings: Mapping[str, Any]
     asked: Asked
     _added: list[int] = field(default_factory=list, init=False)
+    _earlier: int = field(default=0, init=False)
+    """how many shapes of the same name there were before"""
 
     undoable = True
 
@@ -128,10 +134,12 @@ class _NewShapes:
         """Remove what an interrupted `finish` has added."""
         remove_objects(self._added)
         self._added.clear()
+        self._earlier = sum(item.get(SOURCE) == self.name for item in bpy.data.objects)
 
     def _add(self, number: int, shape: Shape, offset: np.ndarray | float = 0.0) -> bpy.types.Object:
         placement = self.placements[number]
-        name = self.name if len(self.placements) == 1 else f"{self.name} {number + 1:02}"
+        single = len(self.placements) == 1 and not self._earlier
+        name = self.name if single else f"{self.name} {self._earlier + number + 1:02}"
         mesh = new_mesh(name, shape.vertices, shape.faces)
         item = add_object(name, mesh, placement.translation(offset), self.asked.scene)
         stored = StoredShape(
@@ -151,24 +159,40 @@ class _NewShapes:
 class Rows(_NewShapes):
     """Displays shapes side by side, `width` per row along x; each further row is nearer to the viewer.
 
-    start : (3,), the position of the first shape
+    start : (3,), the position of the first shape, or of one before it if that place is taken
+    floor : the height of the lowest vertex of each; None to leave them at the heights of their placements
     """
 
     width: int
     start: np.ndarray
+    floor: float | None = None
 
     def finish(self, result: Result) -> Steps:
-        """Add the shapes, spaced so that none touch."""
+        """Add the shapes, spaced so that none touch each other or an earlier result."""
         self._remove_added()
         sizes = np.array([np.ptp(shape.vertices[:, :2], axis=0) for shape in result.shapes]).max(axis=0)  # (2,)
-        spacing = (1 + DISPLAY.row_gap) * sizes
+        spacing, start = (1 + DISPLAY.row_gap) * sizes, self._free_start(sizes, len(result.shapes))
         for number, shape in enumerate(result.shapes):
             if number:
                 yield
             row, column = divmod(number, self.width)
-            position = self.start + (spacing[0] * column, -spacing[1] * row, 0)
+            position = start + (spacing[0] * column, -spacing[1] * row, 0)
+            if self.floor is not None:
+                position[2] = self.floor - shape.vertices[:, 2].min()
             self._add(number, shape, position - self.placements[number].position)
         self._select()
+
+    def _free_start(self, sizes: np.ndarray, count: int) -> np.ndarray:
+        """The start, moved to the viewer until none of the rows, of shapes of these sizes, (2,), meets a result."""
+        columns, rows = min(count, self.width), -(-count // self.width)
+        start, spacing, taken = self.start.copy(), (1 + DISPLAY.row_gap) * sizes, result_boxes(self.asked.scene)
+        while True:
+            low = start[:2] - np.array([0.5, rows - 0.5]) * spacing
+            high = start[:2] + np.array([columns - 0.5, 0.5]) * spacing
+            met = [box[0, 1] for box in taken if (box[0] < high).all() and (box[1] > low).all()]
+            if not met:
+                return start
+            start[1] = min(met) - 0.51 * spacing[1]
 
 
 @dataclass(eq=False)
@@ -229,7 +253,9 @@ def _observed_mesh(item: bpy.types.Object) -> bpy.types.Mesh | None:
     stored = item.get(OBSERVED_MESH)
     if isinstance(stored, bpy.types.Mesh):
         return stored
-    return item.data if isinstance(item.data, bpy.types.Mesh) and observed_values(item.data) is not None else None
+    return (
+        item.data if isinstance(item.data, bpy.types.Mesh) and vertex_values(item.data, OBSERVED) is not None else None
+    )
 
 
 def _insert_visibility_keyframe(item: bpy.types.Object, frame: int, hidden: bool) -> None:

@@ -1,5 +1,7 @@
 """Operators that make shapes. Properties that are not given come from `scene.sdf`; in background mode they wait."""
 
+from dataclasses import replace
+from itertools import count as count_from
 from typing import Any, cast
 
 import bpy
@@ -21,6 +23,7 @@ from .properties import InterpolationProperties, RemeshingProperties, SamplingPr
 from .result_handlers import MeshReplacement, Placement, Rows
 from .session import KEEP_SECONDS, Job, session
 from .shapes import (
+    SOURCE,
     Asked,
     StoredShape,
     bounding_box,
@@ -30,7 +33,7 @@ from .shapes import (
     upright_pose,
     world_pose,
 )
-from .sliders import decode_request
+from .sliders import decode_request, object_sliders
 from .wire.client import new_job
 from .wire.messages import Submit
 
@@ -74,6 +77,7 @@ class _SamplingOperator(JobOperator):
         name: str,
         orientation: np.ndarray,
         start: np.ndarray,
+        floor: float,
         near: np.ndarray | None = None,
     ) -> None:
         """Submit the job.
@@ -83,9 +87,12 @@ class _SamplingOperator(JobOperator):
         name : of the new objects
         orientation : (4, 4), rotation and scale of the new shapes
         start : (3,), position of the first
+        floor : the height on which they stand
         near : (code_length,), the code that is varied, or None
         """
         count, settings = self.chosen(context, "count"), self.chosen_settings(context)
+        if not self.properties.is_property_set("seed"):
+            settings = replace(settings, seed=_unused_seed(name, settings.seed))
         spread = 0.0 if near is None else self.chosen(context, "spread")
         submit = Submit(
             new_job(),
@@ -101,12 +108,12 @@ class _SamplingOperator(JobOperator):
         stored = {"task": "sample", "resolution": settings.resolution, "seed": settings.seed, "spread": spread}
         placements = [Placement(np.zeros(3), orientation)] * count
         width = max(SHORTEST_ROW, round(count**0.5))
-        handler = Rows(name, model, placements, stored, Asked.now(), width, start)
+        handler = Rows(name, model, placements, stored, Asked.now(), width, start, floor)
         session.submit(submit, Job(submit.job, f"New {model} ({count})", handler))
 
 
 class SDF_OT_sample(_SamplingOperator, SamplingProperties, bpy.types.Operator):
-    """Sample new shapes from the model, at the 3D cursor"""
+    """Sample new shapes from the model, standing at the 3D cursor; each time others"""
 
     bl_idname = "sdf.sample"
     bl_label = "New Shapes"
@@ -115,7 +122,8 @@ class SDF_OT_sample(_SamplingOperator, SamplingProperties, bpy.types.Operator):
         """Submit the job."""
         model = self.chosen_model(context)
         cursor = np.array(context.scene.cursor.location, dtype=np.float64) if context.scene else np.zeros(3)
-        self.submit_samples(context, model, f"New {model}", upright_pose(session.front(model)), cursor)
+        orientation = upright_pose(session.front(model)) @ np.diag([*(self.chosen(context, "size") / 2,) * 3, 1])
+        self.submit_samples(context, model, f"New {model}", orientation, cursor, cursor[2])
 
 
 class SDF_OT_vary(_SamplingOperator, SamplingProperties, bpy.types.Operator):
@@ -130,7 +138,17 @@ class SDF_OT_vary(_SamplingOperator, SamplingProperties, bpy.types.Operator):
         pose, (corner, size) = world_pose(item, shape.pose), bounding_box(item)
         start = np.array([pose[0, 3], corner[1] - VARIATION_SPACING * size[1], pose[2, 3]])
         orientation = Placement.from_pose(pose).orientation
-        self.submit_samples(context, shape.model, f"{source_name(item)} variation", orientation, start, shape.code)
+        self.submit_samples(
+            context, shape.model, f"{source_name(item)} variation", orientation, start, corner[2], shape.code
+        )
+
+
+def _unused_seed(name: str, first: int) -> int:
+    """The first seed, from `first` on, of which no shapes of this name have been made or are being made."""
+    used = {item.get("sdf_seed") for item in bpy.data.objects if item.get(SOURCE) == name}
+    handlers = [job.handler for job in session.jobs.values()]
+    used |= {one.settings["seed"] for one in handlers if isinstance(one, Rows) and one.name == name}
+    return next(seed for seed in count_from(first) if seed not in used)
 
 
 class SDF_OT_redo(JobOperator, RemeshingProperties, bpy.types.Operator):
@@ -144,7 +162,8 @@ class SDF_OT_redo(JobOperator, RemeshingProperties, bpy.types.Operator):
         item, shape = _active_shape(context)
         if reason := linked_reason(item):
             raise GeometryError(reason)
-        resolution = self.chosen(context, "resolution")
+        given = self.properties.is_property_set("resolution")
+        resolution = self.properties.resolution if given else object_sliders(item).resolution
         submit = decode_request(item, shape, resolution)
         session.submit(submit, Job(submit.job, item.name, MeshReplacement(item, {"resolution": resolution})))
 

@@ -255,6 +255,14 @@ def _select_objects(uids: Sequence[int]) -> None:
     layer.objects.active = visible[0]
 
 
+def result_boxes(scene_uid: int) -> list[np.ndarray]:
+    """The bounding boxes of the results in a scene, seen from above: lowest and highest x and y, each (2, 2)."""
+    if bpy.context.view_layer:
+        bpy.context.view_layer.update()  # of new objects
+    boxes = [bounding_box(item) for item in _results_collection(scene_uid).objects if item.type == "MESH"]
+    return [np.stack([low, low + size])[:, :2] for low, size in boxes]
+
+
 def hidden_notice(uids: Sequence[int]) -> str:
     """A sentence about new objects that the user cannot see; empty if one is visible."""
     layer, items = bpy.context.view_layer, [item for item in map(find_object, uids) if item]

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 CONNECT = "Or Connect to a Running Backend:"
 NO_BACKEND = ["[Start Local Backend]", CONNECT, "tcp://127.0.0.1:5577", "Key File: ", "[Connect]"]
 SETTINGS = [
-    "Model",
+    "Model:",
     "chairs >",
     "Quality: Standard",
     "Resolution: 256",
@@ -316,14 +316,14 @@ def test_settings_are_shown_before_the_first_model_is_loaded(blender: Blender) -
     client.welcome = blender.module("wire.messages").Welcome("scripted")
     lines = blender.draw()
     loading = ["Connected", "[sdf.disconnect]", "The backend is still", "loading its models; try", "again in a moment"]
-    assert lines == [*loading, "Model", "None Yet >", *SETTINGS[2:], *BUTTONS]
+    assert lines == [*loading, "Model:", "None Yet >", *SETTINGS[2:], *BUTTONS]
     assert drawn_menu(blender, "SDF_MT_models") == [" ".join(loading[2:])]
 
 
 def test_a_model_that_the_backend_does_not_have_is_marked(blender: Blender) -> None:
     blender.connect()
     blender.scene.sdf.model = "lamps"
-    assert blender.draw()[3:6] == ["Model", "lamps >", "The backend does not have this model"]
+    assert blender.draw()[3:6] == ["Model:", "lamps >", "The backend does not have this model"]
 
 
 def drawn_menu(blender: Blender, name: str) -> list[str]:
@@ -338,7 +338,7 @@ def test_every_model_is_listed_whichever_is_chosen(blender: Blender) -> None:
     every = ["[Chairs: learned from 458 shapes chairs]", "[Lamps lamps]"]
     assert drawn_menu(blender, "SDF_MT_models") == every
     blender.press("sdf.choose_model", model="lamps")
-    assert blender.draw()[3:5] == ["Model", "lamps >"]
+    assert blender.draw()[3:5] == ["Model:", "lamps >"]
     assert drawn_menu(blender, "SDF_MT_models") == every
     choose = blender.panel("SDF_OT_choose_model")
     assert choose.description(blender.context, SimpleNamespace(model="chairs")) == "Under CC0 1.0, CC BY 3.0"
@@ -464,7 +464,7 @@ def test_the_front_axis_is_shown_for_an_aligned_pose(blender: Blender) -> None:
         assert lines[3:] == [*SETTINGS[:4], *shown, *SETTINGS[6:], *BUTTONS]
     settings.model, settings.quality, settings.resolution = "chairs", "fine", 384
     lines = blender.draw()
-    assert lines[3:7] == ["Model", "chairs >", "Quality: Fine", "Resolution: 384"]
+    assert lines[3:7] == ["Model:", "chairs >", "Quality: Fine", "Resolution: 384"]
 
 
 def test_each_task_setting_is_a_property_as_declared(blender: Blender) -> None:
@@ -541,7 +541,7 @@ def test_interpolation_shows_the_settings_of_its_arrangement(blender: Blender) -
 
 def test_new_shapes_and_variations_have_their_settings(blender: Blender) -> None:
     blender.connect()
-    assert blender.draw("SDF_PT_sample") == ["Count: 4", "[New Shapes]", "Spread: 0.3", "[Variations]"]
+    assert blender.draw("SDF_PT_sample") == ["Count: 4", "Size: 2.0", "[New Shapes]", "Spread: 0.3", "[Variations]"]
 
 
 # --- the active object ---
