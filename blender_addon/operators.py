@@ -5,12 +5,14 @@ In background mode, where the timer does not run, they wait.
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import bpy
 
 from . import timer
 from .launcher import Stage
 from .preferences import OFFLINE, backend_folder, connect_to, is_offline, preferences
+from .properties import scene_settings
 from .session import error_sentence, session
 from .wire.client import ClientError, State
 
@@ -41,6 +43,7 @@ class SDF_OT_start_backend(bpy.types.Operator):
         """Begin to start it; the panel shows the progress."""
         python = preferences().python
         session.notice = ""
+        session.close()  # from a server that does not answer
         python = bpy.path.abspath(python) if python else ""
         session.launcher.start(python, backend_folder(), shlex.split(self.options))
         in_time = not bpy.app.background or timer.wait(_started_or_failed, START_SECONDS)
@@ -137,6 +140,27 @@ class SDF_OT_cancel(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class SDF_OT_choose_model(bpy.types.Operator):
+    """Choose the category of the object"""
+
+    bl_idname = "sdf.choose_model"
+    bl_label = "Choose Model"
+    bl_options = {"INTERNAL", "UNDO"}  # noqa: RUF012
+
+    model: bpy.props.StringProperty(name="Model", description="The name of the model")
+
+    @classmethod
+    def description(cls, context: bpy.types.Context, properties: Any) -> str:
+        """What the model was learned from."""
+        info = next((one for one in session.usable_models if one.name == properties.model), None)
+        return f"Under {', '.join(info.licences)}" if info and info.licences else "A category of objects"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Set the model of the scene."""
+        scene_settings(context.scene).model = self.model
+        return {"FINISHED"}
+
+
 class SDF_OT_tell(bpy.types.Operator):
     """Write a message to the Info log"""
 
@@ -187,6 +211,7 @@ CLASSES = (
     SDF_OT_connect,
     SDF_OT_disconnect,
     SDF_OT_cancel,
+    SDF_OT_choose_model,
     SDF_OT_tell,
     SDF_OT_dismiss,
 )

@@ -36,9 +36,14 @@ class SDFPreferences(bpy.types.AddonPreferences):
         subtype="FILE_PATH",
     )
 
+    model: bpy.props.StringProperty(
+        name="Default Model",
+        description="The model of scenes in which none is chosen; if this is empty, the first one of the backend",
+    )
+
     def draw(self, context: bpy.types.Context) -> None:
         """Draw them."""
-        for name in ("python", "address", "key_file"):
+        for name in ("model", "python", "address", "key_file"):
             self.layout.prop(self, name)
 
 
@@ -47,6 +52,11 @@ def preferences() -> SDFPreferences:
     stored = bpy.context.preferences
     assert stored
     return cast(SDFPreferences, stored.addons[__package__ or ""].preferences)
+
+
+def chosen_model(given: str) -> str:
+    """The model that is given, that of the preferences, or the first of the backend; empty if there is none."""
+    return given or preferences().model or next(iter(session.models), "")
 
 
 def connect_to(address: str, key_file: Path | None, is_local: bool = False) -> None:

@@ -54,7 +54,10 @@ def work() -> None:
     session.deliveries.extend(session.poll())
     if session.address and is_offline(session.address):
         session.drop_connection(OFFLINE)
-    if bpy.context.mode == "OBJECT":  # other modes do not allow another mesh or active object
+    held_back = _held_back()
+    for delivery in session.deliveries:
+        delivery.job.held_back = held_back
+    if not held_back:
         sliders.follow_moves()
         _display(time.monotonic() + DISPLAY_SECONDS)
 
@@ -86,6 +89,21 @@ def wait(condition: Callable[[], bool], seconds: float) -> bool:
         work()
         time.sleep(0.01)
     return condition()
+
+
+def _held_back() -> str:
+    """Until when nothing can be displayed, in words; empty if it can be."""
+    if bpy.context.mode != "OBJECT":  # other modes do not allow another mesh or active object
+        return "you return to Object Mode"
+    if any(is_of_blender(operator) for window in _windows() for operator in window.modal_operators):
+        return "you let go"  # a result in the middle of a drag would become part of its undo step
+    return ""
+
+
+def is_of_blender(operator: bpy.types.Operator) -> bool:
+    """Whether an operator is one of Blender's own; some of other add-ons run as long as Blender does."""
+    written_in_python = getattr(bpy.types, operator.bl_idname, None)
+    return written_in_python is None or written_in_python.__module__.startswith("bl_")
 
 
 def _react_to_launcher() -> None:
@@ -146,7 +164,7 @@ def _tick() -> float:
 
 def _displayed_state() -> tuple[object, ...]:
     """All that the panel and the status bar show and that changes without the user."""
-    jobs = [(job.label, job.status, job.fraction) for job in session.jobs.values() if not job.hidden]
+    jobs = [(job.label, job.status, job.fraction) for job in session.listed_jobs]
     launcher = session.launcher
     return session.state, session.notice, session.welcome, launcher.stage, launcher.reason, jobs
 
@@ -160,8 +178,7 @@ def _report_errors() -> None:
 
 
 def _job_summary() -> str:
-    listed = [job for job in session.jobs.values() if not job.hidden]
-    return "   ".join(f"{job.label}: {job.status} {job.fraction:.0%}" for job in listed)
+    return "   ".join(f"{job.label}: {job.status} {job.fraction:.0%}" for job in session.listed_jobs)
 
 
 def _set_status_text(text: str) -> None:
