@@ -230,30 +230,34 @@ def test_status_shows_devices_memory_models_and_jobs(backend: Backend, client: L
 # --- queue and cancellation ---
 
 
-def test_a_full_queue_answers_busy_at_once(backend: Backend, client: Listener) -> None:
+def test_a_full_queue_answers_busy_at_once_and_has_room_for_another(backend: Backend, client: Listener) -> None:
     running = client.send(long_job())
     backend.until_running(running)
-    with backend.client("greedy") as greedy, backend.client("third") as third:
-        waiting = [greedy.send(complete()) for _ in range(CLIENT_QUEUE)]
-        too_many = greedy.send(complete())
-        answer = greedy.end(too_many)
-        assert isinstance(answer, Busy)
-        assert "of this client" in answer.message
-        waiting += [third.send(complete()) for _ in range(QUEUE - CLIENT_QUEUE)]
-        until(lambda: (third.poll(), backend.status().queued)[1] == QUEUE, "a full queue")
+    clients = [backend.client(name) for name in ("greedy", "also greedy", "third")]
+    waiting: list[str] = []
+    for each in clients:
         times = []
+        while True:
+            job = each.send(complete())
+            if isinstance(busy := each.until_heard(Accepted | Busy, "an answer", job=job), Busy):  # type: ignore[arg-type]
+                break
+            waiting.append(job)
         for _ in range(5):
             start = time.monotonic()
-            with pytest.raises(ClientError, match="the queue is full: 24 jobs are queued") as refusal:
-                third.run(complete())
+            with pytest.raises(ClientError, match="jobs of this client are queued") as refusal:
+                each.run(complete())
             times.append(time.monotonic() - start)
             assert refusal.value.code == "busy"
         assert min(times) < 0.1
-        assert backend.status().refused >= 6
-        for job in waiting:
-            (greedy if job in greedy.jobs else third).cancel(job)
-        assert {event.code for event in greedy.ends(waiting[:CLIENT_QUEUE])} == {"cancelled"}
-        assert {event.code for event in third.ends(waiting[CLIENT_QUEUE:])} == {"cancelled"}
+        assert busy.limit == QUEUE
+    assert len(waiting) == QUEUE // 2 + QUEUE // 4 + QUEUE // 8
+    assert backend.status().refused >= 18
+    for each in clients:
+        own = [job for job in each.jobs if job in waiting]
+        for job in own:
+            each.cancel(job)
+        assert {event.code for event in each.ends(own)} == {"cancelled"}
+        each.close()
     client.cancel(running)
     assert client.end(running).code == "cancelled"
 
