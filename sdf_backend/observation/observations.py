@@ -20,6 +20,7 @@ from sdf_backend.geometry.signed_distance import sample_surface_points
 from sdf_backend.geometry.signed_samples import (
     NormalisedMesh,
     SignedSampleSettings,
+    WorkLimits,
     draw_sample_points,
     measure_signed_distances,
 )
@@ -193,10 +194,10 @@ def observe_whole_mesh(
     ----------
     vertices : (n, 3), any frame and unit; faces : (m, 3)
 
-    Raises `InputError` where the mesh encloses no volume.
+    Raises `InputError` where the mesh encloses no volume, or to tell that takes too long.
     """
     check_point_cloud(vertices)
-    mesh = NormalisedMesh.from_mesh(vertices, faces)
+    mesh = NormalisedMesh.from_mesh(vertices, faces, WorkLimits())
     rng = np.random.default_rng(0)  # the same mesh gives the same fit
     surface, _ = sample_surface_points(mesh.triangles, settings.signed_samples, rng)
     points = draw_sample_points(surface, SignedSampleSettings(settings.signed_samples), rng)

@@ -42,6 +42,7 @@ def main() -> int:
     config = WorkerConfig.from_line(sys.stdin.buffer.readline())
     threading.Thread(target=_exit_on_closed_stdin, name="stdin", daemon=True).start()
     link = ServerLink(config)
+    signal.signal(signal.SIGINT, link.interrupt)
     link.start()
     try:
         runner = _make_runner(config)
@@ -171,8 +172,8 @@ def _compute(
     kinds = {Submit.kind: Submit}
     jobs = [decode(frames, kinds, config.limits) for frames in batch]
     link.set_current([job.job for job in jobs])
-    results = runner.run(jobs, link.report, link.send_preview)
-    link.raise_if_cancelled()
+    with link.interruptible():
+        results = runner.run(jobs, link.report, link.send_preview)
     return {result.job: _check_limits(encode(result), config.limits, result.job) for result in results}
 
 
