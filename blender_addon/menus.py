@@ -6,11 +6,12 @@ import bpy
 
 from .fit_operators import CLASSES as FIT_OPERATORS
 from .importing import SDF_OT_import
-from .operators import SDF_OT_cancel, SDF_OT_connect, SDF_OT_disconnect, SDF_OT_start_backend, SDF_OT_stop_backend
+from .operators import CLASSES as OPERATORS
 from .session import capitalised, session
 from .shape_operators import CLASSES as SHAPE_OPERATORS
 
-BACKEND_OPERATORS = (SDF_OT_cancel, SDF_OT_start_backend, SDF_OT_stop_backend, SDF_OT_connect, SDF_OT_disconnect)
+# Those that are for the panel and the timer only have no entry.
+INTERNAL = ("sdf.tell", "sdf.dismiss", "sdf.choose_model")
 
 
 class SDF_MT_shapes(bpy.types.Menu):
@@ -24,8 +25,9 @@ class SDF_MT_shapes(bpy.types.Menu):
         for operator in (SDF_OT_import, *FIT_OPERATORS, *SHAPE_OPERATORS):
             self.layout.operator(operator.bl_idname)
         self.layout.separator()
-        for operator in BACKEND_OPERATORS:
-            self.layout.operator(operator.bl_idname)
+        for operator in OPERATORS:
+            if operator.bl_idname not in INTERNAL:
+                self.layout.operator(operator.bl_idname)
 
 
 class SDF_MT_models(bpy.types.Menu):

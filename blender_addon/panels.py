@@ -6,6 +6,7 @@ from typing import Any
 import bpy
 
 from .fit_operators import others_of
+from .installer import Stage as Installation
 from .interpolation import Arrangement
 from .launcher import Stage
 from .preferences import chosen_model, preferences
@@ -62,7 +63,7 @@ class SDF_PT_shapes(_SidebarPanel, bpy.types.Panel):
         if session.state is State.CONNECTED:
             _draw_complete(self.layout, context)
         elif not session.launcher.is_active:
-            _draw_no_backend(self.layout)
+            _draw_no_backend(self.layout, context)
 
 
 class _SubPanel(_SidebarPanel):
@@ -166,21 +167,33 @@ class SDF_PT_messages(_SidebarPanel, bpy.types.Panel):
             _draw_notice(self.layout, context)
 
 
-def _draw_no_backend(layout: bpy.types.UILayout) -> None:
-    """Start a local backend, or connect to a running one."""
+def _draw_no_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """Start or install a local backend, or connect to a running one."""
     box = layout.box()
     failed = session.launcher.stage is Stage.FAILED
     box.label(text="Backend Failed" if failed else "No Backend", icon="ERROR" if failed else "INFO")
     large = box.column()
     large.scale_y = 1.4
     large.operator("sdf.start_backend", icon="PLAY")
+    _draw_installation(box, context)
     if failed:
         box.prop(preferences(), "python")
+    if failed or session.installer.stage is Installation.FAILED:
+        box.operator("sdf.copy_log", icon="COPYDOWN")
     box.separator()
     box.label(text="Or Connect to a Running Backend:")
     box.prop(preferences(), "address", text="")
     box.prop(preferences(), "key_file")
     box.operator("sdf.connect", icon="LINKED")
+
+
+def _draw_installation(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    if not session.installer.is_active:
+        layout.operator("sdf.install_backend", icon="IMPORT")
+        return
+    row = layout.row()
+    _draw_wrapped(row.column(align=True), session.installer.reason, context)
+    row.operator("sdf.cancel_installation", text="", icon="X")
 
 
 def _draw_start(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:

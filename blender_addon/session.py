@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from .installer import Installer
 from .launcher import Launcher
 from .wire.client import Client, ClientError, Event, State, StateChanged
 from .wire.codec import WireError
@@ -188,6 +189,7 @@ class Session:
 
     jobs: dict[str, Job] = field(default_factory=dict)
     launcher: Launcher = field(default_factory=Launcher)
+    installer: Installer = field(default_factory=Installer)
     notice: str = ""
     """the last error, for the panel"""
     unreported: list[str] = field(default_factory=list)

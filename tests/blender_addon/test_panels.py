@@ -27,7 +27,7 @@ from sdf_backend.wire import messages as sent
 
 ROOT = Path(__file__).parents[2]
 CONNECT = "Or Connect to a Running Backend:"
-NO_BACKEND = ["[Start Local Backend]", CONNECT, "tcp://127.0.0.1:5577", "Key File: ", "[Connect]"]
+NO_BACKEND = ["[Start Local Backend]", "[Install Backend]", CONNECT, "tcp://127.0.0.1:5577", "Key File: ", "[Connect]"]
 SETTINGS = [
     "Model:",
     "chairs >",
@@ -211,7 +211,10 @@ def test_without_a_backend_start_and_connect_are_offered(blender: Blender) -> No
     assert blender.draw() == ["No Backend", *NO_BACKEND]
     assert not any(map(blender.shows, PANELS[1:-1]))
     blender.preferences.address, blender.preferences.key_file = "tcp://render:5577", "//artist.key"
-    assert blender.draw() == ["No Backend", *NO_BACKEND[:2], "tcp://render:5577", "Key File: //artist.key", "[Connect]"]
+    assert blender.draw() == [
+        *("No Backend", *NO_BACKEND[:3]),
+        *("tcp://render:5577", "Key File: //artist.key", "[Connect]"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -241,12 +244,22 @@ def test_a_backend_that_cannot_start_shows_the_reason_and_the_python(blender: Bl
     blender.see(None, width=4000)
     reason = f"{tmp_path / 'nowhere'} is not a file; choose another Python in the add-on's preferences"
     python = f"Python: {tmp_path / 'nowhere'}"
-    box = ["Backend Failed", NO_BACKEND[0], python, *NO_BACKEND[1:]]
+    box = ["Backend Failed", *NO_BACKEND[:2], python, "[Copy Path of Log]", *NO_BACKEND[2:]]
     lines = blender.draw()
-    assert lines[:7] == box
+    assert lines[: len(box)] == box
     assert sentence(lines).startswith(reason)
     blender.press("sdf.dismiss")
     assert blender.draw() == box
+
+
+def test_an_installation_shows_its_progress_and_can_be_cancelled(blender: Blender) -> None:
+    installer = blender.session.installer
+    installer.stage, installer.reason = blender.module("installer").Stage.RUNNING, "Downloading torch (104.1 MB)"
+    installer._process = SimpleNamespace(poll=lambda: None, wait=lambda: None, kill=lambda: None, pid=0)
+    blender.see(None, width=4000)
+    lines = ["No Backend", NO_BACKEND[0], installer.reason, "[sdf.cancel_installation]", *NO_BACKEND[2:]]
+    assert blender.draw() == lines
+    installer._process, installer.stage = None, blender.module("installer").Stage.IDLE
 
 
 # --- the connection ---
@@ -258,7 +271,7 @@ def test_an_address_without_a_server_still_offers_a_local_backend(blender: Blend
     assert blender.draw() == ["Connecting", "[sdf.disconnect]", "No Backend", *NO_BACKEND]
     until(lambda: blender.session.notice, blender.timer.work)
     lines = blender.draw()
-    assert lines[:8] == ["Connecting", "[sdf.disconnect]", "No Backend", *NO_BACKEND]
+    assert lines[:9] == ["Connecting", "[sdf.disconnect]", "No Backend", *NO_BACKEND]
     assert sentence(lines).startswith("No server listens at")
     assert not any(map(blender.shows, PANELS[1:-1]))
 
