@@ -2,12 +2,14 @@
 
 import bpy
 
-from . import menus, operators, panels, preferences, properties, shape_operators, timer
+from . import fit_operators, importing, menus, operators, panels, preferences, properties, shape_operators, timer
 
 CLASSES = (
     *preferences.CLASSES,
     *properties.CLASSES,
     *operators.CLASSES,
+    *fit_operators.CLASSES,
+    *importing.CLASSES,
     *shape_operators.CLASSES,
     *panels.CLASSES,
     *menus.CLASSES,

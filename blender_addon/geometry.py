@@ -23,7 +23,7 @@ FACE_SETS = ".sculpt_face_set"
 READABLE_TYPES = ("MESH", "POINTCLOUD", "CURVE", "SURFACE", "META", "FONT")
 # Types that have a surface only with a bevel or an extrusion.
 BEVEL_TYPES = ("CURVE", "FONT")
-# Cells per axis, from fine to coarse, of the grids by which `transfer_observed` finds nearby vertices.
+# Cells per axis, from fine to coarse, of the grids by which `transfer_values` finds nearby vertices.
 TRANSFER_CELLS = (96, 24, 6)
 
 
@@ -170,18 +170,18 @@ def vertex_positions(owner: bpy.types.Mesh | bpy.types.PointCloud) -> np.ndarray
     return flat.reshape(-1, 3).astype(np.float64)
 
 
-def observed_values(mesh: bpy.types.Mesh) -> np.ndarray | None:
-    """The attribute `observed` of a mesh, (n,) float32; None for a mesh without it."""
-    attribute = mesh.attributes.get(OBSERVED)
+def vertex_values(mesh: bpy.types.Mesh, name: str) -> np.ndarray | None:
+    """An attribute of numbers at vertices, such as `observed`, (n,) float32; None for a mesh without it."""
+    attribute = mesh.attributes.get(name)
     if attribute is None or attribute.domain != "POINT" or attribute.data_type != "FLOAT":
         return None
     values = np.empty(len(mesh.vertices), dtype=np.float32)
-    _attribute_data(mesh, OBSERVED).foreach_get("value", values)
+    _attribute_data(mesh, name).foreach_get("value", values)
     return values
 
 
-def transfer_observed(source: bpy.types.Mesh, vertices: np.ndarray) -> np.ndarray | None:
-    """Transfer the attribute `observed` to the vertices, (n, 3), of another mesh of the same shape.
+def transfer_values(source: bpy.types.Mesh, name: str, vertices: np.ndarray) -> np.ndarray | None:
+    """Transfer an attribute of vertices, such as `observed`, to those, (n, 3), of another mesh of the same shape.
 
     Each vertex gets the mean of the source's values in its grid cell, of the finest grid whose cell is not empty. A
     search for the nearest vertex would take seconds for a large mesh.
@@ -190,7 +190,7 @@ def transfer_observed(source: bpy.types.Mesh, vertices: np.ndarray) -> np.ndarra
     -------
     (n,) float32, or None for a source without the attribute
     """
-    values = observed_values(source)
+    values = vertex_values(source, name)
     if values is None:
         return None
     known = vertex_positions(source)

@@ -10,7 +10,7 @@ from .blending import blend_along_path, blend_on_grid
 from .geometry import GeometryError, ObjectGeometry, read_objects
 from .result_handlers import Animation, Blend, Placement, Rows
 from .session import KEEP_SECONDS, NO_MORE_STEPS, Job, ResultHandler, Steps, session
-from .shapes import bounding_box, source_name, stored_shape, unpack_refinement, world_pose
+from .shapes import Asked, bounding_box, source_name, stored_shape, unpack_refinement, world_pose
 from .wire.client import new_job
 from .wire.messages import Preview, Result, Shape, Source, Submit
 from .wire.settings import Choice, TaskSettings
@@ -41,7 +41,7 @@ class InterpolationRequest:
     """What the user requests.
 
     model : its name; settings : of the fit, and the resolution; steps : shapes along the path, or along each side of
-    the grid; hold : frames per step of an animation; frame : its first frame; scene : session UID of the scene
+    the grid; hold : frames per step of an animation; frame : its first frame; asked : where
     """
 
     model: str
@@ -51,7 +51,7 @@ class InterpolationRequest:
     steps: int
     hold: int
     frame: int
-    scene: int
+    asked: Asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +223,7 @@ def _handler(
     request: InterpolationRequest,
 ) -> ResultHandler:
     name, settings = f"{keyframes[0].name} to {keyframes[-1].name}", {"task": "interpolate", **asdict(request.settings)}
-    common = (name, request.model, placements, settings, request.scene)
+    common = (name, request.model, placements, settings, request.asked)
     match request.arrangement:
         case Arrangement.BLEND:
             return Blend(*common, codes, poses, request.through is Traversal.GRID)

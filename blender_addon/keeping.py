@@ -62,9 +62,24 @@ def add_vertex_group(item: bpy.types.Object, shape: Shape) -> None:
 
 def hide(original: bpy.types.Object) -> None:
     """Hide an object that its completion takes the place of; Blender draws and renders them at the same place."""
-    if original.name in _view_layer().objects:
-        original.hide_set(True)
-    original.hide_render = True
+    _set_hidden(original, True)
+
+
+def show(original: bpy.types.Object) -> None:
+    """Undo `hide`."""
+    _set_hidden(original, False)
+
+
+def is_hidden(item: bpy.types.Object) -> bool:
+    """Whether an object is hidden in the viewport or not in the view layer."""
+    return item.name not in _view_layer().objects or item.hide_get()
+
+
+def _set_hidden(item: bpy.types.Object, hidden: bool) -> None:
+    if item.name in _view_layer().objects:
+        item.hide_set(hidden)
+    if item.is_editable:  # not of a linked object
+        item.hide_render = hidden
 
 
 def deviation_of(shape: Shape, observation: ObjectGeometry) -> np.ndarray | None:

@@ -22,6 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from .child_process import close_input, describe_exit, kill, last_error, read_tail, start_process, terminate
+from .installer import environment_python
 from .python_finder import BACKEND, CHOOSE, OUTPUT_FILE, ProbeResult, PythonProbe, expand_python, usual_pythons
 
 FOLDER, OUTPUT, LOG, LAST_LOG = "sdf-backend-", "backend.out", "backend.log", "backend.log.1"
@@ -30,7 +31,7 @@ TOUCH_SECONDS, LEFTOVER_SECONDS = 3_600, 7 * 86_400
 # For how long `close` waits after killing.
 KILL_SECONDS = 0.1
 # The remedy where no Python has the backend.
-CHOOSE_OR_CONNECT = "in the add-on's preferences choose a Python that has the backend, or connect to a running one"
+CHOOSE_OR_CONNECT = "click Install Backend, choose a Python that has it in the preferences, or connect to a running one"
 
 
 class Stage(StrEnum):
@@ -87,7 +88,7 @@ class Launcher:
         Parameters
         ----------
         python : path or command; "" for the first of the usual Pythons that has the backend
-        folder : in which the launcher makes its own folder, for the log
+        folder : in which the launcher makes its own folder, for the log, and which may have an installed environment
         options : further options of `serve`
         """
         if self.is_active:
@@ -101,7 +102,7 @@ class Launcher:
             )
             return
         self._options, self._is_chosen, self._rejected = tuple(options), bool(python), []
-        self._candidates = iter([expand_python(python)]) if python else usual_pythons()
+        self._candidates = iter([expand_python(python)]) if python else usual_pythons(environment_python(folder))
         self._set_stage(Stage.SEARCHING, "Searching for a Python that has the backend")
 
     def poll(self) -> bool:

@@ -4,10 +4,14 @@ from typing import Any, cast
 
 import bpy
 
-from .operators import SDF_OT_cancel, SDF_OT_connect, SDF_OT_disconnect, SDF_OT_start_backend, SDF_OT_stop_backend
+from .fit_operators import CLASSES as FIT_OPERATORS
+from .importing import SDF_OT_import
+from .operators import CLASSES as OPERATORS
+from .session import capitalised, session
 from .shape_operators import CLASSES as SHAPE_OPERATORS
 
-BACKEND_OPERATORS = (SDF_OT_cancel, SDF_OT_start_backend, SDF_OT_stop_backend, SDF_OT_connect, SDF_OT_disconnect)
+# Those that are for the panel and the timer only have no entry.
+INTERNAL = ("sdf.tell", "sdf.dismiss", "sdf.choose_model")
 
 
 class SDF_MT_shapes(bpy.types.Menu):
@@ -18,11 +22,28 @@ class SDF_MT_shapes(bpy.types.Menu):
 
     def draw(self, context: bpy.types.Context) -> None:
         """One entry for each operator."""
-        for operator in SHAPE_OPERATORS:
+        for operator in (SDF_OT_import, *FIT_OPERATORS, *SHAPE_OPERATORS):
             self.layout.operator(operator.bl_idname)
         self.layout.separator()
-        for operator in BACKEND_OPERATORS:
-            self.layout.operator(operator.bl_idname)
+        for operator in OPERATORS:
+            if operator.bl_idname not in INTERNAL:
+                self.layout.operator(operator.bl_idname)
+
+
+class SDF_MT_models(bpy.types.Menu):
+    """The models of the backend, one line each"""
+
+    bl_idname = "SDF_MT_models"
+    bl_label = "Model"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """One entry for each model that can be used."""
+        column = self.layout.column()
+        for model in session.usable_models:
+            learned = f": learned from {model.shapes} shapes" if model.shapes else ""
+            column.operator("sdf.choose_model", text=f"{capitalised(model.name)}{learned}").model = model.name
+        if not session.usable_models:
+            column.label(text=session.unavailable_reason)
 
 
 def attach() -> None:
@@ -40,4 +61,4 @@ def _draw(menu: bpy.types.Menu, context: bpy.types.Context) -> None:
     menu.layout.menu(SDF_MT_shapes.bl_idname)
 
 
-CLASSES = (SDF_MT_shapes,)
+CLASSES = (SDF_MT_shapes, SDF_MT_models)

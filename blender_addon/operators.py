@@ -4,13 +4,24 @@ In background mode, where the timer does not run, they wait.
 """
 
 import shlex
+import sys
 from pathlib import Path
+from typing import Any
 
 import bpy
 
 from . import timer
 from .launcher import Stage
-from .preferences import OFFLINE, backend_folder, connect_to, is_offline, preferences
+from .preferences import (
+    OFFLINE,
+    backend_folder,
+    backend_wheel,
+    connect_to,
+    is_offline,
+    preferences,
+    start_local_backend,
+)
+from .properties import scene_settings
 from .session import error_sentence, session
 from .wire.client import ClientError, State
 
@@ -39,10 +50,7 @@ class SDF_OT_start_backend(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Begin to start it; the panel shows the progress."""
-        python = preferences().python
-        session.notice = ""
-        python = bpy.path.abspath(python) if python else ""
-        session.launcher.start(python, backend_folder(), shlex.split(self.options))
+        start_local_backend(shlex.split(self.options))
         in_time = not bpy.app.background or timer.wait(_started_or_failed, START_SECONDS)
         if in_time and session.launcher.stage is not Stage.FAILED:
             return {"FINISHED"}
@@ -75,6 +83,80 @@ class SDF_OT_stop_backend(bpy.types.Operator):
             session.close()
         session.launcher.stop()
         return {"FINISHED"}
+
+
+class SDF_OT_install_backend(bpy.types.Operator):
+    """Install the backend into the add-on's own folder; downloads 1 GB or, for NVIDIA's GPUs on Linux, some more"""
+
+    bl_idname = "sdf.install_backend"
+    bl_label = "Install Backend"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Disabled while it is being installed, and without a wheel or online access."""
+        reason = cls._obstacle()
+        if reason:
+            cls.poll_message_set(reason)
+        return not reason
+
+    @staticmethod
+    def _obstacle() -> str:
+        if session.installer.is_active:
+            return "The backend is being installed"
+        if backend_wheel() is None:
+            return "This copy of the add-on does not contain the backend; install it from the zip"
+        return "" if bpy.app.online_access else OFFLINE
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Begin to install; the panel shows the progress, and the backend is started after it."""
+        wheel = backend_wheel()
+        assert wheel
+        session.notice = ""
+        session.installer.start(Path(sys.executable), wheel, backend_folder())
+        return {"FINISHED"}
+
+
+class SDF_OT_cancel_installation(bpy.types.Operator):
+    """Cancel the installation and remove what there is of it"""
+
+    bl_idname = "sdf.cancel_installation"
+    bl_label = "Cancel Installation"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Disabled while nothing is being installed."""
+        if not session.installer.is_active:
+            cls.poll_message_set("Nothing is being installed")
+        return session.installer.is_active
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Cancel it."""
+        session.installer.cancel()
+        return {"FINISHED"}
+
+
+class SDF_OT_copy_log(bpy.types.Operator):
+    """Copy the path of the log of the backend, or of its installation, to the clipboard"""
+
+    bl_idname = "sdf.copy_log"
+    bl_label = "Copy Path of Log"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Disabled without a log."""
+        if not _last_log():
+            cls.poll_message_set("There is no log yet")
+        return bool(_last_log())
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Copy it."""
+        if context.window_manager:
+            context.window_manager.clipboard = str(_last_log())
+        return {"FINISHED"}
+
+
+def _last_log() -> Path | None:
+    return session.launcher.log or session.installer.log
 
 
 class SDF_OT_connect(bpy.types.Operator):
@@ -137,6 +219,27 @@ class SDF_OT_cancel(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class SDF_OT_choose_model(bpy.types.Operator):
+    """Choose the category of the object"""
+
+    bl_idname = "sdf.choose_model"
+    bl_label = "Choose Model"
+    bl_options = {"INTERNAL", "UNDO"}  # noqa: RUF012
+
+    model: bpy.props.StringProperty(name="Model", description="The name of the model")
+
+    @classmethod
+    def description(cls, context: bpy.types.Context, properties: Any) -> str:
+        """What the model was learned from."""
+        info = next((one for one in session.usable_models if one.name == properties.model), None)
+        return f"Under {', '.join(info.licences)}" if info and info.licences else "A category of objects"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Set the model of the scene."""
+        scene_settings(context.scene).model = self.model
+        return {"FINISHED"}
+
+
 class SDF_OT_tell(bpy.types.Operator):
     """Write a message to the Info log"""
 
@@ -184,9 +287,13 @@ def _started_or_failed() -> bool:
 CLASSES = (
     SDF_OT_start_backend,
     SDF_OT_stop_backend,
+    SDF_OT_install_backend,
+    SDF_OT_cancel_installation,
+    SDF_OT_copy_log,
     SDF_OT_connect,
     SDF_OT_disconnect,
     SDF_OT_cancel,
+    SDF_OT_choose_model,
     SDF_OT_tell,
     SDF_OT_dismiss,
 )

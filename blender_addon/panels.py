@@ -5,13 +5,16 @@ from typing import Any
 
 import bpy
 
+from .fit_operators import others_of
+from .installer import Stage as Installation
 from .interpolation import Arrangement
 from .launcher import Stage
-from .preferences import preferences
+from .preferences import chosen_model, preferences
 from .properties import panel_fields, scene_settings
 from .session import session
 from .shapes import stored_shape
 from .sliders import DIRECTIONS, object_sliders
+from .verdict import verdict_of
 from .wire.client import State
 from .wire.settings import Pose
 
@@ -46,24 +49,21 @@ class _SidebarPanel:
 
 
 class SDF_PT_shapes(_SidebarPanel, bpy.types.Panel):
-    """Backend, completion and jobs"""
+    """Backend and completion"""
 
     bl_idname = "SDF_PT_shapes"
     bl_label = "SDF Shapes"
 
     def draw(self, context: bpy.types.Context) -> None:
-        """Backend, message, settings, buttons, jobs."""
+        """Backend, settings, buttons."""
         if session.state is not State.CLOSED:
             _draw_connection(self.layout, context)
         elif session.launcher.is_active:
             _draw_start(self.layout, context)
-        else:
-            _draw_no_backend(self.layout)
-        if session.notice:
-            _draw_notice(self.layout, context)
         if session.state is State.CONNECTED:
             _draw_complete(self.layout, context)
-        _draw_jobs(self.layout)
+        elif not session.launcher.is_active:
+            _draw_no_backend(self.layout, context)
 
 
 class _SubPanel(_SidebarPanel):
@@ -106,6 +106,7 @@ class SDF_PT_sample(_SubPanel, bpy.types.Panel):
         """Settings and buttons."""
         settings, column = scene_settings(context.scene), self.layout.column()
         column.prop(settings, "count")
+        column.prop(settings, "size")
         column.operator("sdf.sample", icon="ADD")
         column.separator()
         column.prop(settings, "spread")
@@ -129,6 +130,7 @@ class SDF_PT_shape(_SubPanel, bpy.types.Panel):
         shape = stored_shape(item)
         if item is None or shape is None:
             return
+        _draw_verdict(column, item, context)
         sliders = object_sliders(item)
         if len(shape.codes) > 1:
             column.prop(sliders, "blend", slider=True)
@@ -137,7 +139,7 @@ class SDF_PT_shape(_SubPanel, bpy.types.Panel):
         column.operator("sdf.show_observed", icon="MATERIAL")
         column.operator("sdf.show_uncertainty", icon="MATERIAL")
         row = column.row(align=True)
-        row.prop(scene_settings(context.scene), "resolution")
+        row.prop(sliders, "resolution")
         row.operator("sdf.redo", text="", icon="FILE_REFRESH")
         directions = self.layout.column(align=True)
         directions.label(text=f"Main Directions of {shape.model}")
@@ -145,21 +147,53 @@ class SDF_PT_shape(_SubPanel, bpy.types.Panel):
             directions.prop(sliders, "directions", index=index, text=f"Direction {index + 1}", slider=True)
 
 
-def _draw_no_backend(layout: bpy.types.UILayout) -> None:
-    """Start a local backend, or connect to a running one."""
+class SDF_PT_messages(_SidebarPanel, bpy.types.Panel):
+    """The last message and the jobs; the last panel, so that what comes and goes moves no button"""
+
+    bl_parent_id = "SDF_PT_shapes"
+    bl_idname = "SDF_PT_messages"
+    bl_label = "Messages and Jobs"
+    bl_options = {"HIDE_HEADER"}  # noqa: RUF012
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Visible if there is anything to tell."""
+        return bool(session.notice or session.listed_jobs)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Jobs, message."""
+        _draw_jobs(self.layout)
+        if session.notice:
+            _draw_notice(self.layout, context)
+
+
+def _draw_no_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """Start or install a local backend, or connect to a running one."""
     box = layout.box()
     failed = session.launcher.stage is Stage.FAILED
     box.label(text="Backend Failed" if failed else "No Backend", icon="ERROR" if failed else "INFO")
     large = box.column()
     large.scale_y = 1.4
     large.operator("sdf.start_backend", icon="PLAY")
+    _draw_installation(box, context)
     if failed:
         box.prop(preferences(), "python")
+    if failed or session.installer.stage is Installation.FAILED:
+        box.operator("sdf.copy_log", icon="COPYDOWN")
     box.separator()
     box.label(text="Or Connect to a Running Backend:")
     box.prop(preferences(), "address", text="")
     box.prop(preferences(), "key_file")
     box.operator("sdf.connect", icon="LINKED")
+
+
+def _draw_installation(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    if not session.installer.is_active:
+        layout.operator("sdf.install_backend", icon="IMPORT")
+        return
+    row = layout.row()
+    _draw_wrapped(row.column(align=True), session.installer.reason, context)
+    row.operator("sdf.cancel_installation", text="", icon="X")
 
 
 def _draw_start(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
@@ -191,26 +225,55 @@ def _draw_notice(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
     row.operator("sdf.dismiss", text="", icon="X", emboss=False)
 
 
+def _draw_verdict(layout: bpy.types.UILayout, item: bpy.types.Object, context: bpy.types.Context) -> None:
+    """How well the model fits, and what to do if it does not; which input there is, and other candidates."""
+    verdict = verdict_of(item)
+    if verdict is None:
+        return
+    box = layout.box().column(align=True)
+    for line in verdict.lines:
+        box.label(text=line)
+    if verdict.is_weak:
+        _draw_wrapped(box, verdict.warning, context)
+        box.operator("sdf.try_models", icon="VIEWZOOM")
+        box.operator("sdf.try_orientations", icon="ORIENTATION_GIMBAL")
+    layout.operator("sdf.toggle_input", icon="HIDE_OFF")
+    if others_of(item):
+        layout.operator("sdf.use_candidate", icon="CHECKMARK")
+
+
 def _draw_complete(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     settings, column = scene_settings(context.scene), layout.column()
-    column.prop(settings, "model", placeholder=next(iter(session.models), "none yet"))
-    if settings.model and session.models and settings.model not in session.models:
+    row = column.split(factor=0.25)
+    row.label(text="Model:")
+    model = chosen_model(settings.model)
+    row.menu("SDF_MT_models", text=model or "None Yet")
+    if model and session.models and model not in session.models:
         column.label(text="The backend does not have this model", icon="ERROR")
     for name in panel_fields():
-        if name != "front" or settings.pose == Pose.ALIGNED:
+        if _has_effect(name, Pose(settings.pose)):
             column.prop(settings, name)
     buttons = layout.column(align=True)
     buttons.scale_y = 1.4
     buttons.operator("sdf.complete", icon="MOD_REMESH")
+    buttons.operator("sdf.complete_each", icon="DUPLICATE")
     buttons.operator("sdf.reconstruct", icon="MESH_DATA")
 
 
+def _has_effect(name: str, pose: Pose) -> bool:
+    """Whether a setting has an effect with this pose."""
+    return pose is Pose.ALIGNED if name == "front" else pose is not Pose.FREE or name != "up"
+
+
 def _draw_jobs(layout: bpy.types.UILayout) -> None:
-    for job in session.jobs.values():
-        if not job.hidden:
-            row = layout.row()
-            row.progress(factor=job.fraction, text=f"{job.label}: {job.status}")
+    column = layout.column()
+    for job in session.listed_jobs:
+        row = column.row()
+        row.progress(factor=job.fraction, text=f"{job.label}: {job.status}")
+        if job.name in session.jobs:
             row.operator("sdf.cancel", text="", icon="CANCEL").job = job.name
+    if len(session.jobs) > 1:
+        column.operator("sdf.cancel", text="Cancel All", icon="CANCEL")
 
 
 def _draw_wrapped(layout: bpy.types.UILayout, text: str, context: bpy.types.Context) -> None:
@@ -222,4 +285,4 @@ def _draw_wrapped(layout: bpy.types.UILayout, text: str, context: bpy.types.Cont
         layout.label(text=line)
 
 
-CLASSES = (SDF_PT_shapes, SDF_PT_interpolate, SDF_PT_sample, SDF_PT_shape)
+CLASSES = (SDF_PT_shapes, SDF_PT_interpolate, SDF_PT_sample, SDF_PT_shape, SDF_PT_messages)

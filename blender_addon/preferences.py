@@ -3,6 +3,7 @@
 import ipaddress
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -36,9 +37,18 @@ class SDFPreferences(bpy.types.AddonPreferences):
         subtype="FILE_PATH",
     )
 
+    model: bpy.props.StringProperty(
+        name="Default Model",
+        description="The model of scenes in which none is chosen; if this is empty, the first one of the backend",
+    )
+
+    start_at_launch: bpy.props.BoolProperty(
+        name="Start at Launch", description="Start a local backend together with Blender", default=False
+    )
+
     def draw(self, context: bpy.types.Context) -> None:
         """Draw them."""
-        for name in ("python", "address", "key_file"):
+        for name in ("model", "start_at_launch", "python", "address", "key_file"):
             self.layout.prop(self, name)
 
 
@@ -47,6 +57,19 @@ def preferences() -> SDFPreferences:
     stored = bpy.context.preferences
     assert stored
     return cast(SDFPreferences, stored.addons[__package__ or ""].preferences)
+
+
+def chosen_model(given: str) -> str:
+    """The model that is given, that of the preferences, or the first of the backend; empty if there is none."""
+    return given or preferences().model or next(iter(session.models), "")
+
+
+def start_local_backend(options: Sequence[str] = ()) -> None:
+    """Begin to start a backend on this computer, with further options of `serve`."""
+    python = preferences().python
+    session.notice = ""
+    session.close()  # from a server that does not answer
+    session.launcher.start(bpy.path.abspath(python) if python else "", backend_folder(), options)
 
 
 def connect_to(address: str, key_file: Path | None, is_local: bool = False) -> None:
@@ -69,8 +92,13 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def backend_wheel() -> Path | None:
+    """The backend's wheel that the extension contains; None in a copy of the sources."""
+    return next(iter(sorted(Path(__file__).parent.glob("backend/*.whl"))), None)
+
+
 def backend_folder() -> Path:
-    """The folder for the log of a local backend: the one that Blender keeps for this extension."""
+    """The folder for a local backend and its log: the one that Blender keeps for this extension."""
     try:
         return Path(bpy.utils.extension_path_user(__package__ or "", path="backend", create=True))
     except ValueError:  # the add-on is not installed as an extension

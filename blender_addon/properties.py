@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import bpy
 
+from .fit_request import front_for
 from .interpolation import Arrangement, Traversal
-from .session import capitalised, session
+from .session import capitalised
 from .sliders import SDFSliders
 from .wire.messages import Limits
 from .wire.settings import Axis, Choice, Keep, Pose, Quality, TaskSettings
@@ -35,20 +36,32 @@ class PanelField:
     """further arguments of the Blender property"""
 
 
+class UpAxis(Choice):
+    """What the user knows of the up axis."""
+
+    UNKNOWN = "unknown", "Z is tried first, and the other axes where it explains little of the object"
+    Z = "+z", "The object stands upright in the scene"
+    Y = "+y", "The object lies on its back, as scans do that were imported without turning them"
+
+
 # In the order of the panel; fields that are not listed follow.
 PANEL = {
     "quality": PanelField(),
     "resolution": PanelField(options={"soft_max": Limits().resolution}),
     "pose": PanelField(choices=(Pose.ALIGNED, Pose.UPRIGHT, Pose.FREE)),
-    "front": PanelField(choices=(Axis.NEGATIVE_Y, Axis.POSITIVE_Y, Axis.NEGATIVE_X, Axis.POSITIVE_X)),
+    "up": PanelField(choices=tuple(UpAxis), default=UpAxis.UNKNOWN),
+    "front": PanelField(
+        choices=(
+            *(Axis.NEGATIVE_Y, Axis.POSITIVE_Y, Axis.NEGATIVE_X, Axis.POSITIVE_X),
+            *(Axis.NEGATIVE_Z, Axis.POSITIVE_Z),
+        )
+    ),
     "refine": PanelField("Follow Input", options={"subtype": "FACTOR"}),
     "keep": PanelField(default=Keep.INPUT),
     "triangles": PanelField("Most Triangles"),
     "candidates": PanelField(),
     "seed": PanelField(),
 }
-# Settings with only one useful value: Blender is z up.
-FIXED = {"up": Axis.POSITIVE_Z}
 # Settings that operators other than Complete and Reconstruct have.
 INTERPOLATION_IGNORES = ("refine", "keep", "candidates", "seed")
 SAMPLING_USES, REMESHING_USES = ("resolution", "seed", "triangles"), ("resolution",)
@@ -56,7 +69,7 @@ SAMPLING_USES, REMESHING_USES = ("resolution", "seed", "triangles"), ("resolutio
 
 def panel_fields(settings: type[TaskSettings] = TaskSettings) -> list[str]:
     """Names of the settings that the user chooses, in the order of the panel."""
-    names = [declared.name for declared in fields(settings) if declared.name not in FIXED]
+    names = [declared.name for declared in fields(settings)]
     return sorted(names, key=lambda name: list(PANEL).index(name) if name in PANEL else len(PANEL))
 
 
@@ -82,8 +95,16 @@ def settings_properties(
 
 
 def task_settings(choose: Callable[[str], Any], names: Collection[str], settings: type = TaskSettings) -> Any:
-    """The settings of a job: `choose` returns the value of each name in `names`; the rest have their defaults."""
-    return settings(**FIXED, **{name: choose(name) for name in names})
+    """The settings of a job: `choose` returns the value of each name in `names`; the rest have their defaults.
+
+    An unknown up axis is taken to be Z. Raises `InputError` for a front that is not perpendicular to up.
+    """
+    values = {name: choose(name) for name in names}
+    if "up" in values:
+        values["up"] = Axis.POSITIVE_Z if values["up"] == UpAxis.UNKNOWN else Axis(values["up"])
+        if values["pose"] != Pose.ALIGNED:
+            values["front"] = front_for(values["up"])
+    return settings(**values)
 
 
 def choice_property(label: str, description: str, default: Choice, choices: Sequence[Choice] = (), **more: Any) -> Any:
@@ -105,12 +126,10 @@ def _property(declared: Field[Any], update: Callable[..., None] | None) -> Any:
         return choice_property(label, description, default, panel.choices, **options)
     kind = {bool: bpy.props.BoolProperty, int: bpy.props.IntProperty, float: bpy.props.FloatProperty}[type(default)]
     bounds = declared.metadata["bounds"]
-    limits = {key: value for key, value in (("min", bounds.least), ("max", bounds.most)) if value is not None}
+    # Blender's integers have 32 bits.
+    most = min(bounds.most, 2**31 - 1) if bounds.most is not None else None
+    limits = {key: value for key, value in (("min", bounds.least), ("max", most)) if value is not None}
     return kind(name=label, description=description, default=default, **limits, **options)
-
-
-def _matching_models(owner: bpy.types.PropertyGroup, context: bpy.types.Context, text: str) -> list[str]:
-    return [name for name in session.models if text.lower() in name.lower()]
 
 
 def _set_resolution(owner: Any, context: bpy.types.Context) -> None:
@@ -123,8 +142,7 @@ class ModelProperty:
     __annotations__ = {
         "model": bpy.props.StringProperty(
             name="Model",
-            description="Object category; the backend lists its models, and the first one is used if this is empty",
-            search=_matching_models,
+            description="Object category; that of the preferences, or the first of the backend, if this is empty",
         )
     }
 
@@ -169,6 +187,14 @@ class SamplingProperties(ModelProperty):
     __annotations__ = {
         **settings_properties(only=SAMPLING_USES),
         "count": bpy.props.IntProperty(name="Count", description="Number of shapes", default=4, min=1, max=64),
+        "size": bpy.props.FloatProperty(
+            name="Size",
+            description="The diameter of the sphere that a new shape fits into",
+            default=2.0,
+            min=1e-6,
+            soft_max=100,
+            subtype="DISTANCE",
+        ),
         "spread": bpy.props.FloatProperty(
             name="Spread",
             description="How much variations differ from the active shape: 1 is as much as new shapes differ",

@@ -99,13 +99,15 @@ class PythonProbe:
         return ProbeResult()
 
 
-def usual_pythons() -> Iterator[Path]:
+def usual_pythons(own: Path | None = None) -> Iterator[Path]:
     """Pythons in the usual locations, each once, in the order in which they are probed.
+
+    `own` is that of the environment in the add-on's folder, which comes first.
 
     Paths are not resolved: the Python of a virtual environment is a link to another Python.
     """
     known: set[Path] = set()
-    for path in map(Path.absolute, _usual_locations()):
+    for path in map(Path.absolute, [*([own] if own else []), *_usual_locations()]):
         if _is_file(path) and not _is_installer_stub(path) and (identity := _identity(path)) not in known:
             known.add(identity)
             yield path

@@ -1,7 +1,7 @@
 """Result handlers: how results are displayed in the scene.
 
-`InPlace` and `MeshReplacement` display one shape; `Rows`, `Animation` and `Blend` display several: side by side, one
-after another, or as one object with sliders.
+`MeshReplacement` changes one shape; `Rows`, `Animation` and `Blend` display several: side by side, one after another,
+or as one object with sliders. That of Complete and Reconstruct is in `completions.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,27 +11,26 @@ from typing import Any, cast
 import bpy
 import numpy as np
 
-from .geometry import ObjectGeometry, new_mesh, observed_values, transfer_observed, transform_points
-from .keeping import add_vertex_group, completed_mesh, deviation_of, hide, is_unchanged
+from .geometry import DEVIATION, OBSERVED, new_mesh, transfer_values, transform_points, vertex_values
 from .session import NO_MORE_STEPS, Steps, session
 from .shapes import (
-    PREVIEW,
+    SOURCE,
+    Asked,
     StoredShape,
     add_object,
-    current_scene_uid,
     find_object,
+    hidden_notice,
     pack_refinement,
-    remove_object,
+    remove_objects,
     replace_mesh,
-    select_objects,
+    result_boxes,
     store_shape,
     stored_shape,
 )
-from .wire.messages import AMBIGUOUS_CONFIDENCE, Preview, Result, Shape
+from .wire.messages import Preview, Result, Shape
 
 # A custom property: the mesh with the attribute `observed`, kept while the sliders show another shape.
 OBSERVED_MESH = "sdf_seen"
-SUFFIXES = {"complete": "completed", "reconstruct": "reconstructed"}
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,6 @@ class DisplaySettings:
 
     row_gap: float = 0.15
     """between neighbours in a row, relative to the largest shape"""
-    candidate_spacing: float = 1.25
-    """between candidates of one input, relative to the depth of the best"""
 
 
 DISPLAY = DisplaySettings()
@@ -68,108 +65,6 @@ class Placement:
         return matrix
 
 
-class InPlace:
-    """Displays a completion or reconstruction at the location of its source, named after the source.
-
-    kept_uid : session UID of the object whose mesh the result keeps; 0 for none
-    """
-
-    undoable = True
-
-    def __init__(
-        self,
-        job: str,
-        source: str,
-        task: str,
-        model: str,
-        observation: ObjectGeometry,
-        settings: Mapping[str, Any],
-        kept_uid: int = 0,
-    ) -> None:
-        self._job, self._name, self._scene = job, f"{source} {SUFFIXES[task]}", current_scene_uid()
-        self._model, self._observation = model, observation
-        self._settings = {"task": task, "source": source, **settings}
-        self._preview_name, self._preview_uid = f"{source} preview", 0
-        self._added: list[int] = []
-        self._kept_uid = kept_uid
-        self._notices: list[str] = []
-
-    def preview(self, preview: Preview) -> Steps:
-        """Display a coarse mesh until the result arrives."""
-        mesh = new_mesh(self._preview_name, self._observation.to_result(preview.vertices), preview.faces)
-        item = find_object(self._preview_uid)
-        if item:
-            replace_mesh(item, mesh)
-        else:
-            item = add_object(self._preview_name, mesh, self._observation.result_matrix, self._scene)
-            item[PREVIEW], self._preview_uid = self._job, item.session_uid
-        return NO_MORE_STEPS
-
-    def finish(self, result: Result) -> Steps:
-        """Replace the preview by the best candidate, selected, and display the alternatives in front of it.
-
-        The result is a new object: undo and redo would confuse two states of one object.
-        """
-        _remove_objects([self._preview_uid, *self._added])
-        best, *alternatives = result.shapes
-        self._notices = [best.note] if best.note else []
-        self._added = [self._add(self._name, best, self._observation.result_matrix)]
-        depth = float(np.ptp(best.vertices[:, 1]))
-        for number, shape in enumerate(alternatives, start=1):
-            yield
-            matrix = self._observation.result_matrix.copy()
-            matrix[1, 3] -= number * DISPLAY.candidate_spacing * depth
-            self._added.append(self._add(f"{self._name} {number + 1:02}", shape, matrix))
-        select_objects(self._added[:1])
-        if best.confidence < AMBIGUOUS_CONFIDENCE:
-            # In the panel only: it is not an error, and a script reads the confidence from the object.
-            hint = "the alternative is in front of it" if alternatives else "set Candidates to 2 to see both answers"
-            self._notices.append(f"The pose of {self._name} is ambiguous; {hint}")
-        if self._notices:
-            session.notice = " ".join(dict.fromkeys(self._notices))
-
-    def fail(self) -> Steps:
-        """Remove the preview."""
-        remove_object(find_object(self._preview_uid))
-        return NO_MORE_STEPS
-
-    def _add(self, name: str, shape: Shape, matrix: np.ndarray) -> int:
-        """Add an object that stores the shape; returns its session UID."""
-        original = self._original() if shape.kept_faces else None
-        if original:
-            item = self._add_kept(name, shape, matrix, original)
-        else:
-            vertices = self._observation.to_result(shape.vertices)
-            deviation = deviation_of(shape, self._observation)
-            mesh = new_mesh(name, vertices, shape.faces, shape.observed, deviation, shape.colors)
-            item = add_object(name, mesh, matrix, self._scene)
-        pose = self._observation.pose_in_result(shape.pose[0])
-        stored = StoredShape(
-            self._model, shape.code, pose[None], shape.code[0], pose, refinement=pack_refinement(shape.refinement)
-        )
-        store_shape(item, stored, {**self._settings, "confidence": shape.confidence})
-        return item.session_uid
-
-    def _original(self) -> bpy.types.Object | None:
-        """The object whose mesh is kept; None, with a notice, if it is gone or has changed since it was read."""
-        original = find_object(self._kept_uid)
-        if original and is_unchanged(original, self._observation):
-            return original
-        source = self._settings["source"]
-        self._notices.append(f"{source} has changed meanwhile, so the result lacks its UV maps and materials.")
-        return None
-
-    def _add_kept(self, name: str, shape: Shape, matrix: np.ndarray, original: bpy.types.Object) -> bpy.types.Object:
-        """Add an object with the mesh of the original and what completes it, in its place; the original is hidden."""
-        offset = matrix[:3, 3] - self._observation.result_matrix[:3, 3]
-        place = np.array(original.matrix_world, dtype=np.float64)
-        place[:3, 3] += offset
-        item = add_object(name, completed_mesh(name, original, self._observation, shape), place, self._scene)
-        add_vertex_group(item, shape)
-        hide(original)
-        return item
-
-
 class MeshReplacement:
     """Replaces the mesh of a shape, after its resolution or its code has changed."""
 
@@ -183,17 +78,19 @@ class MeshReplacement:
         return NO_MORE_STEPS
 
     def finish(self, result: Result) -> Steps:
-        """Replace the mesh and the stored code and pose; the attribute `observed` is transferred."""
+        """Replace the mesh and the stored code and pose; its attributes `observed` and `deviation` are transferred."""
         item, [shape] = find_object(self._uid), result.shapes
         before = stored_shape(item)
         if item is None or before is None:  # deleted in the meantime
             return NO_MORE_STEPS
         vertices, source = transform_points(shape.vertices, np.eye(4)), _observed_mesh(item)
         same_code = np.allclose(before.codes[0], shape.code[0])
-        observed = transfer_observed(source, vertices) if source and same_code else None
+        observed, deviation = (
+            transfer_values(source, name, vertices) if source and same_code else None for name in (OBSERVED, DEVIATION)
+        )
         if source:
             item[OBSERVED_MESH] = source  # a reference, before the object drops its own
-        replace_mesh(item, new_mesh(item.name, vertices, shape.faces, observed))
+        replace_mesh(item, new_mesh(item.name, vertices, shape.faces, observed, deviation))
         store_shape(item, replace(before, code=shape.code[0], pose=shape.pose[0]), self._settings)
         return NO_MORE_STEPS
 
@@ -206,15 +103,17 @@ class MeshReplacement:
 class _NewShapes:
     """Adds an object for each shape, with the origin at the position of its placement.
 
-    placements : one for each shape; settings : of the task, stored in each object; scene : session UID
+    placements : one for each shape; settings : of the task, stored in each object; asked : where
     """
 
     name: str
     model: str
     placements: Sequence[Placement]
     settings: Mapping[str, Any]
-    scene: int
+    asked: Asked
     _added: list[int] = field(default_factory=list, init=False)
+    _earlier: int = field(default=0, init=False)
+    """how many shapes of the same name there were before"""
 
     undoable = True
 
@@ -226,16 +125,23 @@ class _NewShapes:
         """Nothing to remove."""
         return NO_MORE_STEPS
 
+    def _select(self) -> None:
+        if self.asked.is_current:
+            self.asked.select(self._added)
+        session.notice = hidden_notice(self._added) or session.notice
+
     def _remove_added(self) -> None:
         """Remove what an interrupted `finish` has added."""
-        _remove_objects(self._added)
+        remove_objects(self._added)
         self._added.clear()
+        self._earlier = sum(item.get(SOURCE) == self.name for item in bpy.data.objects)
 
     def _add(self, number: int, shape: Shape, offset: np.ndarray | float = 0.0) -> bpy.types.Object:
         placement = self.placements[number]
-        name = self.name if len(self.placements) == 1 else f"{self.name} {number + 1:02}"
+        single = len(self.placements) == 1 and not self._earlier
+        name = self.name if single else f"{self.name} {self._earlier + number + 1:02}"
         mesh = new_mesh(name, shape.vertices, shape.faces)
-        item = add_object(name, mesh, placement.translation(offset), self.scene)
+        item = add_object(name, mesh, placement.translation(offset), self.asked.scene)
         stored = StoredShape(
             self.model,
             shape.code,
@@ -253,24 +159,40 @@ class _NewShapes:
 class Rows(_NewShapes):
     """Displays shapes side by side, `width` per row along x; each further row is nearer to the viewer.
 
-    start : (3,), the position of the first shape
+    start : (3,), the position of the first shape, or of one before it if that place is taken
+    floor : the height of the lowest vertex of each; None to leave them at the heights of their placements
     """
 
     width: int
     start: np.ndarray
+    floor: float | None = None
 
     def finish(self, result: Result) -> Steps:
-        """Add the shapes, spaced so that none touch."""
+        """Add the shapes, spaced so that none touch each other or an earlier result."""
         self._remove_added()
         sizes = np.array([np.ptp(shape.vertices[:, :2], axis=0) for shape in result.shapes]).max(axis=0)  # (2,)
-        spacing = (1 + DISPLAY.row_gap) * sizes
+        spacing, start = (1 + DISPLAY.row_gap) * sizes, self._free_start(sizes, len(result.shapes))
         for number, shape in enumerate(result.shapes):
             if number:
                 yield
             row, column = divmod(number, self.width)
-            position = self.start + (spacing[0] * column, -spacing[1] * row, 0)
+            position = start + (spacing[0] * column, -spacing[1] * row, 0)
+            if self.floor is not None:
+                position[2] = self.floor - shape.vertices[:, 2].min()
             self._add(number, shape, position - self.placements[number].position)
-        select_objects(self._added)
+        self._select()
+
+    def _free_start(self, sizes: np.ndarray, count: int) -> np.ndarray:
+        """The start, moved to the viewer until none of the rows, of shapes of these sizes, (2,), meets a result."""
+        columns, rows = min(count, self.width), -(-count // self.width)
+        start, spacing, taken = self.start.copy(), (1 + DISPLAY.row_gap) * sizes, result_boxes(self.asked.scene)
+        while True:
+            low = start[:2] - np.array([0.5, rows - 0.5]) * spacing
+            high = start[:2] + np.array([columns - 0.5, 0.5]) * spacing
+            met = [box[0, 1] for box in taken if (box[0] < high).all() and (box[1] > low).all()]
+            if not met:
+                return start
+            start[1] = min(met) - 0.51 * spacing[1]
 
 
 @dataclass(eq=False)
@@ -298,7 +220,7 @@ class Animation(_NewShapes):
         if scene:
             scene.frame_end = max(scene.frame_end, self.first + len(result.shapes) * self.hold - 1)
             scene.frame_set(scene.frame_current)  # to evaluate the new keyframes
-        select_objects(self._added)
+        self._select()
 
 
 @dataclass(eq=False)
@@ -322,13 +244,8 @@ class Blend(_NewShapes):
         with session.sliders.mute():
             sliders = cast(Any, item).sdf
             sliders.blend = sliders.across = 0.5
-        select_objects(self._added)
+        self._select()
         return NO_MORE_STEPS
-
-
-def _remove_objects(uids: Sequence[int]) -> None:
-    for uid in uids:
-        remove_object(find_object(uid))
 
 
 def _observed_mesh(item: bpy.types.Object) -> bpy.types.Mesh | None:
@@ -336,7 +253,9 @@ def _observed_mesh(item: bpy.types.Object) -> bpy.types.Mesh | None:
     stored = item.get(OBSERVED_MESH)
     if isinstance(stored, bpy.types.Mesh):
         return stored
-    return item.data if isinstance(item.data, bpy.types.Mesh) and observed_values(item.data) is not None else None
+    return (
+        item.data if isinstance(item.data, bpy.types.Mesh) and vertex_values(item.data, OBSERVED) is not None else None
+    )
 
 
 def _insert_visibility_keyframe(item: bpy.types.Object, frame: int, hidden: bool) -> None:

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from .installer import Installer
 from .launcher import Launcher
 from .wire.client import Client, ClientError, Event, State, StateChanged
 from .wire.codec import WireError
-from .wire.messages import Accepted, Busy, Error, Limits, Preview, Progress, Result, Submit, Welcome
+from .wire.errors import InputError
+from .wire.messages import Accepted, Busy, Error, Limits, ModelInfo, Preview, Progress, Result, Submit, Welcome
 
 # Seconds for which the server keeps a job whose client is silent: enough to restart a backend that has crashed.
 KEEP_SECONDS = 600.0
@@ -41,7 +43,9 @@ def with_remedy(code: str, message: str) -> str:
 
 def error_sentence(error: Exception) -> str:
     """The message of an error as a sentence for the user, with a remedy."""
-    return capitalised(with_remedy(error.code, str(error))) if isinstance(error, WireError) else str(error)
+    if isinstance(error, WireError):
+        return capitalised(with_remedy(error.code, str(error)))
+    return capitalised(str(error)) if isinstance(error, InputError) else str(error)  # others begin with a name
 
 
 def capitalised(text: str) -> str:
@@ -56,6 +60,8 @@ class JobState(StrEnum):
     RUNNING = "running"
     CANCELLING = "cancelling"
     """the backend has not confirmed it yet"""
+    FINISHED = "finished"
+    """its result waits to be displayed"""
 
 
 class ResultHandler(Protocol):
@@ -99,6 +105,8 @@ class Job:
     """what the backend is doing, as it says"""
     fraction: float = 0.0
     """progress of the phase, 0 to 1"""
+    held_back: str = ""
+    """until when the result is not displayed, in words"""
 
     @property
     def status(self) -> str:
@@ -107,6 +115,8 @@ class Job:
             return self.phase
         if self.state is JobState.WAITING and self.queued_ahead:
             return f"{self.state}, {self.queued_ahead} ahead"
+        if self.state is JobState.FINISHED and self.held_back:
+            return f"finished, waits until {self.held_back}"
         return self.state.value
 
 
@@ -179,6 +189,7 @@ class Session:
 
     jobs: dict[str, Job] = field(default_factory=dict)
     launcher: Launcher = field(default_factory=Launcher)
+    installer: Installer = field(default_factory=Installer)
     notice: str = ""
     """the last error, for the panel"""
     unreported: list[str] = field(default_factory=list)
@@ -186,6 +197,8 @@ class Session:
     deliveries: deque[Delivery] = field(default_factory=deque)
     """what has arrived and is not displayed yet, in order of arrival"""
     sliders: SliderActivity = field(default_factory=SliderActivity)
+    shading_before: dict[int, Any] = field(default_factory=dict)
+    """the shading of each view, by its address, before a material was shown there"""
     status_text: str = ""
     """the current text of the status bar"""
     drawn: tuple[object, ...] = ()
@@ -204,6 +217,12 @@ class Session:
         return self._client.state if self._client else State.CLOSED
 
     @property
+    def listed_jobs(self) -> list[Job]:
+        """The jobs that the panel lists: those that have not ended, and those whose result waits to be displayed."""
+        ended = [one.job for one in self.deliveries if isinstance(one.content, Result) and one.job.held_back]
+        return [job for job in (*self.jobs.values(), *ended) if not job.hidden]
+
+    @property
     def reason(self) -> str:
         """The state of the connection as a sentence."""
         if self._client is None:
@@ -218,7 +237,12 @@ class Session:
     @property
     def models(self) -> list[str]:
         """Names of the models that can be used."""
-        return [model.name for model in self.welcome.models if not model.problem] if self.welcome else []
+        return [model.name for model in self.usable_models]
+
+    @property
+    def usable_models(self) -> list[ModelInfo]:
+        """The models that can be used."""
+        return [model for model in self.welcome.models if not model.problem] if self.welcome else []
 
     @property
     def unavailable_reason(self) -> str:
@@ -318,6 +342,7 @@ class Session:
                 return Delivery(job, preview) if preview else None
             case Result():
                 del self.jobs[job.name]
+                job.state, job.fraction = JobState.FINISHED, 1.0
                 return Delivery(job, event)
             case Error(code="cancelled"):
                 del self.jobs[job.name]

@@ -1,15 +1,15 @@
 """Operators that make shapes. Properties that are not given come from `scene.sdf`; in background mode they wait."""
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
+from itertools import count as count_from
 from typing import Any, cast
 
 import bpy
 import numpy as np
 
-from . import timer
-from .geometry import GeometryError, read_objects
+from .geometry import GeometryError
 from .interpolation import Arrangement, InterpolationRequest, Traversal, start_interpolation
+from .job_operator import JobOperator, active_first
 from .material import (
     OBSERVED_MATERIAL,
     UNCERTAINTY_MATERIAL,
@@ -19,126 +19,31 @@ from .material import (
     show_material,
     shown_material,
 )
-from .properties import (
-    RESOLUTIONS,
-    CompletionProperties,
-    InterpolationProperties,
-    RemeshingProperties,
-    SamplingProperties,
-    panel_fields,
-    scene_settings,
-    task_settings,
-)
-from .result_handlers import InPlace, MeshReplacement, Placement, Rows
-from .session import KEEP_SECONDS, Job, error_sentence, session
+from .properties import InterpolationProperties, RemeshingProperties, SamplingProperties
+from .result_handlers import MeshReplacement, Placement, Rows
+from .session import KEEP_SECONDS, Job, session
 from .shapes import (
+    SOURCE,
+    Asked,
     StoredShape,
     bounding_box,
-    current_scene_uid,
+    linked_reason,
     source_name,
     stored_shape,
     upright_pose,
     world_pose,
 )
-from .sliders import decode_request
+from .sliders import decode_request, object_sliders
 from .wire.client import new_job
-from .wire.codec import WireError
-from .wire.messages import Source, Submit
-from .wire.settings import Keep, Quality, TaskSettings
+from .wire.messages import Submit
 
-BACKGROUND_SECONDS = 3600.0
 SELECT_A_SHAPE = "select a completed, reconstructed or new shape"
 # From a shape to the middle of its first variation, relative to the depth of the shape.
 VARIATION_SPACING = 1.0
 SHORTEST_ROW = 4
 
 
-class _ShapeOperator:
-    """Submits a job; in background mode it waits for the result."""
-
-    properties: Any
-    report: Callable[[set[str], str], None]
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        """Disabled, with the reason as its tooltip, without a usable backend and outside Object Mode."""
-        reason = session.unavailable_reason or ("" if context.mode == "OBJECT" else "Switch to Object Mode first")
-        if reason:
-            cls.poll_message_set(reason)  # type: ignore[attr-defined]
-        return not reason
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        """Submit the job; in background mode, wait until the result is displayed."""
-        try:
-            self.submit(context)
-        except (GeometryError, WireError) as error:
-            session.notice = error_sentence(error)
-            self.report({"ERROR"}, session.notice)
-            return {"CANCELLED"}
-        session.notice = ""
-        errors = timer.finish(BACKGROUND_SECONDS) if bpy.app.background else []
-        if errors:
-            self.report({"ERROR"}, "; ".join(errors))
-            return {"CANCELLED"}
-        return {"FINISHED"}
-
-    def submit(self, context: bpy.types.Context) -> None:
-        """Submit the job. Raises `GeometryError` and `WireError`."""
-        raise NotImplementedError
-
-    def chosen(self, context: bpy.types.Context, name: str) -> Any:
-        """The value of a property: the operator's own if it was given, otherwise the scene's."""
-        given = self.properties.is_property_set
-        if name == "resolution" and not given(name) and hasattr(self, "quality") and given("quality"):
-            return RESOLUTIONS[Quality(self.properties.quality)]
-        return getattr(self.properties if given(name) else scene_settings(context.scene), name)
-
-    def chosen_model(self, context: bpy.types.Context) -> str:
-        """The chosen model, or the first of the backend."""
-        return self.chosen(context, "model") or next(iter(session.models), "")
-
-    def chosen_settings(self, context: bpy.types.Context, settings: type[TaskSettings] = TaskSettings) -> TaskSettings:
-        """The settings of the job; those that the operator does not have are at their defaults."""
-        names = [name for name in panel_fields(settings) if hasattr(self, name)]
-        return task_settings(lambda name: self.chosen(context, name), names, settings)
-
-
-class _FitOperator(_ShapeOperator):
-    """Completes or reconstructs."""
-
-    task: str
-
-    def submit(self, context: bpy.types.Context) -> None:
-        """Submit the selected objects as one observation."""
-        objects, model = _selected(context), self.chosen_model(context)
-        settings = self.chosen_settings(context)
-        observation = read_objects(objects, context.evaluated_depsgraph_get())
-        if self.task != "complete" or len(objects) > 1 or observation.faces is None:
-            settings = replace(settings, keep=Keep.NOTHING)
-        source = Source(observation.vertices, observation.faces, colors=observation.colors)
-        submit = Submit(new_job(), self.task, model, settings, (source,), keep=KEEP_SECONDS)
-        about = (source_name(objects[0]), self.task, model, observation, asdict(settings))
-        handler = InPlace(submit.job, *about, objects[0].session_uid)
-        session.submit(submit, Job(submit.job, objects[0].name, handler))
-
-
-class SDF_OT_complete(_FitOperator, CompletionProperties, bpy.types.Operator):
-    """Complete a partial object: make a closed mesh in its place and at its scale"""
-
-    bl_idname = "sdf.complete"
-    bl_label = "Complete"
-    task = "complete"
-
-
-class SDF_OT_reconstruct(_FitOperator, CompletionProperties, bpy.types.Operator):
-    """Reconstruct a whole object: make a clean, closed mesh from the model"""
-
-    bl_idname = "sdf.reconstruct"
-    bl_label = "Reconstruct"
-    task = "reconstruct"
-
-
-class SDF_OT_interpolate(_ShapeOperator, InterpolationProperties, bpy.types.Operator):
+class SDF_OT_interpolate(JobOperator, InterpolationProperties, bpy.types.Operator):
     """Interpolate between the selected objects"""
 
     bl_idname = "sdf.interpolate"
@@ -146,7 +51,7 @@ class SDF_OT_interpolate(_ShapeOperator, InterpolationProperties, bpy.types.Oper
 
     def submit(self, context: bpy.types.Context) -> None:
         """Submit the interpolation, or first the fit of objects that store no shape."""
-        objects = _selected(context)
+        objects = active_first(context)
         given = self.properties.is_property_set("model")
         stored_models = [] if given else [shape.model for shape in map(stored_shape, objects) if shape]
         request = InterpolationRequest(
@@ -157,12 +62,12 @@ class SDF_OT_interpolate(_ShapeOperator, InterpolationProperties, bpy.types.Oper
             steps=self.chosen(context, "steps"),
             hold=self.chosen(context, "hold"),
             frame=context.scene.frame_current if context.scene else 1,
-            scene=current_scene_uid(),
+            asked=Asked.now(),
         )
         start_interpolation(objects, context.evaluated_depsgraph_get(), request)
 
 
-class _SamplingOperator(_ShapeOperator):
+class _SamplingOperator(JobOperator):
     """Makes new shapes."""
 
     def submit_samples(
@@ -172,6 +77,7 @@ class _SamplingOperator(_ShapeOperator):
         name: str,
         orientation: np.ndarray,
         start: np.ndarray,
+        floor: float,
         near: np.ndarray | None = None,
     ) -> None:
         """Submit the job.
@@ -181,9 +87,12 @@ class _SamplingOperator(_ShapeOperator):
         name : of the new objects
         orientation : (4, 4), rotation and scale of the new shapes
         start : (3,), position of the first
+        floor : the height on which they stand
         near : (code_length,), the code that is varied, or None
         """
         count, settings = self.chosen(context, "count"), self.chosen_settings(context)
+        if not self.properties.is_property_set("seed"):
+            settings = replace(settings, seed=_unused_seed(name, settings.seed))
         spread = 0.0 if near is None else self.chosen(context, "spread")
         submit = Submit(
             new_job(),
@@ -199,12 +108,12 @@ class _SamplingOperator(_ShapeOperator):
         stored = {"task": "sample", "resolution": settings.resolution, "seed": settings.seed, "spread": spread}
         placements = [Placement(np.zeros(3), orientation)] * count
         width = max(SHORTEST_ROW, round(count**0.5))
-        handler = Rows(name, model, placements, stored, current_scene_uid(), width, start)
+        handler = Rows(name, model, placements, stored, Asked.now(), width, start, floor)
         session.submit(submit, Job(submit.job, f"New {model} ({count})", handler))
 
 
 class SDF_OT_sample(_SamplingOperator, SamplingProperties, bpy.types.Operator):
-    """Sample new shapes from the model, at the 3D cursor"""
+    """Sample new shapes from the model, standing at the 3D cursor; each time others"""
 
     bl_idname = "sdf.sample"
     bl_label = "New Shapes"
@@ -213,7 +122,8 @@ class SDF_OT_sample(_SamplingOperator, SamplingProperties, bpy.types.Operator):
         """Submit the job."""
         model = self.chosen_model(context)
         cursor = np.array(context.scene.cursor.location, dtype=np.float64) if context.scene else np.zeros(3)
-        self.submit_samples(context, model, f"New {model}", upright_pose(session.front(model)), cursor)
+        orientation = upright_pose(session.front(model)) @ np.diag([*(self.chosen(context, "size") / 2,) * 3, 1])
+        self.submit_samples(context, model, f"New {model}", orientation, cursor, cursor[2])
 
 
 class SDF_OT_vary(_SamplingOperator, SamplingProperties, bpy.types.Operator):
@@ -228,10 +138,20 @@ class SDF_OT_vary(_SamplingOperator, SamplingProperties, bpy.types.Operator):
         pose, (corner, size) = world_pose(item, shape.pose), bounding_box(item)
         start = np.array([pose[0, 3], corner[1] - VARIATION_SPACING * size[1], pose[2, 3]])
         orientation = Placement.from_pose(pose).orientation
-        self.submit_samples(context, shape.model, f"{source_name(item)} variation", orientation, start, shape.code)
+        self.submit_samples(
+            context, shape.model, f"{source_name(item)} variation", orientation, start, corner[2], shape.code
+        )
 
 
-class SDF_OT_redo(_ShapeOperator, RemeshingProperties, bpy.types.Operator):
+def _unused_seed(name: str, first: int) -> int:
+    """The first seed, from `first` on, of which no shapes of this name have been made or are being made."""
+    used = {item.get("sdf_seed") for item in bpy.data.objects if item.get(SOURCE) == name}
+    handlers = [job.handler for job in session.jobs.values()]
+    used |= {one.settings["seed"] for one in handlers if isinstance(one, Rows) and one.name == name}
+    return next(seed for seed in count_from(first) if seed not in used)
+
+
+class SDF_OT_redo(JobOperator, RemeshingProperties, bpy.types.Operator):
     """Mesh the active shape again at this resolution, without another fit"""
 
     bl_idname = "sdf.redo"
@@ -240,7 +160,10 @@ class SDF_OT_redo(_ShapeOperator, RemeshingProperties, bpy.types.Operator):
     def submit(self, context: bpy.types.Context) -> None:
         """Submit the job."""
         item, shape = _active_shape(context)
-        resolution = self.chosen(context, "resolution")
+        if reason := linked_reason(item):
+            raise GeometryError(reason)
+        given = self.properties.is_property_set("resolution")
+        resolution = self.properties.resolution if given else object_sliders(item).resolution
         submit = decode_request(item, shape, resolution)
         session.submit(submit, Job(submit.job, item.name, MeshReplacement(item, {"resolution": resolution})))
 
@@ -254,13 +177,15 @@ class _ShowMaterial:
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Show the material, or hide it."""
-        items = [item for item in _selected(context) if stored_shape(item) and isinstance(item.data, bpy.types.Mesh)]
-        if not items:
-            cast(Any, self).report({"ERROR"}, f"The selection contains no shape; {SELECT_A_SHAPE}")
+        items = [item for item in active_first(context) if stored_shape(item) and isinstance(item.data, bpy.types.Mesh)]
+        linked = next(filter(None, map(linked_reason, items)), "")
+        if linked or not items:
+            cast(Any, self).report({"ERROR"}, linked or f"The selection contains no shape; {SELECT_A_SHAPE}")
             return {"CANCELLED"}
         if shown_material(cast(Any, items[0].data)) is self.material:
             for item in items:
                 hide_material(cast(Any, item.data))
+            _restore_shading(context.space_data)
             return {"FINISHED"}
         known = [item for item in items if self.material.attribute in cast(Any, item.data).attributes]
         if not known:
@@ -271,10 +196,7 @@ class _ShowMaterial:
             if shape:
                 item[UNIT] = float(abs(np.linalg.det(shape.pose[:3, :3])) ** (1 / 3))
             show_material(cast(Any, item.data), self.material)
-        if isinstance(context.space_data, bpy.types.SpaceView3D):
-            shading = context.space_data.shading
-            if shading and shading.type in ("SOLID", "WIREFRAME"):  # these do not display materials
-                shading.type = "MATERIAL"
+        _show_materials(context.space_data)
         return {"FINISHED"}
 
 
@@ -294,6 +216,21 @@ class SDF_OT_show_uncertainty(_ShowMaterial, bpy.types.Operator):
     material, lacking = UNCERTAINTY_MATERIAL, "no known uncertainty"
 
 
+def _show_materials(space: bpy.types.Space | None) -> None:
+    shading = space.shading if isinstance(space, bpy.types.SpaceView3D) else None
+    if shading and shading.type in ("SOLID", "WIREFRAME"):  # these do not display materials
+        session.shading_before[shading.as_pointer()] = shading.type
+        shading.type = "MATERIAL"
+
+
+def _restore_shading(space: bpy.types.Space | None) -> None:
+    """Restore what `_show_materials` has changed, unless the user has changed it since."""
+    shading = space.shading if isinstance(space, bpy.types.SpaceView3D) else None
+    before = session.shading_before.pop(shading.as_pointer(), None) if shading else None
+    if shading and before and shading.type == "MATERIAL":
+        shading.type = before
+
+
 def _active_shape(context: bpy.types.Context) -> tuple[bpy.types.Object, StoredShape]:
     item = context.active_object
     shape = stored_shape(item)
@@ -302,14 +239,7 @@ def _active_shape(context: bpy.types.Context) -> tuple[bpy.types.Object, StoredS
     return item, shape
 
 
-def _selected(context: bpy.types.Context) -> list[bpy.types.Object]:
-    """The selected objects, the active object first."""
-    return sorted(context.selected_objects, key=lambda item: item != context.active_object)
-
-
 CLASSES = (
-    SDF_OT_complete,
-    SDF_OT_reconstruct,
     SDF_OT_interpolate,
     SDF_OT_sample,
     SDF_OT_vary,

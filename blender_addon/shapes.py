@@ -8,7 +8,7 @@ rotated or scaled is remeshed in place.
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, cast
 
@@ -21,6 +21,8 @@ COLLECTION = "SDF Shapes"
 MODEL, CODES, POSES, CODE, POSE, GRID, SOURCE = (
     f"sdf_{name}" for name in ("model", "codes", "matrices", "code", "matrix", "grid", "source")
 )
+# The names of the objects that a result was made of, one a line; and its state when it was displayed.
+INPUTS, MADE = "sdf_inputs", "sdf_made"
 # A custom property of a preview object: the id of its job. A custom property of the collection of results.
 PREVIEW, RESULTS = "sdf_preview", "sdf_results"
 # The residual field of a fitted shape, as text: Blender truncates bytes at a zero, and long lists take seconds.
@@ -88,6 +90,36 @@ def source_name(item: bpy.types.Object) -> str:
     return str(item.get(SOURCE) or item.name)
 
 
+def input_names(item: bpy.types.Object) -> list[str]:
+    """The names of the objects that a completed or reconstructed object was made of."""
+    return str(item.get(INPUTS, "")).splitlines()
+
+
+def mark_as_made(item: bpy.types.Object) -> None:
+    """Note the state of a result, so that what the user changes of it is noticed."""
+    item[MADE] = _state(item)
+
+
+def is_untouched(item: bpy.types.Object) -> bool:
+    """Whether a result is where and what it was when it was displayed."""
+    made = item.get(MADE)
+    return made is not None and np.allclose(list(made), _state(item), rtol=1e-5, atol=1e-6)
+
+
+def linked_reason(item: bpy.types.Object) -> str:
+    """Why an object cannot be changed, as a sentence; empty if it can be."""
+    data = item.data
+    linked = next((one for one in (item, data) if one is not None and not one.is_editable), None)
+    if linked is None:
+        return ""
+    return f"{item.name} is linked from another file; choose Object > Relations > Make Local first"
+
+
+def _state(item: bpy.types.Object) -> list[float]:
+    count = len(item.data.vertices) if isinstance(item.data, bpy.types.Mesh) else 0
+    return [float(count), *(value for row in item.matrix_basis for value in row)]
+
+
 def world_pose(item: bpy.types.Object, pose: np.ndarray) -> np.ndarray:
     """A pose, (4, 4), in the object's coordinates as one in the world's; uniform scale, no shear."""
     return nearest_similarity(np.array(item.matrix_world, dtype=np.float64)) @ pose
@@ -119,10 +151,41 @@ def upright_pose(front: str) -> np.ndarray:
     return pose
 
 
-def current_scene_uid() -> int:
-    """The session UID of the current scene; results are added to the scene from which they were requested."""
-    scene = bpy.context.scene
-    return scene.session_uid if scene else 0
+@dataclass(eq=False)
+class Asked:
+    """Where the user asked for something, and what was selected then; the jobs of one request share it."""
+
+    scene: int
+    """session UID of the scene; 0 for none"""
+    selection: tuple[int, set[int]]
+    """session UIDs of the active object and of the selected ones"""
+    shown: list[int] = field(default_factory=list)
+    """session UIDs of the results so far"""
+
+    @classmethod
+    def now(cls) -> "Asked":
+        """The current scene and selection."""
+        scene = bpy.context.scene
+        return cls(scene.session_uid if scene else 0, _selection())
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the user has selected nothing else since."""
+        return self.selection == _selection()
+
+    def select(self, uids: Sequence[int]) -> None:
+        """Select these results and the earlier ones, the first of these active."""
+        self.shown = [*uids, *self.shown]
+        _select_objects(self.shown)
+        self.selection = _selection()
+
+
+def _selection() -> tuple[int, set[int]]:
+    layer = bpy.context.view_layer
+    if layer is None:
+        return 0, set()
+    active = layer.objects.active
+    return active.session_uid if active else 0, {item.session_uid for item in layer.objects.selected}
 
 
 def add_object(name: str, mesh: bpy.types.Mesh, matrix: np.ndarray, scene_uid: int) -> bpy.types.Object:
@@ -156,6 +219,12 @@ def remove_object(item: bpy.types.Object | None) -> None:
         _remove_unused_mesh(mesh)
 
 
+def remove_objects(uids: Sequence[int]) -> None:
+    """Remove the objects with these session UIDs, and their meshes."""
+    for uid in uids:
+        remove_object(find_object(uid))
+
+
 def remove_previews(running: Collection[str] = ()) -> None:
     """Remove previews of jobs that are not running: undo, redo and loading a file restore them."""
     for item in list(bpy.data.objects):
@@ -169,7 +238,7 @@ def bounding_box(item: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
     return corners.min(axis=0), np.ptp(corners, axis=0)
 
 
-def select_objects(uids: Sequence[int]) -> None:
+def _select_objects(uids: Sequence[int]) -> None:
     """Select these objects only; the first becomes the active object."""
     layer = bpy.context.view_layer
     if layer is None:
@@ -184,6 +253,26 @@ def select_objects(uids: Sequence[int]) -> None:
     for item in visible:
         item.select_set(True)
     layer.objects.active = visible[0]
+
+
+def result_boxes(scene_uid: int) -> list[np.ndarray]:
+    """The bounding boxes of the results in a scene, seen from above: lowest and highest x and y, each (2, 2)."""
+    if bpy.context.view_layer:
+        bpy.context.view_layer.update()  # of new objects
+    boxes = [bounding_box(item) for item in _results_collection(scene_uid).objects if item.type == "MESH"]
+    return [np.stack([low, low + size])[:, :2] for low, size in boxes]
+
+
+def hidden_notice(uids: Sequence[int]) -> str:
+    """A sentence about new objects that the user cannot see; empty if one is visible."""
+    layer, items = bpy.context.view_layer, [item for item in map(find_object, uids) if item]
+    if layer is None or not items or any(item.visible_get() for item in items):
+        return ""
+    first = items[0]
+    if first.name not in layer.objects and bpy.context.scene not in first.users_scene:
+        return f"{first.name} is in the scene {first.users_scene[0].name}."
+    collection = first.users_collection[0].name
+    return f"{first.name} is not visible, because the collection {collection} is hidden or excluded; see the Outliner."
 
 
 def _remove_unused_mesh(mesh: bpy.types.ID | None) -> None:

@@ -23,6 +23,8 @@ from .wire.settings import TaskSettings
 COARSE_RESOLUTION = 64
 # A custom property: the slider values, and last the resolution, with which the mesh was made.
 SHOWN = "sdf_shown"
+# A custom property: the resolution of the full mesh.
+RESOLUTION = "sdf_resolution"
 SETTLED_SECONDS = 0.4
 DIRECTIONS = 8
 
@@ -30,6 +32,14 @@ DIRECTIONS = 8
 def _on_move(owner: "SDFSliders", context: bpy.types.Context) -> None:
     if not session.sliders.muted and isinstance(owner.id_data, bpy.types.Object):
         session.sliders.moved_at[owner.id_data.session_uid] = time.monotonic()
+
+
+def _resolution(owner: "SDFSliders") -> int:
+    return int(cast(Any, owner.id_data).get(RESOLUTION, TaskSettings().resolution))
+
+
+def _set_resolution(owner: "SDFSliders", value: int) -> None:
+    cast(Any, owner.id_data)[RESOLUTION] = value
 
 
 class SDFSliders(bpy.types.PropertyGroup):
@@ -46,6 +56,11 @@ class SDFSliders(bpy.types.PropertyGroup):
     directions: bpy.props.FloatVectorProperty(
         name="Directions", description="Offset of the shape along the model's main directions of variation, in "
         "standard deviations", size=DIRECTIONS, soft_min=-2, soft_max=2, min=-4, max=4, update=_on_move,
+    )  # fmt: skip
+
+    resolution: bpy.props.IntProperty(
+        name="Resolution", description="Cells per axis with which this object is meshed", default=256,
+        min=16, max=1024, soft_max=512, get=_resolution, set=_set_resolution,
     )  # fmt: skip
 
 
@@ -97,7 +112,7 @@ def mark_outdated() -> None:
 
 
 def _follow(uid: int, item: bpy.types.Object, shape: StoredShape, settled: bool) -> None:
-    values, resolution = _values(item), int(item.get("sdf_resolution", 256)) if settled else COARSE_RESOLUTION
+    values, resolution = _values(item), object_sliders(item).resolution if settled else COARSE_RESOLUTION
     if settled:
         del session.sliders.moved_at[uid]
     elif _last_submission(uid)[1][:-1] == values:

@@ -10,8 +10,9 @@ from bpy.app.handlers import persistent
 
 from . import sliders
 from .geometry import GeometryError
+from .installer import Stage as Installation
 from .launcher import Stage
-from .preferences import OFFLINE, connect_to, is_offline
+from .preferences import OFFLINE, connect_to, is_offline, preferences, start_local_backend
 from .session import error_sentence, session
 from .shapes import remove_previews
 from .wire.client import State
@@ -31,12 +32,14 @@ def start() -> None:
         handlers.append(function)
     if not bpy.app.background:  # there timers never fire, and operators wait instead
         bpy.app.timers.register(_tick, first_interval=IDLE_SECONDS, persistent=True)
+        bpy.app.timers.register(_start_at_launch, first_interval=IDLE_SECONDS)
 
 
 def stop() -> None:
     """Stop the timer, close the connection and end the local backend."""
-    if bpy.app.timers.is_registered(_tick):
-        bpy.app.timers.unregister(_tick)
+    for function in (_tick, _start_at_launch):
+        if bpy.app.timers.is_registered(function):
+            bpy.app.timers.unregister(function)
     for handlers, function in _handlers():
         handlers.remove(function)
     session.close()
@@ -44,6 +47,7 @@ def stop() -> None:
     _display(float("inf"))
     session.sliders.clear()
     session.launcher.close()
+    session.installer.close()
     _set_status_text("")
 
 
@@ -51,10 +55,15 @@ def work() -> None:
     """Poll backend and connection, and display what has arrived for up to `DISPLAY_SECONDS`."""
     if session.launcher.poll():
         _react_to_launcher()
+    if session.installer.poll():
+        _react_to_installer()
     session.deliveries.extend(session.poll())
     if session.address and is_offline(session.address):
         session.drop_connection(OFFLINE)
-    if bpy.context.mode == "OBJECT":  # other modes do not allow another mesh or active object
+    held_back = _held_back()
+    for delivery in session.deliveries:
+        delivery.job.held_back = held_back
+    if not held_back:
         sliders.follow_moves()
         _display(time.monotonic() + DISPLAY_SECONDS)
 
@@ -88,6 +97,21 @@ def wait(condition: Callable[[], bool], seconds: float) -> bool:
     return condition()
 
 
+def _held_back() -> str:
+    """Until when nothing can be displayed, in words; empty if it can be."""
+    if bpy.context.mode != "OBJECT":  # other modes do not allow another mesh or active object
+        return "you return to Object Mode"
+    if any(is_of_blender(operator) for window in _windows() for operator in window.modal_operators):
+        return "you let go"  # a result in the middle of a drag would become part of its undo step
+    return ""
+
+
+def is_of_blender(operator: bpy.types.Operator) -> bool:
+    """Whether an operator is one of Blender's own; some of other add-ons run as long as Blender does."""
+    written_in_python = getattr(bpy.types, operator.bl_idname, None)
+    return written_in_python is None or written_in_python.__module__.startswith("bl_")
+
+
 def _react_to_launcher() -> None:
     launcher = session.launcher
     if launcher.stage is Stage.RUNNING:
@@ -96,6 +120,14 @@ def _react_to_launcher() -> None:
         session.drop_connection(launcher.reason)
     elif launcher.stage is Stage.FAILED:
         session.notify(launcher.reason)
+
+
+def _react_to_installer() -> None:
+    match session.installer.stage:
+        case Installation.DONE:
+            start_local_backend()
+        case Installation.FAILED:
+            session.notify(session.installer.reason)
 
 
 def _display(deadline: float) -> None:
@@ -140,15 +172,29 @@ def _tick() -> float:
         _set_status_text(_job_summary())
         _redraw()
     starting = session.launcher.stage in (Stage.SEARCHING, Stage.STARTING)
-    busy = session.jobs or session.deliveries or session.sliders.moved_at or starting
+    busy = session.installer.is_active or session.jobs or session.deliveries or session.sliders.moved_at or starting
     return BUSY_SECONDS if busy else IDLE_SECONDS
+
+
+def _start_at_launch() -> None:
+    """Start a local backend if the preferences say so; once the add-on is registered, when Blender's data is there."""
+    if preferences().start_at_launch and session.state is State.CLOSED and not session.launcher.is_active:
+        start_local_backend()
 
 
 def _displayed_state() -> tuple[object, ...]:
     """All that the panel and the status bar show and that changes without the user."""
-    jobs = [(job.label, job.status, job.fraction) for job in session.jobs.values() if not job.hidden]
+    jobs = [(job.label, job.status, job.fraction) for job in session.listed_jobs]
     launcher = session.launcher
-    return session.state, session.notice, session.welcome, launcher.stage, launcher.reason, jobs
+    return (
+        session.state,
+        session.notice,
+        session.welcome,
+        launcher.stage,
+        launcher.reason,
+        session.installer.reason,
+        jobs,
+    )
 
 
 def _report_errors() -> None:
@@ -160,8 +206,7 @@ def _report_errors() -> None:
 
 
 def _job_summary() -> str:
-    listed = [job for job in session.jobs.values() if not job.hidden]
-    return "   ".join(f"{job.label}: {job.status} {job.fraction:.0%}" for job in listed)
+    return "   ".join(f"{job.label}: {job.status} {job.fraction:.0%}" for job in session.listed_jobs)
 
 
 def _set_status_text(text: str) -> None:

@@ -5,7 +5,8 @@
 Each contains pyzmq's wheels for Linux, Windows and macOS, unchanged from the registry, for the Python of its
 Blenders. A third zip is for a Blender 4.2 to 5.0 that a Linux distribution has built with its own, newer Python. One
 zip with both kinds of wheels would fail in Blender 4.2.0, which selects the newer wheel, and a Blender whose Python
-is not 3.11 rejects it. The wire is a symbolic link in the repository and a copy in the zips.
+is not 3.11 rejects it. The wire is a symbolic link in the repository and a copy in the zips. All contain this project's
+wheel too, which the add-on installs outside of Blender.
 """
 
 import hashlib
@@ -57,6 +58,7 @@ def main() -> None:
     """Build all zips, replace earlier ones, and print their paths."""
     for old in (*DIST.glob("*.zip"), *DIST.glob("*/*.zip")):
         old.unlink()
+    backend = _backend_wheel()
     pyzmq = next(line for line in (ROOT / "constraints.txt").read_text().split() if line.startswith("pyzmq=="))
     for variant in VARIANTS:
         found = (_wheel(variant, pyzmq, PLATFORMS[platform]) for platform in variant.platforms)
@@ -64,7 +66,7 @@ def main() -> None:
         path = DIST / variant.folder / f"sdf_shapes-{_version()}-{variant.name}.zip"
         path.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in _members(variant, wheels):
+            for name, content in _members(variant, wheels, backend):
                 archive.writestr(zipfile.ZipInfo(name, EPOCH), content, zipfile.ZIP_DEFLATED)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 2**20:.1f} MiB, sha256 {digest}")
@@ -87,7 +89,17 @@ def _wheel(variant: Variant, pyzmq: str, tags: tuple[str, ...]) -> Path:
     return found[0]
 
 
-def _members(variant: Variant, wheels: list[Path]) -> Iterator[tuple[str, bytes]]:
+def _backend_wheel() -> Path:
+    """The wheel of this project, with the models that ship."""
+    folder = DIST / "wheels" / "backend"
+    for old in folder.glob("*.whl"):
+        old.unlink()
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    subprocess.run([*command, "--wheel-dir", str(folder), str(ROOT)], check=True)
+    return next(folder.glob("*.whl"))
+
+
+def _members(variant: Variant, wheels: list[Path], backend: Path) -> Iterator[tuple[str, bytes]]:
     """(name, content) of each file of a zip."""
     yield "blender_manifest.toml", _manifest(variant, wheels).encode()
     yield "LICENSE", (ROOT / "LICENSE").read_bytes()
@@ -97,6 +109,9 @@ def _members(variant: Variant, wheels: list[Path]) -> Iterator[tuple[str, bytes]
         yield f"wire/{path.name}", path.read_bytes()
     for wheel in wheels:
         yield f"wheels/{wheel.name}", wheel.read_bytes()
+    # For Install Backend; not for Blender's Python, and so not in the manifest.
+    yield f"backend/{backend.name}", backend.read_bytes()
+    yield "backend/constraints.txt", (ROOT / "constraints.txt").read_bytes()
 
 
 def _manifest(variant: Variant, wheels: list[Path]) -> str:

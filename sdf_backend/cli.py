@@ -11,7 +11,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
-from sdf_backend.console import print_json, report_errors, stderr, stdout
+from sdf_backend.console import print_json, printable, report_errors, stderr, stdout
 from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder
 from sdf_backend.geometry.closure import enclosed_volume
@@ -68,11 +68,11 @@ def complete(
     as_json: AsJson = False,
 ) -> None:
     """Complete a partial surface: a whole, closed mesh in the frame and scale of the input."""
-    check_output(output)
+    outputs = _candidate_files(output, settings.candidates)
     observed = _source(source, sensor)
     with _engine(device, models, address, key) as engine, _progress_bar() as progress:
         shapes = engine.complete(model, [observed], settings, progress)
-    _report(_write(shapes, _candidate_files(output, settings.candidates)), as_json)
+    _report(_write(shapes, outputs), as_json)
 
 
 @app.command()
@@ -91,11 +91,11 @@ def reconstruct(
     as_json: AsJson = False,
 ) -> None:
     """Reconstruct a whole mesh with the model, from its inside and outside."""
-    check_output(output)
+    outputs = _candidate_files(output, settings.candidates)
     observed = _source(source, None)
     with _engine(device, models, address, key) as engine, _progress_bar() as progress:
         shapes = engine.reconstruct(model, [observed], settings, progress)
-    _report(_write(shapes, _candidate_files(output, settings.candidates)), as_json)
+    _report(_write(shapes, outputs), as_json)
 
 
 @app.command()
@@ -176,7 +176,11 @@ serving_cli.register(app)
 
 
 def _candidate_files(output: Path, count: int) -> list[Path]:
-    return [output, *(output.with_stem(f"{output.stem}-{number}") for number in range(2, count + 1))]
+    """The file of each candidate; raises `InputError` if one cannot be written."""
+    files = [output, *(output.with_stem(f"{output.stem}-{number}") for number in range(2, count + 1))]
+    for file in files:
+        check_output(file)
+    return files
 
 
 @contextmanager
@@ -219,10 +223,10 @@ def _source(path: Path, sensor: str | None) -> "Source":
 @contextmanager
 def _progress_bar() -> Iterator[Progress]:
     """Show a progress bar on stderr; yields the callback that updates it."""
-    columns = (TextColumn("{task.description:<10}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:<10}", markup=False), BarColumn(), TimeElapsedColumn())
     with ProgressBar(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
         task = bar.add_task("", total=1.0)
-        yield lambda phase, fraction: bar.update(task, description=str(phase), completed=fraction)
+        yield lambda phase, fraction: bar.update(task, description=printable(phase), completed=fraction)
 
 
 def _numbered_files(folder: Path, stem: str, suffix: Suffix, count: int) -> list[Path]:

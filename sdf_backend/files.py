@@ -17,7 +17,7 @@ def atomic_write(path: Path, mode: int = 0o644) -> Iterator[Path]:
     Raises `InputError` for a folder that cannot be made or written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -31,10 +31,41 @@ def atomic_write(path: Path, mode: int = 0o644) -> Iterator[Path]:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `InputError` if `folder` or one of its parents is a file, before anything is computed."""
-    for part in (folder, *folder.parents):
-        if part.exists() and not part.is_dir():
-            raise InputError(f"cannot write into {folder}: {part} is a file; choose another folder")
+    """Raise `InputError` unless files can be written into `folder`, before anything is computed."""
+    _try_to_write(folder / "file", f"into {folder}")
+
+
+def check_writable(path: Path) -> None:
+    """Raise `InputError` unless a file can be written at `path`, before anything is computed."""
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; give a file name")
+    _try_to_write(path, f"{path}")
+
+
+def _try_to_write(path: Path, what: str) -> None:
+    """Write a file beside `path` as `atomic_write` does, in a folder that is made for it, and remove both."""
+    folders, temporary = (path.parent, *path.parent.parents), _temporary(path)
+    missing: list[Path] = []
+    try:
+        for folder in folders:
+            if folder.exists() and not folder.is_dir():
+                raise InputError(f"cannot write {what}: {folder} is a file; choose another folder")
+        missing = [folder for folder in folders if not folder.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(bytes(4096))  # a full disk still makes empty files
+    except OSError as error:
+        raise InputError(f"cannot write {what}: {error.strerror or error}; choose another folder") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _temporary(path: Path) -> Path:
+    """Where this process writes a file before it is renamed to `path`."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
 
 
 def check_file(path: Path, advice: str, largest: int | None = None) -> os.stat_result:
@@ -45,9 +76,10 @@ def check_file(path: Path, advice: str, largest: int | None = None) -> os.stat_r
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError for a name with a NUL
+        shown = path if len(str(path)) < 200 else f"{str(path)[:80]}..."  # a name may be too long to be one
         missing = isinstance(error, FileNotFoundError)
         reason = "does not exist" if missing else f"cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise InputError(f"{path} {reason}; {advice}") from error
+        raise InputError(f"{shown} {reason}; {advice}") from error
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path} is a folder; {advice}")
     if not stat.S_ISREG(status.st_mode):

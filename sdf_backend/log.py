@@ -6,7 +6,7 @@ import re
 import time
 
 logger = logging.getLogger("sdf_backend")
-_BARE = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f]+")
+_BARE = re.compile(r"[^\s\"=\\]+")
 
 
 def line(event: str, **values: object) -> str:
@@ -28,7 +28,7 @@ def configure(level: int = logging.INFO) -> None:
 
 def _escaped(value: object) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return text if _BARE.fullmatch(text) else json.dumps(text)
+    return text if _BARE.fullmatch(text) and text.isprintable() else json.dumps(text)
 
 
 class Throttle:

@@ -1,4 +1,5 @@
-"""Finds the meshes of a category: ShapeNet v1 and v2 trees, plain folders and split files; and reads them."""
+"""Finds the meshes of a category: ShapeNet v1 and v2 trees, plain folders, samples of the released DeepSDF code, and
+split files; and reads meshes."""
 
 import json
 from collections.abc import Collection, Iterable
@@ -14,6 +15,7 @@ from training.mesh_readers.ac3d import read_ac3d
 
 MESH_SUFFIXES = (".obj", ".off", ".ply", ".stl", ".glb", ".ac")
 SOURCES_FILE = "sources.json"
+SAMPLES_SUFFIX = ".npz"
 
 
 class Layout(StrEnum):
@@ -22,6 +24,7 @@ class Layout(StrEnum):
     SHAPENET1 = "shapenet1"
     SHAPENET2 = "shapenet2"
     FOLDER = "folder"
+    DEEPSDF = "deepsdf"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class CatalogEntry:
     procedural: bool = False
     """whether a generator drew it; one like it is drawn as easily, so it gets no deformed copies"""
 
+    @property
+    def has_mesh(self) -> bool:
+        """Whether `path` is a mesh, and not samples of the released DeepSDF code."""
+        return self.path.suffix != SAMPLES_SUFFIX
+
 
 def list_meshes(source: Path, layout: Layout, category: str | None = None) -> list[CatalogEntry]:
     """List the meshes of one category, sorted by name.
@@ -44,7 +52,7 @@ def list_meshes(source: Path, layout: Layout, category: str | None = None) -> li
     `category` is a ShapeNet synset or a sub-folder of `source`; it is optional for a plain folder.
     Raises `InputError` where the folder is missing or holds no mesh.
     """
-    root = source / category if category else source
+    root = source / category if category and layout is not Layout.DEEPSDF else source
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; name the folder of meshes (ShapeNet: its root, and --category)")
     match layout:
@@ -53,6 +61,8 @@ def list_meshes(source: Path, layout: Layout, category: str | None = None) -> li
         case Layout.SHAPENET2:
             pattern = "*/models/model_normalized.obj"
             entries = [CatalogEntry(path.parent.parent.name, path) for path in root.glob(pattern)]
+        case Layout.DEEPSDF:
+            entries = _deepsdf(root, category)
         case Layout.FOLDER:
             entries = _folder(root)
     if not entries:
@@ -98,6 +108,15 @@ def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if len(faces) == 0:
         raise InputError(f"{path} has no faces; training needs surfaces, not points")
     return vertices, faces
+
+
+def _deepsdf(root: Path, category: str | None) -> list[CatalogEntry]:
+    """The samples of one synset in all data sets of a data folder of the released DeepSDF code."""
+    files = [path for path in root.glob(f"SdfSamples/*/{category or '*'}/*{SAMPLES_SUFFIX}") if path.stem[0] != "."]
+    synsets = sorted({path.parent.name for path in files})
+    if len(synsets) > 1:
+        raise InputError(f"{root} has samples of several categories; name one by --category: {', '.join(synsets)}")
+    return [CatalogEntry(path.stem, path) for path in files]
 
 
 def _folder(root: Path) -> list[CatalogEntry]:

@@ -1,5 +1,6 @@
 """`python -m training`: collect or generate meshes, compare splits, prepare, train, evaluate, ship, import models."""
 
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from rich.table import Table
 
 from sdf_backend.console import print_json, report_errors, stderr, stdout
 from sdf_backend.errors import InputError
+from sdf_backend.files import check_folder, check_writable
 from sdf_backend.settings_options import settings_options
 from sdf_backend.wire.settings import bounds_of, help_of
 from training.augment import DeformationPreset
@@ -32,6 +34,7 @@ from training.hold_out import hold_out
 from training.pack import pack_dataset
 from training.prepare import MeshOutcome, PrepareSettings, prepare_dataset
 from training.sampling import Noise, SampleSettings
+from training.shards import Estimate, Shard, estimate, merge_shards, prepare_shard
 from training.train_options import TrainOptions
 
 DEVICE_HELP = "auto, cpu, cuda or cuda:N"
@@ -125,25 +128,49 @@ def prepare(
         Noise, typer.Option(help="variances of the near-surface samples: of the paper, or of the released code")
     ] = SampleSettings.noise,
     deform: Annotated[DeformationPreset, typer.Option(help="deformations of the copies")] = DeformationPreset.AIRCRAFT,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="I/N: only the I-th of N parts, for N machines that share the folder; then --merge"),
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="finish a dataset whose shards have run")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="sample a few meshes, and say how long all take and how much disk")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the outcomes as JSON")] = False,
 ) -> None:
     """Sample the signed distances of every mesh; running it again continues a killed run."""
+    if sum((shard is not None, merge, dry_run)) > 1:
+        raise InputError("--shard, --merge and --dry-run are different steps; give one of them")
+    part = None if shard is None else Shard.parse(shard)
     SAMPLES.check("samples", samples)  # by the name of the option
+    check_folder(output)
     entries = list_meshes(source, layout, settings.category or None)
     if train_split or test_split:
         splits = (("train", train_split), ("test", test_split))
-        entries = [entry for name, path in splits if path for entry in select_split(entries, read_split(path), name)]
+        names = {name: read_split(path) for name, path in splits if path}
+        _report_absent({name for chosen in names.values() for name in chosen} - {entry.name for entry in entries})
+        entries = [entry for name, chosen in names.items() for entry in select_split(entries, chosen, name)]
     settings = replace(
         settings,
         category=settings.category or source.resolve().name,
         sampling=SampleSettings(count=samples, noise=noise),
         augment=deform.settings,
     )
+    if dry_run:
+        _print_estimate(estimate(entries, output, settings), jobs or os.cpu_count() or 1, as_json)
+        return
     with _bar("preparing") as bar:
         task = bar.add_task("preparing", total=None)
-        outcomes = prepare_dataset(
-            entries, output, settings, jobs, lambda _, total: bar.update(task, advance=1, total=total)
-        )
+
+        def show(_: MeshOutcome, total: int) -> None:
+            bar.update(task, advance=1, total=total)
+
+        if merge:
+            outcomes = merge_shards(entries, output, settings)
+        elif part:
+            outcomes = prepare_shard(entries, output, settings, part, jobs, show)
+        else:
+            outcomes = prepare_dataset(entries, output, settings, jobs, show)
     if as_json:
         print_json([vars(outcome) for outcome in outcomes])
     else:
@@ -264,6 +291,8 @@ def evaluate(
     from training.evaluation.report import record_entry
     from training.evaluation.run import run_evaluation
 
+    if output:
+        check_folder(output)
     if record and not settings.task.has_entry:
         raise InputError(f"the task {settings.task} does not use --record; leave it out")
     engine = Engine(device=device)
@@ -317,10 +346,26 @@ def import_deepsdf_command(
     with report_errors():
         if output.suffix != SUFFIX:
             raise InputError(f"{output} does not end in {SUFFIX}; name the model file, such as chairs{SUFFIX}")
+        check_writable(output)
         names = None if split is None else read_split(split)
         model = import_deepsdf(experiment, output.stem, names, checkpoint, up, front, licence, creator)
         save_model(output, model)
         stdout.print(f"model: {output}, {len(model.codes)} shapes", soft_wrap=True)
+
+
+@app.command(name="export-deepsdf")
+def export_deepsdf_command(
+    model: Annotated[str, typer.Argument(help="name of a model, or its .safetensors file")],
+    output: Annotated[Path, typer.Option("-o", help="folder of the experiment")],
+) -> None:
+    """Write a model as an experiment of the released DeepSDF code."""
+    from sdf_backend.model.store import ModelStore, load_model
+    from training.export_deepsdf import export_deepsdf
+
+    with report_errors():
+        loaded = load_model(ModelStore().find(model))
+        export_deepsdf(loaded, output)
+        stdout.print(f"experiment: {output}, {len(loaded.codes)} shapes", soft_wrap=True)
 
 
 def _generate(category: str, output: Path, settings: GenerateSettings, as_json: bool) -> None:
@@ -354,12 +399,36 @@ def _print_outcomes(outcomes: list[MeshOutcome], output: Path) -> None:
         str(len(used)),
         str(len(rejected)),
         str(sum(outcome.resumed for outcome in outcomes)),
-        f"{sum(outcome.uncertain for outcome in used) / len(used):.2%}",
+        f"{sum(outcome.uncertain for outcome in used) / max(len(used), 1):.2%}",
     )
     stdout.print(table)
     for outcome in rejected:
         stdout.print(f"rejected {outcome.name}: {outcome.reason}", highlight=False, soft_wrap=True)
-    stdout.print(f"check {output / 'contact_sheet.png'}; outcomes are in {output / 'report.json'}", soft_wrap=True)
+    if (output / "report.json").exists():  # not yet while shards run
+        stdout.print(f"check {output / 'contact_sheet.png'}; outcomes are in {output / 'report.json'}", soft_wrap=True)
+
+
+def _report_absent(names: set[str], most: int = 20) -> None:
+    """Say on stderr how many shapes of split files the source folder lacks, and which; the others are prepared."""
+    if names:
+        more = f" and {len(names) - most} more" if len(names) > most else ""
+        listed = ", ".join(sorted(names)[:most])
+        stderr.print(f"absent: {len(names)} shapes of the splits: {listed}{more}", soft_wrap=True, highlight=False)
+
+
+def _print_estimate(found: Estimate, jobs: int, as_json: bool) -> None:
+    """Print what a dry run found, for a number of worker processes, each on a core of its own."""
+    if as_json:
+        print_json({**vars(found), "jobs": jobs})
+        return
+    hours = found.seconds / jobs / 3600
+    lines = (
+        f"{found.remaining} of {found.meshes} meshes to sample; {found.rejected} of {found.tried} tried are unusable",
+        f"time: {hours:.2f} h in {jobs} processes with a core each, {found.seconds / 3600:.2f} h of one core",
+        f"disk: {found.disk / 1e9:.2f} GB in the end, and up to 4 GB beside it while packing; "
+        f"{found.free / 1e9:.1f} GB are free",
+    )
+    stdout.print("\n".join(lines), soft_wrap=True, highlight=False)
 
 
 def _bar(name: str, *more: ProgressColumn) -> Progress:

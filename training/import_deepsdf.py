@@ -5,18 +5,51 @@ decoder has the architecture of ours: input [code, point], the same input again 
 end. Its normalisation is also the same: bounding box centred at the origin, radius 1 / 1.03.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sdf_backend.errors import InputError
+from sdf_backend.files import check_file
 from sdf_backend.geometry.similarity import axis_rotation
-from sdf_backend.model.card import ModelCard
-from sdf_backend.model.decoder import Decoder, DecoderSettings
+from sdf_backend.model.card import (
+    ModelCard,
+    check_decoder,
+    check_fields,
+    list_of,
+    mapping,
+    number,
+    one_of,
+    parse_object,
+    share,
+    text,
+    whole_number,
+)
+from sdf_backend.model.decoder import Decoder, DecoderSettings, weight_shapes
 from sdf_backend.model.store import Model
+
+# A specification takes a kilobyte, the checkpoint of the paper's network 15 MB.
+LARGEST_SPECS, LARGEST_CHECKPOINT = 1 << 20, 1 << 32
+SPECS_RULES = {
+    "CodeLength": whole_number(1, 4096),
+    "ClampingDistance": number(10).or_missing(),
+    "NetworkArch": text(200).or_missing(),
+    "NetworkSpecs": mapping(),
+}
+LAYERS = list_of(0, 64, whole_number(0, 64)).or_null()
+NETWORK_RULES = {
+    "dims": list_of(1, 64, whole_number(1, 16384)),
+    "dropout": LAYERS,
+    "dropout_prob": share().or_missing(),
+    "norm_layers": LAYERS,
+    "latent_in": LAYERS,
+    "xyz_in_all": one_of(True, False, None).or_missing(),
+    "use_tanh": one_of(True, False, None).or_missing(),
+    "weight_norm": one_of(True, False, None).or_missing(),
+}
 
 
 def import_deepsdf(
@@ -47,12 +80,13 @@ def import_deepsdf(
     axis_rotation(up, front, "-z")  # raises for parallel axes
     specs = _specs(experiment / "specs.json")
     settings = _settings(specs)
-    weights = _loaded(experiment / "ModelParameters" / f"{checkpoint}.pth", "model_state_dict")
     codes = _codes(_loaded(experiment / "LatentCodes" / f"{checkpoint}.pth", "latent_codes"), settings.code_length)
-    decoder = _decoder(settings, weights)
-    if not (torch.isfinite(codes).all() and all(torch.isfinite(value).all() for value in decoder.parameters())):
+    decoder = _decoder(settings, _loaded(experiment / "ModelParameters" / f"{checkpoint}.pth", "model_state_dict"))
+    with torch.inference_mode():
+        distances = decoder(codes, torch.zeros(len(codes), 1, 3))
+    if not torch.isfinite(distances).all():
         raise InputError(f"{experiment} contains weights or codes that are not finite; import an earlier checkpoint")
-    names = names or [f"shape-{number:05d}" for number in range(len(codes))]
+    names = names or [f"shape-{index:05d}" for index in range(len(codes))]
     if len(names) != len(codes):
         raise InputError(
             f"the split names {len(names)} shapes, but {experiment} has {len(codes)} codes; use its own split"
@@ -70,20 +104,23 @@ def import_deepsdf(
     return Model(card, decoder.eval().requires_grad_(False), codes)
 
 
-def _specs(path: Path) -> dict:
+def _specs(path: Path) -> dict[str, Any]:
+    """The specification of an experiment, each field of which has its type and size."""
+    advice = "give the folder of a DeepSDF experiment"
+    check_file(path, advice, LARGEST_SPECS)
     try:
-        specs = json.loads(path.read_text())
+        specs = parse_object(path.read_text())
+        check_fields(specs, SPECS_RULES, "")
+        check_fields(specs["NetworkSpecs"], NETWORK_RULES, "NetworkSpecs.")
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; give the folder of a DeepSDF experiment") from error
-    if not isinstance(specs, dict) or not isinstance(specs.get("NetworkSpecs"), dict) or "CodeLength" not in specs:
-        raise InputError(f"{path} lacks NetworkSpecs or CodeLength; give the folder of a DeepSDF experiment")
+        raise InputError(f"cannot use {path}: {error}; {advice}") from error
     return specs
 
 
-def _settings(specs: dict) -> DecoderSettings:
+def _settings(specs: dict[str, Any]) -> DecoderSettings:
     """The size of the network. Raises `InputError` where its architecture differs from ours."""
     network = specs["NetworkSpecs"]
-    dims, skips = network.get("dims") or [0], network.get("latent_in") or []
+    dims, skips = network["dims"], network.get("latent_in") or []
     plain = not network.get("norm_layers") or network.get("weight_norm")
     known = {
         "dims": len(set(dims)) == 1,
@@ -100,54 +137,94 @@ def _settings(specs: dict) -> DecoderSettings:
                 f"a network with {key} = {value} cannot be imported: its architecture differs from the paper's"
             )
     dropout = float(network.get("dropout_prob", 0.0)) if network.get("dropout") else 0.0
-    return DecoderSettings(int(specs["CodeLength"]), dims[0], len(dims), skips[0], dropout)
+    settings = DecoderSettings(specs["CodeLength"], dims[0], len(dims), skips[0], dropout)
+    try:
+        check_decoder(asdict(settings))
+    except ValueError as error:
+        raise InputError(f"the network of specs.json cannot be made: {error}") from error
+    return settings
 
 
-def _loaded(path: Path, key: str) -> dict | Tensor:
+def _loaded(path: Path, key: str) -> object:
     """The entry `key` of a checkpoint; only tensors and plain containers are unpickled."""
+    advice = "choose another --checkpoint"
+    check_file(path, advice, LARGEST_CHECKPOINT)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)[key]
-    except Exception as error:  # torch raises many types for damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"cannot read {path}: {reason}; choose another --checkpoint") from error
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many types; the text of one of them tells how to run what the file holds
+        raise InputError(
+            f"cannot read {path}: it is damaged, or holds more than tensors, which could run code; {advice}"
+        ) from error
+    if not isinstance(content, dict) or key not in content:
+        raise InputError(f"cannot read {path}: it has no {key}; {advice}")
+    return content[key]
 
 
-def _codes(stored: dict | Tensor, length: int) -> Tensor:
+def _codes(stored: object, length: int) -> Tensor:
     """Codes, (n, code_length), from the state of an embedding layer, or (n, 1, code_length) as in the first release."""
-    codes = stored if isinstance(stored, Tensor) else stored.get("weight", torch.zeros(0))
-    if codes.numel() == 0 or codes.shape[-1] != length:
+    codes = _numbers(stored.get("weight") if isinstance(stored, dict) else stored, "codes")
+    if codes.numel() == 0 or codes.shape[1:] not in ((length,), (1, length)):
         raise InputError(f"the codes have the shape {tuple(codes.shape)}, but specs.json has {length} numbers per code")
-    return codes.reshape(-1, length).float()
+    return codes.reshape(-1, length)
 
 
-def _decoder(settings: DecoderSettings, stored: dict | Tensor) -> Decoder:
+def _decoder(settings: DecoderSettings, stored: object) -> Decoder:
     """Our decoder with the imported weights, with or without weight normalisation."""
-    imported = {}
-    if not isinstance(stored, Tensor):
-        imported = {name.removeprefix("module."): value for name, value in stored.items()}
+    if not isinstance(stored, dict):
+        raise InputError("the checkpoint has no weights by name; choose another --checkpoint")
+    imported = {str(name).removeprefix("module."): value for name, value in stored.items()}
+    state = {}
+    for index in range(settings.layers):
+        length, direction = _magnitude_and_direction(imported, f"lin{index}")
+        state[f"hidden.{index}.parametrizations.weight.original0"] = length
+        state[f"hidden.{index}.parametrizations.weight.original1"] = direction
+        state[f"hidden.{index}.bias"] = _numbers(imported.get(f"lin{index}.bias"), f"lin{index}.bias")
+    length, direction = _magnitude_and_direction(imported, f"lin{settings.layers}")
+    state["last.weight"] = length * direction / direction.norm(dim=1, keepdim=True)
+    state["last.bias"] = _numbers(imported.get(f"lin{settings.layers}.bias"), f"lin{settings.layers}.bias")
+    for name, shape in weight_shapes(settings).items():  # before a network is made
+        if tuple(state[name].shape) != shape:
+            raise InputError(
+                f"the checkpoint is not of the network that specs.json describes: {name} has the shape "
+                f"{tuple(state[name].shape)}, not {shape}"
+            )
     decoder = Decoder(settings)
-    try:
-        state = {}
-        for number in range(settings.layers):
-            length, direction = _magnitude_and_direction(imported, f"lin{number}")
-            state[f"hidden.{number}.parametrizations.weight.original0"] = length
-            state[f"hidden.{number}.parametrizations.weight.original1"] = direction
-            state[f"hidden.{number}.bias"] = imported[f"lin{number}.bias"]
-        length, direction = _magnitude_and_direction(imported, f"lin{settings.layers}")
-        state["last.weight"] = length * direction / direction.norm(dim=1, keepdim=True)
-        state["last.bias"] = imported[f"lin{settings.layers}.bias"]
-        decoder.load_state_dict(state)
-    except (KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"the checkpoint is not of the network that specs.json describes: {reason}") from error
+    decoder.load_state_dict(state)
     return decoder
 
 
-def _magnitude_and_direction(state: dict[str, Tensor], layer: str) -> tuple[Tensor, Tensor]:
+def _magnitude_and_direction(state: dict[str, object], layer: str) -> tuple[Tensor, Tensor]:
     """The rows of a weight matrix: their norms, (n, 1), and their directions, (n, k), of any length."""
     if f"{layer}.weight" in state:
-        weight = state[f"{layer}.weight"]
+        weight = _matrix(state, f"{layer}.weight")
         length = weight.norm(dim=1, keepdim=True)
         # The direction of a zero row is arbitrary, but must not be zero: it is normalised.
         return length, torch.where(length > 0, weight, 1.0)
-    return state[f"{layer}.weight_g"], state[f"{layer}.weight_v"]
+    # Weight normalisation by the names of torch before version 2.1, or after.
+    names = ("weight_g", "weight_v")
+    if f"{layer}.weight_g" not in state:
+        names = ("parametrizations.weight.original0", "parametrizations.weight.original1")
+    length, direction = (_matrix(state, f"{layer}.{name}") for name in names)
+    if length.shape != (len(direction), 1):
+        raise InputError(f"{layer} has {tuple(length.shape)} lengths for {len(direction)} rows")
+    return length, direction
+
+
+def _matrix(state: dict[str, object], name: str) -> Tensor:
+    matrix = _numbers(state.get(name), name)
+    if matrix.ndim != 2:
+        raise InputError(f"{name} has the shape {tuple(matrix.shape)}, which is not that of a matrix")
+    return matrix
+
+
+def _numbers(value: object, name: str) -> Tensor:
+    """A tensor of a checkpoint in single precision; `InputError` for what is no dense tensor of real numbers."""
+    if value is None:
+        raise InputError(f"the checkpoint is not of the network that specs.json describes: it has no {name}")
+    if not (isinstance(value, Tensor) and value.is_floating_point() and value.layout is torch.strided):
+        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(f"{name} of the checkpoint is {kind}, not a dense tensor of floating-point numbers")
+    # A tensor of a few bytes may be expanded to any size.
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise InputError(f"{name} of the checkpoint has the shape {tuple(value.shape)}, but not as many numbers")
+    return value.float()

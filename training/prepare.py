@@ -1,6 +1,6 @@
 """Prepares a dataset: samples the signed distances of a list of meshes, in parallel and resumably.
 
-Every mesh yields one sample file or one reason for its rejection.
+Every mesh yields one sample file or one reason for its rejection; at the end the files are packed.
 """
 
 import json
@@ -20,13 +20,15 @@ from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write
 from sdf_backend.geometry.signed_distance import clean_mesh
 from sdf_backend.geometry.similarity import axis_rotation, axis_vector
-from sdf_backend.wire.settings import Bounds, Settings, option
+from sdf_backend.wire.settings import LARGEST_SEED, Bounds, Settings, option
 from training.augment import AugmentSettings, deform
 from training.catalog import CatalogEntry, read_mesh
 from training.contact_sheet import write_contact_sheet
 from training.dataset import DESCRIPTION_FILE, Dataset, ShapeRecord, load_samples, samples_path, save_samples
+from training.deepsdf_samples import read_deepsdf_samples, rotated
+from training.pack import pack_dataset
 from training.rendering import render_points, signed_slice
-from training.sampling import SampleSettings, sample_mesh
+from training.sampling import SampleSettings, ShapeSamples, sample_mesh
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class PrepareSettings(Settings):
     """deformation of the copies"""
     timeout: float = option(300.0, "seconds after which a mesh is rejected", 1)
     seed: int = option(
-        0, "seed of all sampling; the samples of a mesh depend on it and on the name of the mesh alone", 0
+        0, "seed of all sampling; the samples of a mesh depend on it and on the name of the mesh alone", 0, LARGEST_SEED
     )
 
 
@@ -74,7 +76,7 @@ class MeshOutcome:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One mesh to sample, or one of its deformed copies, numbered from 1; 0 is the original."""
 
     entry: CatalogEntry
@@ -84,6 +86,7 @@ class _Job:
 
     @property
     def name(self) -> str:
+        """The name of the shape."""
         return f"{self.entry.name}~{self.copy}" if self.copy else self.entry.name
 
 
@@ -94,7 +97,7 @@ def prepare_dataset(
     jobs: int | None = None,
     progress: Callable[[MeshOutcome, int], None] | None = None,
 ) -> list[MeshOutcome]:
-    """Sample every mesh into `output`. Samples of an earlier run are kept, so that a killed run continues.
+    """Sample every mesh into `output`, and pack. Samples of an earlier run are kept, so that a killed run continues.
 
     Parameters
     ----------
@@ -111,30 +114,70 @@ def prepare_dataset(
     InputError : `jobs` is out of range, `output` was prepared with other settings, two meshes have the same name, or no
         mesh could be used
     """
-    if jobs is not None:
-        Bounds(1).check("jobs", jobs)
-    work = [
-        _Job(entry, copy, output, settings)
+    return finish_dataset(output, sample_meshes(entries, output, settings, jobs, progress))
+
+
+def list_work(entries: list[CatalogEntry], output: Path, settings: PrepareSettings) -> list["Job"]:
+    """What is to be sampled: every mesh, and the deformed copies of those that get some.
+
+    Raises `InputError` where samples without meshes should get copies.
+    """
+    if settings.copies and not all(entry.has_mesh for entry in entries):
+        raise InputError(
+            f"copies is {settings.copies}, but samples without their meshes cannot be deformed; leave it out"
+        )
+    return [
+        Job(entry, copy, output, settings)
         for entry in entries
         for copy in range(1 + (settings.copies if entry.split == "train" and not entry.procedural else 0))
     ]
-    dataset = _write_description(work, output, settings)
+
+
+def sample_meshes(
+    entries: list[CatalogEntry],
+    output: Path,
+    settings: PrepareSettings,
+    jobs: int | None = None,
+    progress: Callable[[MeshOutcome, int], None] | None = None,
+    part: slice = slice(None),
+) -> list[MeshOutcome]:
+    """Describe a dataset, and sample part of its meshes; as `prepare_dataset`, whose first half it is."""
+    if jobs is not None:
+        Bounds(1).check("jobs", jobs)
+    work = list_work(entries, output, settings)
+    write_description(work, output, settings)
+    work = work[part]
     outcomes = []
-    for outcome in _run_jobs(work, jobs or os.cpu_count() or 1):
+    for outcome in _run_jobs(work, Dataset.open(output), jobs or os.cpu_count() or 1):
         outcomes.append(outcome)
         if progress:
             progress(outcome, len(work))
-    with atomic_write(output / "report.json") as temporary:
-        temporary.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
-    if all(outcome.rejected for outcome in outcomes):
-        raise InputError(f"none of the {len(work)} meshes could be used; the first reason: {outcomes[0].reason}")
-    draw_contact_sheet(dataset, output / "contact_sheet.png")
     return outcomes
+
+
+def finish_dataset(output: Path, outcomes: list[MeshOutcome]) -> list[MeshOutcome]:
+    """Write the report, pack the samples and draw the contact sheet of a dataset whose meshes are sampled.
+
+    Raises `InputError` where no mesh could be used, and where `output` cannot be written.
+    """
+    write_report(output / "report.json", outcomes)
+    if all(outcome.rejected for outcome in outcomes):
+        raise InputError(f"none of the {len(outcomes)} meshes could be used; the first reason: {outcomes[0].reason}")
+    pack_dataset(output)
+    draw_contact_sheet(Dataset.open(output), output / "contact_sheet.png")
+    return outcomes
+
+
+def write_report(path: Path, outcomes: list[MeshOutcome]) -> None:
+    """Write outcomes as JSON, atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
 
 
 def draw_contact_sheet(dataset: Dataset, path: Path, most: int = 40) -> None:
     """Draw up to `most` originals: surface points shaded by their normals, and a slice of the signed samples."""
-    names = [record.name for record in dataset.records if not record.copy_of and dataset.path(record.name).exists()]
+    prepared = dataset.prepared()
+    names = [record.name for record in dataset.records if not record.copy_of and record.name in prepared]
     names = names[:: max(1, -(-len(names) // most))]
     # The slice is the plane spanned by up and front, in which signs are easiest to judge.
     side = int(np.argmax(np.abs(np.cross(axis_vector("+y"), axis_vector(dataset.front)))))
@@ -149,8 +192,11 @@ def draw_contact_sheet(dataset: Dataset, path: Path, most: int = 40) -> None:
     write_contact_sheet(images, labels, columns=8, path=path)
 
 
-def _write_description(work: list[_Job], output: Path, settings: PrepareSettings) -> Dataset:
-    """Write `dataset.json`; where there is one, check that it was written with the same settings."""
+def write_description(work: list[Job], output: Path, settings: PrepareSettings) -> None:
+    """Write `dataset.json`; where there is one, check that it was written with the same settings.
+
+    Raises `InputError` where it was not, for parallel axes, and for two meshes of one name.
+    """
     front = _canonical_front(settings)
     axis_rotation(settings.up, settings.front, front)  # raises for parallel axes, before anything is written
     # The timeout may differ between runs, so it is not recorded.
@@ -163,7 +209,7 @@ def _write_description(work: list[_Job], output: Path, settings: PrepareSettings
             job.entry.creator,
             job.entry.family,
             job.entry.name if job.copy else "",
-            str(job.entry.path.resolve()),
+            str(job.entry.path.resolve()) if job.entry.has_mesh else "",
         )
         for job in work
     ]
@@ -177,9 +223,7 @@ def _write_description(work: list[_Job], output: Path, settings: PrepareSettings
         if began != recorded:
             changed = [key for key in recorded if recorded[key] != began.get(key)]
             raise InputError(f"{output} was started with other settings ({', '.join(changed)}); use another folder")
-    dataset = Dataset(output, settings.category, front, recorded, records)
-    dataset.save()
-    return dataset
+    Dataset(output, settings.category, front, recorded, records).save()
 
 
 def _canonical_front(settings: PrepareSettings) -> str:
@@ -189,11 +233,11 @@ def _canonical_front(settings: PrepareSettings) -> str:
     return "+z"
 
 
-def _run_jobs(work: list[_Job], jobs: int) -> Iterator[MeshOutcome]:
+def _run_jobs(work: list[Job], dataset: Dataset, jobs: int) -> Iterator[MeshOutcome]:
     """Run the remaining jobs in worker processes; one that dies or hangs rejects its own mesh, until the next run."""
     remaining = []
     for job in work:
-        done = _resumed(job)
+        done = find_outcome(job, dataset)
         if done:
             yield done
         else:
@@ -204,12 +248,12 @@ def _run_jobs(work: list[_Job], jobs: int) -> Iterator[MeshOutcome]:
     for variable in ("IGL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     with ProcessPool(max_workers=min(jobs, len(remaining))) as pool:
-        results = pool.map(_prepare_mesh, remaining, timeout=remaining[0].settings.timeout).result()
+        results = pool.map(prepare_mesh, remaining, timeout=remaining[0].settings.timeout).result()
         for job in remaining:
             yield _next_outcome(job, results)
 
 
-def _next_outcome(job: _Job, results: Iterator[MeshOutcome]) -> MeshOutcome:
+def _next_outcome(job: Job, results: Iterator[MeshOutcome]) -> MeshOutcome:
     """The next result of the pool, that of `job`; a time-out or a dead worker rejects the mesh."""
     try:
         return next(results)
@@ -219,47 +263,59 @@ def _next_outcome(job: _Job, results: Iterator[MeshOutcome]) -> MeshOutcome:
         return MeshOutcome(job.name, f"its worker process died ({error})", 0.0)
 
 
-def _resumed(job: _Job) -> MeshOutcome | None:
+def find_outcome(job: Job, dataset: Dataset) -> MeshOutcome | None:
     """The outcome of an earlier run; None where there is none, or the mesh has changed since."""
-    rejected = _rejection_path(job)
-    if _is_current(rejected, job.entry.path):
+    rejected, loose = _rejection_path(job), dataset.path(job.name)
+    if rejected.exists() and _is_current(rejected.stat().st_mtime_ns, job):
         return replace(MeshOutcome(**json.loads(rejected.read_text())), resumed=True)
-    if not _is_current(samples_path(job.target, job.name), job.entry.path):
+    if stored := dataset.stored(job.name):
+        prepared, uncertain = stored[1].prepared, stored[1].uncertain
+    else:
+        try:
+            prepared, uncertain = loose.stat().st_mtime_ns, load_samples(loose).uncertain
+        except (OSError, InputError):
+            return None
+    if not _is_current(prepared, job):
         return None
-    try:
-        samples = load_samples(samples_path(job.target, job.name))
-    except InputError:
-        return None
-    return MeshOutcome(job.name, "", 0.0, samples.uncertain / job.settings.sampling.count, resumed=True)
+    return MeshOutcome(job.name, "", 0.0, uncertain / job.settings.sampling.count, resumed=True)
 
 
-def _is_current(output: Path, mesh: Path) -> bool:
-    """Whether a file derived from a mesh exists and is not older than the mesh."""
-    return output.exists() and (not mesh.exists() or mesh.stat().st_mtime_ns <= output.stat().st_mtime_ns)
+def _is_current(time_ns: int, job: Job) -> bool:
+    """Whether the mesh of a job is no newer than what was made of it at a time."""
+    mesh = job.entry.path
+    return not mesh.exists() or mesh.stat().st_mtime_ns <= time_ns
 
 
-def _prepare_mesh(job: _Job) -> MeshOutcome:
-    """Sample one mesh into its file. Runs in a worker process."""
+def prepare_mesh(job: Job) -> MeshOutcome:
+    """Sample one mesh into its file, or reject it. Runs in a worker process."""
     start = time.perf_counter()
     settings = job.settings
     rng = np.random.default_rng([settings.seed, job.copy, zlib.crc32(job.entry.name.encode())])
     try:
-        vertices, faces = clean_mesh(*read_mesh(job.entry.path))
-        front = _canonical_front(settings)
-        vertices = vertices @ axis_rotation(settings.up, settings.front, front).T
-        if job.copy:
-            vertices = deform(vertices, front, settings.augment, rng)
-        samples = sample_mesh(vertices, faces, settings.sampling, rng)
+        samples = _sample(job, rng)
     except InputError as error:
         return _reject(job, str(error), time.perf_counter() - start)
     except Exception as error:  # one damaged mesh must not end the run, whatever its reader raises
         return _reject(job, f"{type(error).__name__}: {error}", time.perf_counter() - start)
-    save_samples(samples_path(job.target, job.name), samples)
     _rejection_path(job).unlink(missing_ok=True)
+    save_samples(samples_path(job.target, job.name), samples)
     return MeshOutcome(job.name, "", time.perf_counter() - start, samples.uncertain / settings.sampling.count)
 
 
-def _reject(job: _Job, reason: str, seconds: float) -> MeshOutcome:
+def _sample(job: Job, rng: np.random.Generator) -> ShapeSamples:
+    """The samples of a mesh or a copy of it; or those that the released DeepSDF code has made."""
+    settings, front = job.settings, _canonical_front(job.settings)
+    rotation = axis_rotation(settings.up, settings.front, front)
+    if not job.entry.has_mesh:
+        return rotated(read_deepsdf_samples(job.entry.path, settings.sampling, rng), rotation)
+    vertices, faces = clean_mesh(*read_mesh(job.entry.path))
+    vertices = vertices @ rotation.T
+    if job.copy:
+        vertices = deform(vertices, front, settings.augment, rng)
+    return sample_mesh(vertices, faces, settings.sampling, rng)
+
+
+def _reject(job: Job, reason: str, seconds: float) -> MeshOutcome:
     """Record a rejection, so that the next run does not try the mesh again."""
     outcome = MeshOutcome(job.name, reason, seconds)
     with atomic_write(_rejection_path(job)) as temporary:
@@ -268,5 +324,5 @@ def _reject(job: _Job, reason: str, seconds: float) -> MeshOutcome:
     return outcome
 
 
-def _rejection_path(job: _Job) -> Path:
+def _rejection_path(job: Job) -> Path:
     return job.target / "rejected" / f"{job.name}.json"

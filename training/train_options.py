@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sdf_backend.wire.settings import Choice, Settings, option
+from sdf_backend.wire.settings import LARGEST_SEED, Choice, Settings, option
 
 
 class Preset(Choice):
@@ -22,4 +22,6 @@ class TrainOptions(Settings):
         None, "epochs after which the learning rates halve; default: that of the preset", 1
     )
     symmetric: bool = option(False, "share the weights of left and right, for categories with mirror symmetry")
-    seed: int | None = option(None, "seed of weights, latent codes and sample order; default: that of the preset", 0)
+    seed: int | None = option(
+        None, "seed of weights, latent codes and sample order; default: that of the preset", 0, LARGEST_SEED
+    )

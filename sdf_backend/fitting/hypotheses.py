@@ -17,7 +17,7 @@ from sdf_backend.fitting.fit_settings import solid_settings, surface_settings
 from sdf_backend.fitting.pose_ranking import pose_score, suppress_similar_shapes
 from sdf_backend.fitting.pose_search import search_poses
 from sdf_backend.fitting.proposals import propose
-from sdf_backend.geometry.similarity import Similarity, axis_rotation
+from sdf_backend.geometry.similarity import Similarity, axis_rotation, front_beside
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import (
     Observations,
@@ -153,7 +153,7 @@ def _likely_poses(
     if settings.pose is Pose.KNOWN:
         codes = None if model.encoder is None else propose(model, observed.surface, [np.eye(3)])[0].codes
         return [(Similarity.identity(), Similarity.identity(), codes)]
-    axes = axis_rotation(settings.up, settings.front, model.card.front)
+    axes = axis_rotation(settings.up, front_beside(settings.up, settings.front), model.card.front)
     found = search_poses(model, observed, settings.pose, axes, progress=of_phase(progress, Phase.POSING))
     best = found[0].score
     return [

@@ -57,6 +57,8 @@ class PoseSearchSettings:
     """starts that a model's encoder proposes, where it has one"""
     proposal_difference: float = 30.0
     """degrees by which these differ"""
+    proposal_odds: float = 3.0
+    """log odds by which they may be less likely to be right than the first"""
     proposals_explained: float = 0.9
     """share of the surface points that the best of these must explain; otherwise all starts are tried"""
     promising: int = 8
@@ -189,7 +191,8 @@ def _proposed_starts(
         turns = [Rotation.from_matrix(proposal.pose.rotation @ other.pose.rotation.T).magnitude() for other in chosen]
         if all(turn > np.radians(settings.proposal_difference) for turn in turns):
             chosen.append(proposal)
-    return [_Start(one.pose, one.pose, one.codes) for one in chosen[: settings.proposals]]
+    likely = [one for one in chosen if one.right > chosen[0].right - settings.proposal_odds]
+    return [_Start(one.pose, one.pose, one.codes) for one in likely[: settings.proposals]]
 
 
 def _starts(

@@ -1,6 +1,6 @@
-"""Mesh and point files: reads all that trimesh reads, writes PLY, OBJ, GLB, STL and 3MF."""
+"""Mesh and point files: reads the formats of `file_readers/formats.py`, writes PLY, OBJ, GLB, STL and 3MF."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,64 +8,38 @@ import trimesh
 from trimesh.visual import ColorVisuals
 
 from sdf_backend.errors import InputError
-from sdf_backend.files import atomic_write, check_folder
+from sdf_backend.files import atomic_write, check_file, check_writable
+from sdf_backend.geometry.file_readers.formats import read_file
+from sdf_backend.geometry.file_readers.part import Part
+from sdf_backend.geometry.file_readers.ply import write_ply
+from sdf_backend.geometry.file_readers.stl import write_stl
+from sdf_backend.geometry.source_geometry import Geometry, check_geometry
+from sdf_backend.geometry.triangulation import triangulate
 
 OUTPUT_FORMATS = (".ply", ".obj", ".glb", ".stl", ".3mf")
 # What a 3D printer takes: only closed meshes have an inside to fill.
 PRINT_FORMATS = (".stl", ".3mf")
-# A shape cannot be fitted to fewer points.
-MINIMUM_POINTS = 100
-# Squares of larger coordinates exceed the range of single precision.
-LARGEST_COORDINATE = 1e15
+# Single precision is enough where it moves no vertex by more than this share of the mesh's size.
+ROUNDING_SHARE = 1e-6
 OBSERVED_COLOR, COMPLETED_COLOR = (70, 130, 200), (240, 140, 50)
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """A triangle mesh, or a point cloud where `faces` is empty.
-
-    vertices : (n, 3) float64; faces : (m, 3) int64
-    normals : (n, 3) float64, of a point file that has them
-    colors : (n, 3) float64, sRGB from 0 to 1, of a file that has vertex colours
-    """
-
-    vertices: np.ndarray
-    faces: np.ndarray
-    normals: np.ndarray | None = None
-    colors: np.ndarray | None = None
 
 
 def read_geometry(path: Path) -> Geometry:
     """Read a mesh or point file; the parts of a scene are joined, each with its transform applied.
 
-    Raises `InputError` for a missing, unreadable or empty file, for coordinates that are not finite, and for faces with
-    indices of missing vertices.
+    What is left out, such as missing pixels of a depth camera, is counted in the notes; see `check_geometry`.
+    Raises `InputError` for a missing, unreadable, cut off or empty file, and for faces with indices out of range.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give a mesh or point file")
+    check_file(path, "give a mesh or point file")
     try:
-        loaded = trimesh.load(path, process=False)
-        parts = loaded.dump() if isinstance(loaded, trimesh.Scene) else [loaded]
-    except Exception as error:  # trimesh's readers raise whatever their parsers raise
-        raise InputError(f"{path} cannot be read as a mesh or point file: {_first_line(error)}") from error
-    geometry = _join([part for part in np.ravel(np.asarray(parts, dtype=object)) if hasattr(part, "vertices")])
-    check_vertices(geometry.vertices, str(path))
-    if geometry.faces.size and not 0 <= geometry.faces.min() <= geometry.faces.max() < len(geometry.vertices):
-        raise InputError(f"{path} has faces with vertex indices out of range; it has {len(geometry.vertices)} vertices")
-    return geometry
-
-
-def check_vertices(vertices: np.ndarray, name: str) -> None:
-    """Raise `InputError` unless (n, 3) vertices are at least one, all finite, and small enough for single precision."""
-    if len(vertices) == 0:
-        raise InputError(f"{name} has no vertices; give a mesh or a point cloud")
-    bad = ~np.isfinite(vertices).all(axis=1)
-    if bad.any():
-        raise InputError(f"{name} has {bad.sum()} vertices with NaN or infinite coordinates; remove them")
-    largest = np.abs(vertices).max()
-    if largest > LARGEST_COORDINATE:
-        raise InputError(f"{name} has coordinates up to {largest:.2g}; scale it down to at most {LARGEST_COORDINATE:g}")
+        parts = read_file(path)
+        geometries = [_geometry(part, str(path)) for part in parts]
+    except InputError:
+        raise
+    except Exception as error:  # readers raise whatever their parsers raise
+        raise InputError(f"{path} cannot be read as a mesh or point file: {_reason(error)}") from error
+    return check_geometry(_join(geometries), str(path))
 
 
 def write_mesh(
@@ -75,8 +49,11 @@ def write_mesh(
     observed: np.ndarray | None = None,
     deviation: np.ndarray | None = None,
     colors: np.ndarray | None = None,
-) -> None:
+) -> str:
     """Write a triangle mesh, whole or not at all.
+
+    Where single precision would move vertices, far from the origin, PLY has double precision, GLB places the mesh by a
+    node, and STL, which can do neither, is written moved to the origin.
 
     Parameters
     ----------
@@ -87,23 +64,68 @@ def write_mesh(
     deviation : (n,), standard deviation of the vertices along their normals; a vertex property of PLY
     colors : (n, 3), sRGB from 0 to 1; vertex colours of PLY, OBJ and GLB
 
+    Returns
+    -------
+    a sentence that says by how much the mesh was moved; empty where it is in its place
+
     Raises `InputError` for another format or a folder that cannot be written.
     """
     path = Path(path)
     check_output(path)
-    mesh = trimesh.Trimesh(vertices, faces, process=False)
     if colors is None and observed is not None:
         colors = observed_colors(observed)
-    if colors is not None:
-        opaque = np.pad(np.round(255 * np.clip(colors, 0, 1)), ((0, 0), (0, 1)), constant_values=255)
-        mesh.visual = ColorVisuals(mesh, vertex_colors=opaque.astype(np.uint8))
-    if observed is not None:
-        mesh.vertex_attributes["observed"] = observed.astype(np.float32)
-    if deviation is not None:
-        mesh.vertex_attributes["deviation"] = deviation.astype(np.float32)
-    options = {"include_attributes": True} if path.suffix.lower() == ".ply" else {}
+    levels = None if colors is None else np.round(255 * np.clip(colors, 0, 1)).astype(np.uint8)
+    origin = _origin_for_single_precision(vertices)
     with atomic_write(path) as temporary:
-        mesh.export(temporary, file_type=path.suffix.lower()[1:], **options)
+        match path.suffix.lower():
+            case ".ply":
+                temporary.write_bytes(
+                    write_ply(vertices, faces, _columns(observed, deviation, levels), bool(origin.any()))
+                )
+            case ".stl":
+                temporary.write_bytes(write_stl(vertices, faces, origin))
+                if origin.any():
+                    return f"STL has single precision, so the mesh was moved by {_in_words(-origin)}."
+            case ".glb":
+                scene = trimesh.Scene()
+                place = trimesh.transformations.translation_matrix(origin)
+                scene.add_geometry(_mesh(vertices - origin, faces, levels), transform=place)
+                scene.export(temporary, file_type="glb")
+            case suffix:
+                _mesh(vertices, faces, levels).export(temporary, file_type=suffix[1:])
+    return ""
+
+
+def _origin_for_single_precision(vertices: np.ndarray) -> np.ndarray:
+    """Zero, or where single precision would move vertices, whole numbers near their middle, (3,)."""
+    if len(vertices) == 0:
+        return np.zeros(3)
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    moved = np.abs(vertices - vertices.astype(np.float32)).max()
+    return np.round((low + high) / 2) if moved > ROUNDING_SHARE * np.linalg.norm(high - low) else np.zeros(3)
+
+
+def _in_words(offset: np.ndarray) -> str:
+    return ", ".join(f"{axis:.0f}" for axis in offset)
+
+
+def _columns(
+    observed: np.ndarray | None, deviation: np.ndarray | None, levels: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Vertex properties of a PLY file; levels : (n, 3) uint8, of the colours."""
+    channels = [] if levels is None else [*levels.T, np.full(len(levels), 255, dtype=np.uint8)]
+    columns: dict[str, np.ndarray] = dict(zip(["red", "green", "blue", "alpha"], channels, strict=False))
+    for name, values in (("observed", observed), ("deviation", deviation)):
+        if values is not None:
+            columns[name] = values.astype(np.float32)
+    return columns
+
+
+def _mesh(vertices: np.ndarray, faces: np.ndarray, levels: np.ndarray | None) -> trimesh.Trimesh:
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    if levels is not None:
+        mesh.visual = ColorVisuals(mesh, vertex_colors=np.pad(levels, ((0, 0), (0, 1)), constant_values=255))
+    return mesh
 
 
 def check_output(path: Path) -> None:
@@ -111,9 +133,7 @@ def check_output(path: Path) -> None:
     if path.suffix.lower() not in OUTPUT_FORMATS:
         known = ", ".join(OUTPUT_FORMATS)
         raise InputError(f"cannot write {path}: {path.suffix or 'no suffix'} is not a mesh format; use one of {known}")
-    if path.is_dir():
-        raise InputError(f"cannot write {path}: it is a folder; give a file name")
-    check_folder(path.parent)
+    check_writable(path)
 
 
 def observed_colors(observed: np.ndarray) -> np.ndarray:
@@ -123,46 +143,52 @@ def observed_colors(observed: np.ndarray) -> np.ndarray:
     return (completed + (blue - completed) * weight) / 255
 
 
-def _join(parts: list) -> Geometry:
-    """One geometry of the parts of a scene, which trimesh gives as meshes and point clouds."""
-    vertices = [np.asarray(part.vertices, dtype=np.float64).reshape(-1, 3) for part in parts]
-    starts = np.cumsum([0, *map(len, vertices)])
-    faces = [
-        np.asarray(part.faces, dtype=np.int64).reshape(-1, 3) + start
-        for part, start in zip(parts, starts, strict=False)
-        if hasattr(part, "faces")
-    ]
+def _geometry(part: Part, name: str) -> Geometry:
+    """A part in triangles. Raises `InputError` for faces with indices of missing vertices."""
+    polygons, notes, vertices = part.polygons, part.notes, part.vertices
+    count, corners = len(vertices), polygons.corners
+    if len(corners) and not 0 <= corners.min() <= corners.max() < count:
+        raise InputError(f"{name} has faces with vertex indices out of range; it has {count} vertices")
+    geometry = Geometry(vertices, triangulate(polygons, np.nan_to_num(vertices)), part.normals, part.colors, notes)
+    if not part.unfinished or not count or (len(polygons) and _is_closed(geometry.faces)):
+        return geometry
+    # The last number of the file may lack digits.
+    note = "The file ends within a line, of which the {} was left out; the file may have been cut off."
+    if len(polygons):
+        faces = triangulate(polygons.without_last(), np.nan_to_num(vertices))
+        return replace(geometry, faces=faces).with_note(note.format("face"))
+    return geometry.at(np.arange(count) < count - 1).with_note(note.format("point"))
+
+
+def _is_closed(faces: np.ndarray) -> bool:
+    """Whether every edge belongs to two faces that run along it in opposite directions."""
+    edges = np.stack([faces, np.roll(faces, -1, axis=1)], axis=2).reshape(-1, 2)
+    keys, reverse = (np.sort(edges[:, i].astype(np.int64) << 32 | edges[:, 1 - i]) for i in (0, 1))
+    return bool((keys == reverse).all())
+
+
+def _join(parts: list[Geometry]) -> Geometry:
+    """One geometry of all parts; with normals and colours where each part has some."""
+    starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
+    faces = [part.faces + start for part, start in zip(parts, starts, strict=False)]
+    filled = [part for part in parts if len(part.vertices)]
     return Geometry(
-        np.concatenate([*vertices, np.zeros((0, 3))]),
+        np.concatenate([*(part.vertices for part in parts), np.zeros((0, 3))]),
         np.concatenate([*faces, np.zeros((0, 3), dtype=np.int64)]),
-        _cloud_normals(parts),
-        _vertex_colors(parts),
+        _all_or_none([part.normals for part in filled]),
+        _all_or_none([part.colors for part in filled]),
+        tuple(note for part in parts for note in part.notes),
     )
 
 
-def _cloud_normals(parts: list) -> np.ndarray | None:
-    """Normals of a single point cloud, (n, 3), which trimesh keeps only in the raw columns of the file."""
-    if len(parts) != 1 or not isinstance(parts[0], trimesh.PointCloud):
-        return None
-    columns = parts[0].metadata.get("_ply_raw", {}).get("vertex", {}).get("data", {})
-    # A structured array of a binary file, a dictionary of a text file.
-    names = columns.dtype.names if isinstance(columns, np.ndarray) else columns
-    if not all(name in names for name in ("nx", "ny", "nz")):
-        return None
-    normals = np.stack([columns[name].reshape(-1) for name in ("nx", "ny", "nz")], axis=1).astype(np.float64)
-    return normals if np.isfinite(normals).all() else None
+def _all_or_none(arrays: list[np.ndarray | None]) -> np.ndarray | None:
+    known = [array.astype(np.float64) for array in arrays if array is not None]
+    return np.concatenate(known) if known and len(known) == len(arrays) else None
 
 
-def _vertex_colors(parts: list) -> np.ndarray | None:
-    """Vertex colours, (n, 3) in 0..1, where each part has some; textures are not read."""
-    colors = []
-    for part in parts:
-        visual = part.visual
-        if visual.kind != "vertex" or len(visual.vertex_colors) != len(part.vertices):
-            return None
-        colors.append(np.asarray(visual.vertex_colors, dtype=np.float64)[:, :3] / 255)
-    return np.concatenate(colors) if colors else None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _reason(error: Exception) -> str:
+    """One line of what was wrong; what a parser trips over by itself says little to a user."""
+    text = str(error).strip()
+    if isinstance(error, (ValueError, OSError)) and text:
+        return "".join(letter if letter.isprintable() else "?" for letter in text.splitlines()[0][:300])
+    return f"it is damaged ({type(error).__name__})"

@@ -19,9 +19,10 @@ from sdf_backend.geometry.signed_distance import (
     clean_mesh,
     normalisation,
     propagate_signs,
+    sample_surface_points,
     unsigned_distance,
 )
-from sdf_backend.geometry.visible_surface import visible_surface
+from sdf_backend.geometry.visible_surface import count_cells, estimate_rays, visible_surface
 
 # Edge of half the cube that samples are clipped to. The unit ball and nearly all near-surface samples lie within:
 # beyond three standard deviations of the wider noise from the unit sphere a sample teaches nothing. Stored training
@@ -42,6 +43,21 @@ class SignedSampleSettings:
 
 
 @dataclass(frozen=True)
+class WorkLimits:
+    """What is too much work for one mesh of a user; of the meshes of the starter catalogue none comes near."""
+
+    uncertain: float = 0.15
+    """share of points about the mesh that are neither inside nor outside; training rejects a mesh with 0.1, and
+    triangles at random have 0.2 or more unless there are thousands of them"""
+    cells: int = 2_000_000
+    """cells that are tested for visibility, which take 0.4 KB each; a sphere of large triangles has 30,000"""
+    rays: float = 60e6
+    """rays that are cast for them, of which one core casts one or two million a second"""
+    sample: int = 2_000
+    """points that both are estimated from"""
+
+
+@dataclass(frozen=True)
 class NormalisedMesh:
     """The visible surface of a mesh in canonical scale; canonical = (original + offset) * scale.
 
@@ -56,15 +72,17 @@ class NormalisedMesh:
     offset: np.ndarray
 
     @classmethod
-    def from_mesh(cls, vertices: np.ndarray, faces: np.ndarray) -> "NormalisedMesh":
+    def from_mesh(cls, vertices: np.ndarray, faces: np.ndarray, limits: WorkLimits | None = None) -> "NormalisedMesh":
         """Clean and normalise a mesh, (n, 3) vertices in any unit and (m, 3) faces, and drop its hidden walls.
 
-        Raises `InputError` where no usable face is left, or none is visible from outside.
+        Raises `InputError` where no usable face is left, none is visible from outside, or limits are exceeded.
         """
         vertices, faces = clean_mesh(vertices, faces)
         scale, offset = normalisation(vertices)
         vertices = (vertices + offset) * scale
         signs = SignClassifier(vertices, faces)
+        if limits:
+            check_work(vertices[faces], signs, limits)
         triangles, normals = visible_surface(vertices, faces, signs)
         if len(triangles) == 0:
             raise InputError("no face can be seen from outside")
@@ -83,6 +101,32 @@ class SignedSamples:
     distances: np.ndarray
     uncertain: int
     inside: int
+
+
+def check_work(triangles: np.ndarray, signs: SignClassifier, limits: WorkLimits) -> None:
+    """Raise `InputError` for triangles, (n, 3, 3), that have no clear inside, or take too long to tell it.
+
+    Both are estimated from few points.
+    """
+    cells = count_cells(triangles, signs.settings.cell_size)
+    if cells <= limits.cells:
+        _check_inside(triangles, signs, limits)
+    if cells > limits.cells or estimate_rays(triangles, signs, limits.sample) > limits.rays:
+        raise InputError(
+            f"the {len(triangles):,} faces of the mesh have {cells:,} places to look at, which takes too long; leave "
+            "out what is inside, simplify it, or use complete, which needs only a surface"
+        )
+
+
+def _check_inside(triangles: np.ndarray, signs: SignClassifier, limits: WorkLimits) -> None:
+    surface, _ = sample_surface_points(triangles, limits.sample, np.random.default_rng(0))
+    points = draw_sample_points(surface, SignedSampleSettings(limits.sample), np.random.default_rng(0))
+    uncertain = float((signs.classify(points) == 0).mean())
+    if uncertain > limits.uncertain:
+        raise InputError(
+            f"the mesh encloses no clear volume: {uncertain:.0%} of the points around it are neither inside nor "
+            "outside; use complete, which needs only a surface"
+        )
 
 
 def draw_sample_points(surface: np.ndarray, settings: SignedSampleSettings, rng: np.random.Generator) -> np.ndarray:

@@ -17,6 +17,11 @@ def axis_vector(name: str) -> np.ndarray:
     return vector
 
 
+def front_beside(up: str, front: str) -> str:
+    """The front axis, or another where it lies along the up axis; for poses whose rotation about up is not known."""
+    return ("+x" if up[-1] == "z" else "+z") if up[-1] == front[-1] else front
+
+
 def axis_rotation(up: str, front: str, canonical_front: str) -> np.ndarray:
     """Rotation, (3, 3), of column vectors from user axes to the canonical frame: y up, front along `canonical_front`.
 

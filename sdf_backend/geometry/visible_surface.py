@@ -8,7 +8,13 @@ visible ones. Cells lie in the plane of their face, so that distances stay exact
 import numpy as np
 from scipy.spatial import KDTree
 
-from sdf_backend.geometry.signed_distance import MERGE_TOLERANCE, SignClassifier, unit_normals
+from sdf_backend.geometry.signed_distance import (
+    BATCH,
+    MERGE_TOLERANCE,
+    SignClassifier,
+    sample_surface_points,
+    unit_normals,
+)
 
 
 def visible_surface(vertices: np.ndarray, faces: np.ndarray, signs: SignClassifier) -> tuple[np.ndarray, np.ndarray]:
@@ -37,6 +43,25 @@ def visible_surface(vertices: np.ndarray, faces: np.ndarray, signs: SignClassifi
     pieces, cell = _split(cells[loose])
     outward = np.where(flipped[loose, None], -1, 1) * normals[source[loose]]
     return np.concatenate([triangles[whole], pieces]), np.concatenate([normals[whole], outward[cell]])
+
+
+def count_cells(triangles: np.ndarray, size: float) -> int:
+    """About how many cells `cut_faces` makes of triangles, (n, 3, 3), or a few more."""
+    edges = np.linalg.norm(triangles[:, [1, 2, 0]] - triangles, axis=2)
+    longest, cut = edges.max(axis=1), edges.max(axis=1) > size * 2**0.5
+    area = np.linalg.norm(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1) / 2
+    return len(triangles) + round(float((area[cut] / size + longest[cut]).sum() / size))
+
+
+def estimate_rays(triangles: np.ndarray, signs: SignClassifier, sample: int) -> float:
+    """About how many rays tell the visible surface of triangles, (n, 3, 3), by a sample of as many points on them."""
+    cells, rays = count_cells(triangles, signs.settings.cell_size), signs.rays
+    points, which = sample_surface_points(triangles, sample, np.random.default_rng(0))
+    normals = unit_normals(triangles[which])
+    front = signs.classify(points + signs.settings.probe_offset * normals, normals)
+    covered = front < 0
+    signs.classify(points[covered] - signs.settings.probe_offset * normals[covered], -normals[covered])
+    return cells * (signs.rays - rays) / sample
 
 
 def cut_faces(triangles: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +156,10 @@ def _probe_sides(
     # A cell that another wall cuts can show a corner although its centre is hidden. That wall is visible where it cuts,
     # so a visible centre lies within a diagonal.
     reach = signs.settings.cell_size * 2**0.5
-    distance, _ = KDTree(centres[~hidden]).query(centres[tested], distance_upper_bound=reach)
+    visible, distance = KDTree(centres[~hidden]), np.zeros(len(tested))
+    for start in range(0, len(tested), BATCH):
+        batch = slice(start, start + BATCH)
+        distance[batch], _ = visible.query(centres[tested[batch]], distance_upper_bound=reach)
     tested = tested[np.isfinite(distance)]
     for corner in range(4):
         for side in (1, -1):

@@ -59,6 +59,10 @@ class Rule(NamedTuple):
         """The same for a field that may be left out."""
         return self._replace(required=False)
 
+    def or_null(self) -> "Rule":
+        """The same for a field that may be null or left out."""
+        return Rule(f"{self.words} or null", lambda value: value is None or self.allows(value), required=False)
+
 
 def text(longest: int) -> Rule:
     """Text."""
@@ -144,18 +148,15 @@ def parse_card(content: str) -> ModelCard:
 
     Raises `ValueError` for content that is not a card, with the field, its value and what it may hold.
     """
-    card = _parse_json(content)
+    card = parse_object(content)
     check_fields(card, CARD_RULES, "")
-    check_fields(card["decoder"], DECODER_RULES, "decoder.")
     if card.get("encoder"):
         check_fields(card["encoder"], ENCODER_RULES, "encoder.")
         if card["encoder"]["code_length"] != card["decoder"]["code_length"]:
             raise ValueError("encoder.code_length is not decoder.code_length")
     for index, source in enumerate(card.get("sources", [])):
         check_fields(source, SOURCE_RULES, f"sources[{index}].")
-    if newer := card["decoder"].keys() - DECODER_RULES:
-        raise ValueError(f"the decoder has unknown settings ({', '.join(sorted(newer))}); update this program")
-    _check_decoder(card["decoder"])
+    check_decoder(card["decoder"])
     try:
         axis_rotation(card["up"], card["front"], "-z")
     except InputError as error:
@@ -174,8 +175,11 @@ def check_fields(content: Mapping[str, Any], rules: Mapping[str, Rule], where: s
             raise ValueError(f"{where}{name} is {shown if len(shown) <= 60 else shown[:57] + '...'}, not {rule.words}")
 
 
-def _check_decoder(decoder: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for a skip connection that does not fit into the network."""
+def check_decoder(decoder: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for settings of a decoder that cannot be made."""
+    check_fields(decoder, DECODER_RULES, "decoder.")
+    if newer := decoder.keys() - DECODER_RULES:
+        raise ValueError(f"the decoder has unknown settings ({', '.join(sorted(newer))}); update this program")
     if decoder["skip_at"] >= decoder["layers"]:
         raise ValueError(f"decoder.skip_at is {decoder['skip_at']}; it must be below {decoder['layers']}, the layers")
     if decoder["width"] <= decoder["code_length"] + 3:
@@ -184,7 +188,8 @@ def _check_decoder(decoder: Mapping[str, Any]) -> None:
         )
 
 
-def _parse_json(content: str) -> dict[str, Any]:
+def parse_object(content: str) -> dict[str, Any]:
+    """An object from its JSON; raises `ValueError` for anything else, and for one that is nested too deeply to copy."""
     try:
         card = json.loads(content)
     except RecursionError:

@@ -8,15 +8,17 @@ from sdf_backend.errors import InputError
 from sdf_backend.model.store import Model
 
 MAXIMUM_SAMPLES = 1000
+# Codes have a norm of about 1. Far larger ones overflow in the network.
+LARGEST_NUMBER = 1e6
 
 
 def checked_codes(model: Model, codes: np.ndarray) -> Tensor:
     """Codes, (k, code_length), as float32 on the model's device; raises `InputError` where they are not the model's."""
     latents = torch.as_tensor(codes, dtype=torch.float32, device=model.device)
     length = model.codes.shape[1]
-    if latents.ndim != 2 or latents.shape[1] != length or not bool(torch.isfinite(latents).all()):
-        fits = latents.ndim == 2 and latents.shape[1] == length
-        found = "it has NaN or infinity" if fits else f"its shape is {np.shape(codes)[1:]}"
+    fits = latents.ndim == 2 and latents.shape[1] == length
+    if not fits or not bool((latents.abs() <= LARGEST_NUMBER).all()):  # NaN is not
+        found = f"it has NaN or numbers above {LARGEST_NUMBER:g}" if fits else f"its shape is {np.shape(codes)[1:]}"
         raise InputError(f"a code of {model.card.name} must be {length} finite numbers; {found}")
     return latents
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write, check_file
+from sdf_backend.log import line, logger
 from sdf_backend.model.card import ModelCard, parse_card
 from sdf_backend.model.decoder import Decoder, DecoderSettings, FoldedDecoder, weight_shapes
 from sdf_backend.model.devices import padded_chunks
@@ -122,18 +123,25 @@ class Model:
 
 
 def save_model(path: Path, model: Model) -> None:
-    """Write a model, whole or not at all; codes and encoder are rounded to half precision."""
+    """Write a model, whole or not at all; codes and encoder are rounded to half precision.
+
+    Raises `InputError` for a card that could not be read again, and where the file cannot be written.
+    """
+    encoder = {} if model.encoder is None else asdict(model.encoder.settings)
+    card = json.dumps(asdict(replace(model.card, encoder=encoder)))
+    try:
+        parse_card(card)
+    except ValueError as error:
+        raise InputError(f"{path} would have a card that cannot be read: {error}") from error
     tensors = {
         f"{WEIGHTS}{name}": value.detach().cpu().contiguous() for name, value in model.decoder.state_dict().items()
     }
     tensors["codes"] = model.codes.detach().cpu().half()
-    card = replace(model.card, encoder={})
     if model.encoder is not None:
-        card = replace(card, encoder=asdict(model.encoder.settings))
         weights = model.encoder.state_dict().items()
         tensors |= {f"{ENCODER_WEIGHTS}{name}": value.detach().cpu().half() for name, value in weights}
     with atomic_write(Path(path)) as temporary:
-        save_file(tensors, temporary, {"format": FORMAT, "card": json.dumps(asdict(card))})
+        save_file(tensors, temporary, {"format": FORMAT, "card": card})
 
 
 def read_card(path: Path) -> ModelCard:
@@ -179,14 +187,20 @@ def _encoder_settings(card: ModelCard) -> EncoderSettings:
 class ModelStore:
     """The known models: those that ship, those in the folder of `SDF_BACKEND_MODELS`, those in a given folder."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, may_be_missing: bool = False) -> None:
+        """Raises `InputError` for a folder that does not exist, unless it may be missing: then it is logged.
+
+        A folder that is made later is found.
+        """
         self.folders = [STARTER_MODELS]
         if os.environ.get(MODELS_VARIABLE):
             self.folders.append(Path(os.environ[MODELS_VARIABLE]))
         if folder:
             self.folders.append(Path(folder))
         for extra in self.folders[1:]:
-            if not extra.is_dir():
+            if not extra.is_dir() and may_be_missing:
+                logger.warning(line("models folder missing", folder=extra))
+            elif not extra.is_dir():
                 raise InputError(f"the models folder {extra} does not exist; correct --models or SDF_BACKEND_MODELS")
 
     def paths(self) -> dict[str, Path]:

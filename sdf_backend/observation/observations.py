@@ -16,15 +16,16 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from sdf_backend.errors import InputError
-from sdf_backend.geometry.mesh_files import MINIMUM_POINTS, check_vertices
 from sdf_backend.geometry.signed_distance import sample_surface_points
 from sdf_backend.geometry.signed_samples import (
     NormalisedMesh,
     SignedSampleSettings,
+    WorkLimits,
     draw_sample_points,
     measure_signed_distances,
 )
 from sdf_backend.geometry.similarity import Similarity
+from sdf_backend.geometry.source_geometry import LARGEST_COORDINATE, MINIMUM_POINTS
 from sdf_backend.observation.cuts import Cut
 from sdf_backend.observation.outliers import find_ground_plane
 from sdf_backend.observation.sensor_position import is_occluded
@@ -129,7 +130,10 @@ def check_point_cloud(points: np.ndarray) -> None:
 
     These are points that are not finite, fewer than 100, coincident, or all on one line or plane.
     """
-    check_vertices(points, "the input")
+    if len(points) == 0:
+        raise InputError("the input has no vertices; give a mesh or a point cloud")
+    if not np.isfinite(points).all():
+        raise InputError("the input has NaN or infinite coordinates; remove these points")
     if len(points) < MINIMUM_POINTS:
         raise InputError(f"the input has {len(points)} points; at least {MINIMUM_POINTS} are needed")
     centred = points - points.mean(axis=0)
@@ -190,10 +194,10 @@ def observe_whole_mesh(
     ----------
     vertices : (n, 3), any frame and unit; faces : (m, 3)
 
-    Raises `InputError` where the mesh encloses no volume.
+    Raises `InputError` where the mesh encloses no volume, or to tell that takes too long.
     """
     check_point_cloud(vertices)
-    mesh = NormalisedMesh.from_mesh(vertices, faces)
+    mesh = NormalisedMesh.from_mesh(vertices, faces, WorkLimits())
     rng = np.random.default_rng(0)  # the same mesh gives the same fit
     surface, _ = sample_surface_points(mesh.triangles, settings.signed_samples, rng)
     points = draw_sample_points(surface, SignedSampleSettings(settings.signed_samples), rng)
@@ -298,8 +302,11 @@ def _free_space_samples(
     surface: np.ndarray, sensor: np.ndarray, extent: float, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points on the lines of sight, at most the object's extent before the surface; the distance there is >= 0."""
-    if not np.isfinite(sensor).all() or sensor.shape != (3,):
-        raise InputError(f"the sensor position is {sensor.tolist()}; it must be three finite coordinates")
+    if sensor.shape != (3,) or not np.abs(sensor).max() <= LARGEST_COORDINATE:  # NaN is not
+        raise InputError(
+            f"the sensor position is {sensor.tolist()}; it must be three finite coordinates of at most "
+            f"{LARGEST_COORDINATE:g}"
+        )
     targets = surface[rng.integers(len(surface), size=count)]
     towards = sensor - targets
     length = np.linalg.norm(towards, axis=1, keepdims=True)

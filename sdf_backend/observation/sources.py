@@ -7,8 +7,8 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from sdf_backend.errors import InputError
-from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.signed_distance import sample_surface_points
+from sdf_backend.geometry.source_geometry import Geometry
 from sdf_backend.observation.cuts import find_cut
 from sdf_backend.observation.noise import estimate_noise
 from sdf_backend.observation.observations import (

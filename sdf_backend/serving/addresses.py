@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import socket
 
 from sdf_backend.errors import InputError
 
@@ -16,7 +17,7 @@ def check_address(address: str, keys: bool) -> str:
     match = ADDRESS_PATTERN.fullmatch(address)
     if not match or (match[2] != "*" and int(match[2]) > 65535):
         raise InputError(f"{address!r} is not an address to listen on; use for example tcp://127.0.0.1:5577")
-    host = "127.0.0.1" if match[1] == "localhost" else match[1]
+    host = _numeric(match[1])
     if not keys and not is_loopback(host):
         raise InputError(
             f"{address} can be reached from other computers, which requires keys: make them with "
@@ -28,6 +29,17 @@ def check_address(address: str, keys: bool) -> str:
 def is_loopback(host: str) -> bool:
     """Whether a host, or an address in brackets, is this computer only; no host name but localhost is."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(_numeric(host).strip("[]"))
     except ValueError:
         return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _numeric(host: str) -> str:
+    """A host with `localhost` and short forms of IPv4, such as 127.1, written out."""
+    if host.lower().rstrip(".") == "localhost":
+        return "127.0.0.1"
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return host

@@ -22,6 +22,7 @@ from sdf_backend.serving.addresses import is_loopback
 from sdf_backend.serving.local_workers import LocalWorkerPool, WorkerSettings
 from sdf_backend.serving.server import DEFAULT_ADDRESS, SOFTWARE, Server, ServerSettings
 from sdf_backend.serving.server_keys import DEFAULT_CLIENT, SECRET, SERVER, ServerKeys, load_keys, make_keys
+from sdf_backend.serving.worker_messages import STOP_SIGNALS
 from sdf_backend.wire.client import Client, ClientError
 from sdf_backend.wire.messages import Limits, Status
 
@@ -168,8 +169,12 @@ def _cache_folder(given: Path | None) -> Path:
 
 @contextmanager
 def _stopped_by_signals(server: Server) -> Iterator[None]:
-    """Let SIGTERM and Ctrl-C stop the server, after its grace or, the second time, at once."""
-    before = {number: signal.signal(number, lambda *_: server.stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+    """Let SIGTERM, Ctrl-C and a closed terminal stop the server, after its grace or, the second time, at once.
+
+    What is ignored stays ignored: nohup lets a server outlive its terminal.
+    """
+    heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda *_: server.stop()) for number in heard}
     try:
         yield
     finally:

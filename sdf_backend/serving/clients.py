@@ -6,24 +6,24 @@ again it gets the final messages of its jobs again.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import zmq
 
 from sdf_backend.log import Throttle, line, logger
+from sdf_backend.serving.connection_guard import ConnectionGuard
 from sdf_backend.serving.jobs import count_bytes
-from sdf_backend.serving.tcp_meter import FRAME_BYTES, TcpMeter
+from sdf_backend.serving.tcp_meter import TcpMeter
 from sdf_backend.wire.codec import Frame
 from sdf_backend.wire.messages import Limits
 
 # Messages that libzmq buffers for one client in each direction; results can be large.
 HIGH_WATER_MARK = 8
-# Bytes of a connection that the system and libzmq may buffer besides complete messages.
-STREAM_BYTES = 16 << 20
 # TCP keepalive: probes a silent peer, and closes the connection of one that acknowledges nothing.
 PROBE_AFTER_SECONDS, PROBE_SECONDS, PROBES, TIMEOUT_SECONDS = 10, 5, 4, 30
+# Milliseconds until a handshake must have ended; the reference client waits as long for its greeting.
+HANDSHAKE_MS = 5000
 # Frames of one message that are read in one call.
 FRAMES_A_CALL = 10_000
 BACKLOG_MESSAGES, BACKLOG_BYTES = 256, 256 << 20
@@ -60,6 +60,8 @@ class Client:
     address: str
     last_heard: float
     descriptor: int = -1
+    meter: TcpMeter | None = None
+    """of its connection, once the guard knows it"""
     name: str = ""
     """empty before its first greeting"""
     backlog: deque[Outgoing] = field(default_factory=deque)
@@ -92,7 +94,8 @@ class Clients:
         self.socket.set(zmq.TCP_KEEPALIVE_INTVL, PROBE_SECONDS)
         self.socket.set(zmq.TCP_KEEPALIVE_CNT, PROBES)
         self.socket.set(zmq.TCP_MAXRT, 1000 * TIMEOUT_SECONDS)
-        self._meters: dict[int, TcpMeter] = {}
+        self.socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        self.guard = ConnectionGuard(context, self.socket, limits, silence)
         self._clients: dict[bytes, Client] = {}
         self._disconnected: list[bytes] = []
         self._log = Throttle()
@@ -156,9 +159,14 @@ class Clients:
 
     def take_disconnected(self, now: float) -> list[bytes]:
         """Clients that have disconnected since the last call, or are silent for too long."""
-        self._update_meters(now)
-        for client in [client for client in self._clients.values() if now - client.last_heard > self.silence]:
-            self._remove(client.peer, "silent")
+        for client in list(self._clients.values()):
+            self._meter(client)
+            if client.meter:  # bytes of an incomplete message are a sign of life
+                client.last_heard = max(client.last_heard, client.meter.advanced_at)
+            if client.meter and client.meter.closed:
+                self._remove(client.peer, "disconnected")
+            elif now - client.last_heard > self.silence:
+                self._remove(client.peer, "silent")
         disconnected, self._disconnected = self._disconnected, []
         return [peer for peer in disconnected if peer not in self._clients]  # some have returned already
 
@@ -167,46 +175,17 @@ class Clients:
         for client in self._clients.values():
             client.last_heard += seconds
 
-    def connection_opened(self, descriptor: int) -> None:
-        """Begin to meter a connection."""
-        if TcpMeter.available():
-            with suppress(OSError):
-                self._meters[descriptor] = TcpMeter(descriptor)
-
-    def connection_closed(self, descriptor: int) -> None:
-        """Remove the client of a connection, if it has one."""
-        if meter := self._meters.pop(descriptor, None):
-            meter.close()
-        for client in [client for client in self._clients.values() if client.descriptor == descriptor]:
-            self._remove(client.peer, "disconnected")
-
     def cut_off(self, owner: str, reason: str) -> None:
         """Close the connections of an owner; where the system does not meter connections, they only lose their jobs."""
         for client in [client for client in self._clients.values() if client.owner == owner]:
-            if meter := self._meters.get(client.descriptor):
-                meter.shut_down()
+            if client.meter:
+                client.meter.shut_down()
             self._remove(client.peer, reason)
 
     def close(self, linger: int) -> None:
         """Close the socket; libzmq sends what it has buffered for up to `linger` milliseconds."""
+        self.guard.close()
         self.socket.close(linger)
-        for meter in self._meters.values():
-            meter.close()
-
-    def _update_meters(self, now: float) -> None:
-        """Count bytes of incomplete messages as a sign of life, and disconnect peers whose message does not end."""
-        largest = self.limits.message_bytes + self.limits.header_bytes + self.limits.frames * FRAME_BYTES
-        active = {descriptor for descriptor, meter in self._meters.items() if meter.update()}
-        for client in self._clients.values():
-            if client.descriptor in active:
-                client.last_heard = now
-        for descriptor, meter in self._meters.items():
-            # Complete messages are read at once; one more may be on its way.
-            if meter.pending > 2 * largest + STREAM_BYTES:
-                users = [client.user for client in self._clients.values() if client.descriptor == descriptor]
-                values = {"address": meter.address, "user": ", ".join(users), "bytes": meter.pending}
-                self._log.warning((meter.address,), "client cut off", **values)
-                meter.shut_down()
 
     def _keep(self, frame: zmq.Frame) -> None:
         """Keep a frame of an incoming message; of an oversized one only its routing id."""
@@ -222,22 +201,28 @@ class Clients:
 
     def _complete(self, last: zmq.Frame, now: float) -> Incoming:
         [identity, *frames], oversized = self._partial, self._oversized
-        descriptor = _descriptor(last)
-        if meter := self._meters.get(descriptor):
-            meter.deliver(self._partial_bytes, self._partial_frames)
+        size, count = self._partial_bytes, self._partial_frames
         self._partial, self._partial_bytes, self._partial_frames, self._oversized = [], 0, 0, False
         peer, owner = identity.bytes, _metadata(last, "User-Id")
         returned = peer not in self._clients
         if returned:
             user, address = self._user_of(owner) or "", _metadata(last, "Peer-Address")
             self._clients[peer] = Client(peer, owner, user, address, now)
-        self._clients[peer].last_heard, self._clients[peer].descriptor = now, descriptor
+        client = self._clients[peer]
+        client.last_heard, client.descriptor = now, _descriptor(last)
+        self._meter(client, size, count)
         return Incoming(peer, owner, None if oversized else frames, returned)
+
+    def _meter(self, client: Client, size: int = 0, frames: int = 0) -> None:
+        """Count a complete message of a client; the guard may learn of its connection later."""
+        client.meter = client.meter or self.guard.meter(client.descriptor)
+        if client.meter and (size or not client.meter.greeted):
+            client.meter.user = client.user
+            client.meter.deliver(size, frames, client.last_heard)
 
     def _send(self, peer: bytes, frames: Sequence[Frame]) -> bool:
         try:
             self.socket.send_multipart([peer, *frames], zmq.NOBLOCK, copy=False)
-            return True
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -245,6 +230,10 @@ class Clients:
                 raise
             self._remove(peer, "disconnected")
             return False
+        client = self._clients.get(peer)
+        if client and client.meter:
+            client.meter.send(count_bytes(frames))
+        return True
 
     def _add_to_backlog(self, client: Client, outgoing: Outgoing) -> None:
         client.backlog.append(outgoing)

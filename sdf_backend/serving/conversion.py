@@ -4,8 +4,8 @@ import numpy as np
 
 from sdf_backend.engine import Shape, Source
 from sdf_backend.errors import InputError
-from sdf_backend.geometry.mesh_files import Geometry, check_vertices
 from sdf_backend.geometry.similarity import Similarity
+from sdf_backend.geometry.source_geometry import LARGEST_COORDINATE, Geometry, check_geometry
 from sdf_backend.wire import messages as wire
 
 
@@ -23,15 +23,14 @@ def source_to_wire(source: Source) -> wire.Source:
 def source_from_wire(source: wire.Source, name: str) -> Source:
     """The inverse of `source_to_wire`, with copied arrays: aligned, writable and of the dtypes of the engine.
 
-    Raises `InputError`, which calls the input `name`, for vertices that cannot be used.
+    Raises `InputError`, which calls the input `name`, for geometry that cannot be used; see `check_geometry`.
     """
     vertices = np.array(source.vertices, dtype=np.float64)
-    check_vertices(vertices, name)
     faces = np.zeros((0, 3), dtype=np.int64) if source.faces is None else np.array(source.faces, dtype=np.int64)
     normals = None if source.normals is None else np.array(source.normals, dtype=np.float64)
     sensor = None if source.sensor is None else np.array(source.sensor)
     colors = None if source.colors is None else np.array(source.colors, dtype=np.float64)
-    return Source(Geometry(vertices, faces, normals, colors), sensor)
+    return Source(check_geometry(Geometry(vertices, faces, normals, colors), name), sensor)
 
 
 def shape_to_wire(shape: Shape, dtype: np.dtype) -> wire.Shape:
@@ -87,7 +86,9 @@ def matrix_of(pose: Similarity) -> np.ndarray:
 
 
 def similarity_of(matrix: np.ndarray, name: str) -> Similarity:
-    """The inverse of `matrix_of`; raises `InputError` for a matrix with shear, reflection or non-uniform scale."""
+    """The inverse of `matrix_of`; raises `InputError` if it is huge, or has shear, reflection or uneven scale."""
+    if not np.abs(matrix).max() <= LARGEST_COORDINATE:  # NaN is not
+        raise InputError(f"{name} has numbers that are not finite or above {LARGEST_COORDINATE:g}; scale it down")
     linear = matrix[:3, :3].astype(np.float64)
     determinant = float(np.linalg.det(linear))
     scale = abs(determinant) ** (1 / 3)

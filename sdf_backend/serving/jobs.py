@@ -9,8 +9,8 @@ Scheduling is round-robin over owners, or over clients where there are no keys, 
 job belongs to its owner, the key that may request it, and is attached to one client, which receives its messages.
 """
 
-from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -100,7 +100,7 @@ class JobTable:
     queue_bytes: int = 2 << 30
     """most bytes of all queued submissions"""
     result_bytes: int = 1 << 30
-    """most bytes of all kept results; the newest is kept whatever its size"""
+    """most bytes of all kept results besides the newest"""
     finished_jobs: int = 4096
     """most finished jobs that are kept"""
 
@@ -109,7 +109,7 @@ class JobTable:
         self._queues: dict[str | bytes, deque[Job]] = {}  # in round-robin order
         self._retries: deque[Job] = deque()
         self._finished: dict[tuple[str, str], Job] = {}  # oldest first
-        self._queued_bytes = self._result_bytes = 0
+        self._request_bytes = self._queued_bytes = self._result_bytes = 0
 
     # --- queries ---
 
@@ -142,6 +142,11 @@ class JobTable:
         """All queued jobs, in no particular order."""
         return [job for job in self._jobs.values() if job.state is JobState.QUEUED]
 
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the submissions of all jobs that have not finished, and of all kept results."""
+        return self._request_bytes + self._result_bytes
+
     def position(self, job: Job) -> int:
         """Number of jobs that start before this one, as the queue is now; 0 for a job that is not queued."""
         if job.state is not JobState.QUEUED:
@@ -158,13 +163,18 @@ class JobTable:
     # --- the queue ---
 
     def rejection_reason(self, owner: str, client: bytes, size: int) -> str:
-        """Why another job of `size` bytes cannot be queued; empty if it can."""
-        if self.queue_length >= self.limits.queue:
+        """Why another job of `size` bytes cannot be queued; empty if it can.
+
+        Nobody may have more of the queue than what is free, so that there is always room for others: one alone gets
+        half of it, two get a third each. These are the dynamic thresholds of Choudhury and Hahne (1998).
+        """
+        own = self._queues.get(_queue_key(owner, client), ())
+        free, free_bytes = self.limits.queue - self.queue_length, self.queue_bytes - self._queued_bytes
+        if free <= 0:
             return f"the queue is full: {self.queue_length} jobs are queued; submit the job again later"
-        queued = len(self._queues.get(_queue_key(owner, client), ()))
-        if queued >= self.limits.client_queue:
-            return f"{queued} jobs of this client are queued; submit the job again when some of them are done"
-        if self.queue_length and self._queued_bytes + size > self.queue_bytes:
+        if len(own) >= min(free, self.limits.client_queue):
+            return f"{len(own)} jobs of this client are queued; submit the job again when some of them are done"
+        if self.queue_length and sum(job.request_bytes for job in own) + size > free_bytes:
             return f"the queued jobs fill {self._queued_bytes >> 20} MiB; submit the job again later"
         return ""
 
@@ -174,6 +184,7 @@ class JobTable:
         if key in self._jobs:
             raise ValueError(f"job {job.name} already exists")
         self._jobs[key] = job
+        self._request_bytes += job.request_bytes
         self._enqueue(job)
 
     def take(self, most: int, now: float) -> list[Job]:
@@ -228,19 +239,27 @@ class JobTable:
     # --- finished jobs ---
 
     def finish(self, job: Job, outcome: Outcome, last_message: Sequence[Frame], now: float) -> None:
-        """Mark a job as finished and keep its final message; evicts old results, delivered ones first."""
+        """Mark a job as finished and keep its final message; evicts old results of whoever has most."""
         if job.state is JobState.QUEUED:
             self._dequeue(job)
         job.state, job.outcome, job.finished = JobState.FINISHED, outcome, now
         job.last_message, job.delivered = last_message, False
+        self._request_bytes -= job.request_bytes
         job.request, job.worker = (), ""
         self._finished[job.owner, job.name] = job
         self._result_bytes += count_bytes(last_message)
-        while len(self._finished) > 1 and (
-            self._result_bytes > self.result_bytes or len(self._finished) > self.finished_jobs
-        ):
-            older = [other for other in self._finished.values() if other is not job]
-            self.remove(next((other for other in older if other.delivered), older[0]))
+        while self._result_bytes - count_bytes(last_message) > self.result_bytes:
+            self.remove(self._next_evicted(job, lambda other: count_bytes(other.last_message)))
+        while len(self._finished) > self.finished_jobs:
+            self.remove(self._next_evicted(job, lambda other: 1))
+
+    def _next_evicted(self, newest: Job, weight: Callable[[Job], int]) -> Job:
+        """The oldest result of whoever has most, delivered ones first; never the newest."""
+        held = Counter[str | bytes]()
+        for job in self._finished.values():
+            held[_queue_key(job.owner, job.client)] += weight(job)
+        older = [job for job in self._finished.values() if job is not newest]
+        return max(older, key=lambda job: (held[_queue_key(job.owner, job.client)], job.delivered))
 
     def remove(self, job: Job) -> None:
         """Remove a finished job."""

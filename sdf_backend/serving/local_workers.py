@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import zmq
 from sdf_backend.errors import InputError
 from sdf_backend.log import line, logger
 from sdf_backend.serving.authenticator import Authenticator
+from sdf_backend.serving.socket_folder import SOCKET, make_socket_folder
 from sdf_backend.serving.worker_messages import FROM_WORKER, Batch, Heartbeat, WorkerConfig, WorkerHello, WorkerKeys
 from sdf_backend.serving.worker_pool import WorkerEvent, WorkerLost, WorkerReady, WorkerReply
 from sdf_backend.threads import PATIENT_THREADS
@@ -205,9 +205,9 @@ class LocalWorkerPool:
         Encryption would take longer for a large mesh than everything else on its way.
         """
         if SOCKET_FILES:
-            self._folder = Path(tempfile.mkdtemp(prefix="sdf-shapes-"))  # mode 0700
-            self._socket.bind(f"ipc://{self._folder / 'workers'}")
-            return f"ipc://{self._folder / 'workers'}"
+            self._folder = make_socket_folder()
+            self._socket.bind(f"ipc://{self._folder / SOCKET}")
+            return f"ipc://{self._folder / SOCKET}"
         (server_public, server_secret), (public, secret) = zmq.curve_keypair(), zmq.curve_keypair()
         self._keys = server_public.decode(), public.decode(), secret.decode()
         authenticator.protect(self._socket, "workers", server_secret, lambda key: key == public.decode())
@@ -278,6 +278,7 @@ class LocalWorkerPool:
             cache=str(self.settings.cache) if self.settings.cache else None,
             cache_bytes=self.settings.cache_bytes,
             batch=self.settings.batch or 0,
+            models_may_be_missing=self._ever_ready,
             threads=self._threads(),
             heartbeat=min(1.0, self.settings.stall_seconds / 4),
             limits=self.settings.limits,

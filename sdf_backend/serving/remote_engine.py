@@ -4,6 +4,7 @@ with RemoteEngine("tcp://127.0.0.1:5577") as engine:
     [shape] = engine.complete("airplanes", [Source(geometry)], TaskSettings())
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,15 @@ from sdf_backend.progress import Progress
 from sdf_backend.serving.conversion import shape_from_wire, source_to_wire
 from sdf_backend.settings import TaskSettings
 from sdf_backend.wire import messages as wire
-from sdf_backend.wire.client import Client, Event, StateChanged, new_job
+from sdf_backend.wire.client import BUSY, Client, ClientError, Event, StateChanged, new_job
 from sdf_backend.wire.codec import WireError
 
 # Timeout of the connection; a backend may just be starting.
 CONNECT_SECONDS = 5.0
-# The phase of a queued job.
-WAITING = "waiting"
+# The phases of a job that is queued, and of one for which there is no place in the queue.
+WAITING, FULL = "waiting", "waiting, the queue is full"
+# Seconds until it is submitted again; shorter than the heartbeat that is due meanwhile.
+BUSY_SECONDS = 1.0
 
 
 class RemoteEngine:
@@ -75,8 +78,19 @@ class RemoteEngine:
             sent = tuple(map(source_to_wire, sources))
             submit = wire.Submit(new_job(), task, model, settings, sent, count=count)
             self._client.wait_connected(CONNECT_SECONDS)
-            result = self._client.run(submit, lambda event: _report(event, progress))
+            while (result := self._try(submit, progress)) is None:
+                progress(FULL, 0.0)
+                time.sleep(BUSY_SECONDS)
         return [shape_from_wire(shape, model) for shape in result.shapes]
+
+    def _try(self, submit: wire.Submit, progress: Progress) -> wire.Result | None:
+        """Run a job; None if the queue has no place for it."""
+        try:
+            return self._client.run(submit, lambda event: _report(event, progress))
+        except ClientError as error:
+            if error.code != BUSY:
+                raise
+            return None
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from sdf_backend.serving.addresses import check_address
 from sdf_backend.serving.admission import check_submission
 from sdf_backend.serving.authenticator import Authenticator, AuthorisedClients
 from sdf_backend.serving.clients import GENERATED_ID, Clients, Incoming
-from sdf_backend.serving.connection_monitor import ConnectionMonitor
 from sdf_backend.serving.dispatcher import Dispatcher
 from sdf_backend.serving.jobs import Job, Termination, count_bytes
 from sdf_backend.serving.memory import resident_bytes
@@ -110,9 +109,6 @@ class Server:
         self._clients = Clients(self._context, settings.limits, settings.silence, user_of)
         if keys:
             self._authenticator.protect(self._clients.socket, "clients", keys.secret, lambda key: bool(user_of(key)))
-        self._monitor = ConnectionMonitor(
-            self._clients.socket, self._clients.connection_opened, self._clients.connection_closed
-        )
         try:
             self.address = self._bind(address)
         except InputError:
@@ -139,11 +135,12 @@ class Server:
         InputError : if no worker can run with its settings
         """
         poller = zmq.Poller()
-        sockets = [self._clients.socket, self._authenticator.socket, self._monitor.socket, *self._pool.sockets()]
+        sockets = [self._clients.socket, self._authenticator.socket, *self._pool.sockets()]
         for socket in sockets:
             poller.register(socket, zmq.POLLIN)
         logger.info(line("server started", address=self.address, software=SOFTWARE, keys=bool(self._authorised)))
         try:
+            self._clients.guard.start(int(self.address.rpartition(":")[2]), keys=bool(self._authorised))
             self._pool.start(time.monotonic())
             while time.monotonic() < self._exit_at:
                 poller.poll(int(1000 * (BACKLOG_SECONDS if self._clients.has_backlog else TICK_SECONDS)))
@@ -171,7 +168,6 @@ class Server:
             self._clients.extend_deadlines(suspended)
             self._pool.extend_deadlines(suspended)
         self._authenticator.process()
-        self._monitor.process()
         for _ in range(MESSAGES_A_TURN):
             incoming = self._clients.receive(now)
             if incoming is None:
@@ -180,6 +176,7 @@ class Server:
         self._dispatcher.process_events(now)
         if not self._stop_requests:
             self._dispatcher.assign(now)
+        self._clients.guard.expected = self._dispatcher.jobs.bytes_held
         for tag in self._clients.flush():
             if isinstance(tag, Job):
                 tag.delivered = True
@@ -381,7 +378,6 @@ class Server:
         return self._clients.socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
 
     def _close(self) -> None:
-        self._monitor.close()
         self._clients.close(linger=int(1000 * DRAIN_SECONDS))
         self._authenticator.close()
         self._context.term()

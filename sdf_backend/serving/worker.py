@@ -19,7 +19,7 @@ from sdf_backend.errors import Cancelled, InputError
 from sdf_backend.log import line, logger
 from sdf_backend.serving.memory import release_free_memory, resident_bytes
 from sdf_backend.serving.worker_link import CANCELLED_MESSAGE, ServerLink
-from sdf_backend.serving.worker_messages import Heartbeat, WorkerConfig, WorkerHello
+from sdf_backend.serving.worker_messages import STOP_SIGNALS, Heartbeat, WorkerConfig, WorkerHello
 from sdf_backend.wire.codec import Frame, WireError, decode, encode, encode_error, read_header
 from sdf_backend.wire.errors import ErrorCode
 from sdf_backend.wire.messages import Limits, Submit
@@ -35,13 +35,14 @@ DEFAULT_BATCH = {"cpu": 1, "cuda": 8}
 
 def main() -> int:
     """Run jobs until standard input is closed."""
-    # Both signals are for the server, which gives running jobs time to end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # These signals are for the server, which gives running jobs time to end.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     log.configure()
     config = WorkerConfig.from_line(sys.stdin.buffer.readline())
     threading.Thread(target=_exit_on_closed_stdin, name="stdin", daemon=True).start()
     link = ServerLink(config)
+    signal.signal(signal.SIGINT, link.interrupt)
     link.start()
     try:
         runner = _make_runner(config)
@@ -76,7 +77,7 @@ def _make_runner(config: WorkerConfig) -> "TaskRunner":
         torch.set_num_threads(config.threads)
     folder = Path(config.models) if config.models else None
     cache = ContentCache(Path(config.cache), config.cache_bytes) if config.cache else None
-    return TaskRunner(Engine(ModelStore(folder), config.device, cache))
+    return TaskRunner(Engine(ModelStore(folder, config.models_may_be_missing), config.device, cache))
 
 
 def _work(config: WorkerConfig, link: ServerLink, runner: "TaskRunner") -> int:
@@ -171,8 +172,8 @@ def _compute(
     kinds = {Submit.kind: Submit}
     jobs = [decode(frames, kinds, config.limits) for frames in batch]
     link.set_current([job.job for job in jobs])
-    results = runner.run(jobs, link.report, link.send_preview)
-    link.raise_if_cancelled()
+    with link.interruptible():
+        results = runner.run(jobs, link.report, link.send_preview)
     return {result.job: _check_limits(encode(result), config.limits, result.job) for result in results}
 
 

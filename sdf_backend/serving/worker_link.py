@@ -1,14 +1,16 @@
 """The thread of a worker that communicates with the server, while the main thread computes."""
 
+import _thread
 import math
 import os
 import queue
+import signal
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import zmq
 
@@ -41,6 +43,7 @@ class ServerLink(threading.Thread):
         self._current: Sequence[str] = ()
         self._progress = STARTING, 0.0
         self._cancelled: set[str] = set()
+        self._interruptible = False
         self._context = zmq.Context()
         self._wake_receiver, self._wake_sender = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
         self._wake_receiver.bind("inproc://wake")
@@ -76,6 +79,24 @@ class ServerLink(threading.Thread):
         """Raise `Cancelled` if all current jobs are cancelled."""
         if self._cancelled.issuperset(self._current):
             raise Cancelled
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """A block that ends in `Cancelled` as soon as all current jobs are cancelled, in whatever step it is.
+
+        Only `interrupt` ends it so, which must be the handler of SIGINT.
+        """
+        try:
+            self._interruptible = True
+            yield
+        finally:
+            self._interruptible = False
+        self.raise_if_cancelled()
+
+    def interrupt(self, *_: object) -> None:
+        """Raise `Cancelled` in an interruptible block whose jobs are cancelled."""
+        if self._interruptible:
+            self.raise_if_cancelled()
 
     def report(self, phase: str, fraction: float) -> None:
         """Report the progress of the current jobs. Raises `Cancelled` if all of them are cancelled."""
@@ -130,6 +151,7 @@ class ServerLink(threading.Thread):
             if not running:
                 progress_at = 0.0
             elif now >= progress_at:
+                self._interrupt_cancelled()
                 self._outgoing.extend(encode(Progress(job, *self._progress)) for job in running)
                 progress_at = now + PROGRESS_SECONDS
             if not self._send_all(socket):
@@ -168,6 +190,7 @@ class ServerLink(threading.Thread):
         if header.kind == Cancel.kind:
             self._cancelled.add(job)
             self._end_in_batch(job)
+            self._interrupt_cancelled()
         elif header.kind == Batch.kind:
             self._incoming, self._batch_size = [], build(header, {Batch.kind: Batch}).jobs
         else:
@@ -177,6 +200,11 @@ class ServerLink(threading.Thread):
             if len(self._incoming) == self._batch_size:
                 self._batches.put(self._incoming)
                 self._incoming, self._batch_size = [], 1
+
+    def _interrupt_cancelled(self) -> None:
+        """Let the main thread call `interrupt`, again and again, since an exception in a destructor is lost."""
+        if self._interruptible and self._cancelled.issuperset(self._current):
+            _thread.interrupt_main(signal.SIGINT)
 
     def _end_in_batch(self, job: str) -> None:
         """End a cancelled job at once, without waiting for the other jobs of its batch."""

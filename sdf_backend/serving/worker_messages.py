@@ -4,11 +4,14 @@ A worker reads its `WorkerConfig` from standard input, as one line; everything e
 """
 
 import json
+import signal
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
 from sdf_backend.wire.messages import Limits, ModelInfo
 
+# What asks a server to stop; SIGHUP is sent when its terminal is closed.
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 # The public key of the server, and the key pair of the worker.
 WorkerKeys = tuple[str, str, str]
 
@@ -26,6 +29,8 @@ class WorkerConfig:
     device: str = "auto"
     models: str | None = None
     """folder of further models"""
+    models_may_be_missing: bool = False
+    """whether folders of models that are missing cost only their models, since an earlier worker has had them"""
     cache: str | None = None
     """folder of the content cache"""
     cache_bytes: int = 0

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.spatial import KDTree
 
-from sdf_backend.geometry.mesh_files import Geometry
+from sdf_backend.geometry.source_geometry import Geometry
 from sdf_backend.shapes.shape import Shape
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial import KDTree
 
-from sdf_backend.geometry.mesh_files import Geometry
+from sdf_backend.geometry.source_geometry import Geometry
 from sdf_backend.progress import Clock, Phase, Progress, parts
 from sdf_backend.shapes.joining import MissingPart, find_missing_part
 from sdf_backend.shapes.shape import Shape

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import trimesh
 
+from sdf_backend.errors import InputError
 from sdf_backend.geometry.isosurface import Extraction
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.observation.sources import observed_weights
@@ -53,6 +54,16 @@ class Shape:
     kept_faces: int = 0
     note: str = ""
     colors: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` where a number is not finite: no such shape leaves, whatever it was made from."""
+        numbers = [self.residual, self.explained, self.confidence, self.pose.scale]
+        arrays = [self.vertices, self.code, self.pose.rotation, self.pose.translation, *numbers]
+        arrays += [self.observed, self.refinement, self.deviation, self.colors]
+        if not all(np.isfinite(array).all() for array in arrays if array is not None):
+            raise InputError(
+                f"the shape of {self.model} has numbers that are not finite; its input, code or pose is too extreme"
+            )
 
     @property
     def observed_share(self) -> float | None:

@@ -83,6 +83,10 @@ class Axis(Choice):
         raise InputError(f"{value!r} is not an axis; use one of {', '.join(cls)}")
 
 
+# What fits into 64 bits with a sign, as generators of random numbers take it.
+LARGEST_SEED = 2**63 - 1
+
+
 class Bounds(NamedTuple):
     """The range of a number, inclusive; None for no bound."""
 
@@ -93,8 +97,8 @@ class Bounds(NamedTuple):
         """The range in words; empty if it has no lower bound."""
         if self.least is None:
             return ""
-        # All digits: the largest seed has ten.
-        return f"{self.least:.10g} or more" if self.most is None else f"{self.least:.10g} to {self.most:.10g}"
+        least, most = (f"{end}" if isinstance(end, int) else f"{end:.10g}" for end in (self.least, self.most or 0))
+        return f"{least} or more" if self.most is None else f"{least} to {most}"
 
     def contain(self, value: float) -> bool:
         """Whether a value is in the range; NaN is not."""
@@ -134,14 +138,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class TaskSettings(Settings):
-    """The settings of a task. Up and front must be perpendicular, unless the pose is known."""
+    """The settings of a task. Of an aligned pose up and front must be perpendicular."""
 
     resolution: int = option(256, "cells per axis of the canonical cube", 16, 1024)
     pose: Pose = option(Pose.UPRIGHT, "what is known about the pose of the input")
     up: Axis = option(Axis.POSITIVE_Z, "the input's up axis; not used with a known pose")
     front: Axis = option(Axis.NEGATIVE_Y, "the input's front axis; used with an aligned pose")
     quality: Quality = option(Quality.STANDARD, "how much effort goes into the fit")
-    seed: int = option(0, "random seed of samples and candidates; fits are deterministic", 0)
+    seed: int = option(0, "random seed of samples and candidates; fits are deterministic", 0, LARGEST_SEED)
     refine: float = option(
         1.0, "strength of the residual field: 0 for the category alone, 1 for all observed detail", 0, 1
     )
@@ -151,7 +155,7 @@ class TaskSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pose is not Pose.KNOWN and self.up[1] == self.front[1]:
+        if self.pose is Pose.ALIGNED and self.up[1] == self.front[1]:
             raise InputError(f"up {self.up} and front {self.front} are parallel; they must be perpendicular")
 
 

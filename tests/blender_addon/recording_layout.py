@@ -13,7 +13,7 @@ from typing import Any, Literal, Union
 
 from stand_in import Property, declared
 
-LAYOUTS = ("row", "column", "box")
+LAYOUTS = ("row", "column", "box", "split")
 # Arguments that only affect the appearance.
 LOOKS = {"slider", "emboss"}
 
@@ -92,8 +92,9 @@ class Layout:
         self._drawn.append(_Button(found, found.bl_label if text is None else text))
         return self._drawn[-1]
 
-    def _menu(self, menu: str) -> None:
-        self._drawn.append(f"{self._registered(menu, self._bpy.types.Menu).bl_label} >")
+    def _menu(self, menu: str, text: str | None = None) -> None:
+        found = self._registered(menu, self._bpy.types.Menu)
+        self._drawn.append(f"{found.bl_label if text is None else text} >")
 
 
 class _Button:

@@ -27,20 +27,22 @@ from sdf_backend.wire import messages as sent
 
 ROOT = Path(__file__).parents[2]
 CONNECT = "Or Connect to a Running Backend:"
-NO_BACKEND = ["[Start Local Backend]", CONNECT, "tcp://127.0.0.1:5577", "Key File: ", "[Connect]"]
+NO_BACKEND = ["[Start Local Backend]", "[Install Backend]", CONNECT, "tcp://127.0.0.1:5577", "Key File: ", "[Connect]"]
 SETTINGS = [
-    "Model: chairs",
+    "Model:",
+    "chairs >",
     "Quality: Standard",
     "Resolution: 256",
     "Pose: Upright",
+    "Up: Unknown",
     "Follow Input: 1.0",
     "Keep: Input",
     "Most Triangles: 0",
     "Candidates: 1",
     "Seed: 0",
 ]
-BUTTONS = ["[Complete]", "[Reconstruct]"]
-PANELS = ("SDF_PT_shapes", "SDF_PT_interpolate", "SDF_PT_sample", "SDF_PT_shape")
+BUTTONS = ["[Complete]", "[Complete Each]", "[Reconstruct]"]
+PANELS = ("SDF_PT_shapes", "SDF_PT_interpolate", "SDF_PT_sample", "SDF_PT_shape", "SDF_PT_messages")
 DIRECTIONS = [f"Direction {number}: 0.0" for number in range(1, 6)]
 # Measured in Blender 4.3 at a scale of 1: mean width of a character, and width beside a notice, in pixels.
 CHARACTER_WIDTH, MARGIN = 6.0, 60
@@ -117,7 +119,13 @@ class Blender:
         panel = self.panel(name)
         return panel.poll.__module__ == "bpy.types" or panel.poll(self.context)
 
-    def draw(self, name: str = "SDF_PT_shapes") -> list[str]:
+    def draw(self, name: str = "") -> list[str]:
+        """The lines of a panel; by default of the first, and of the last with its messages and jobs."""
+        if name:
+            return self._draw(name)
+        return [*self._draw("SDF_PT_shapes"), *(self._draw("SDF_PT_messages") if self.shows("SDF_PT_messages") else [])]
+
+    def _draw(self, name: str) -> list[str]:
         """The lines of a panel. Drawing must not change anything."""
         before = self.everything()
         assert self.shows(name)
@@ -201,9 +209,12 @@ def sentence(lines: list[str]) -> str:
 
 def test_without_a_backend_start_and_connect_are_offered(blender: Blender) -> None:
     assert blender.draw() == ["No Backend", *NO_BACKEND]
-    assert not any(map(blender.shows, PANELS[1:]))
+    assert not any(map(blender.shows, PANELS[1:-1]))
     blender.preferences.address, blender.preferences.key_file = "tcp://render:5577", "//artist.key"
-    assert blender.draw() == ["No Backend", *NO_BACKEND[:2], "tcp://render:5577", "Key File: //artist.key", "[Connect]"]
+    assert blender.draw() == [
+        *("No Backend", *NO_BACKEND[:3]),
+        *("tcp://render:5577", "Key File: //artist.key", "[Connect]"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -233,29 +244,36 @@ def test_a_backend_that_cannot_start_shows_the_reason_and_the_python(blender: Bl
     blender.see(None, width=4000)
     reason = f"{tmp_path / 'nowhere'} is not a file; choose another Python in the add-on's preferences"
     python = f"Python: {tmp_path / 'nowhere'}"
-    box = ["Backend Failed", NO_BACKEND[0], python, *NO_BACKEND[1:]]
+    box = ["Backend Failed", *NO_BACKEND[:2], python, "[Copy Path of Log]", *NO_BACKEND[2:]]
     lines = blender.draw()
-    assert lines[:7] == box
+    assert lines[: len(box)] == box
     assert sentence(lines).startswith(reason)
     blender.press("sdf.dismiss")
     assert blender.draw() == box
 
 
+def test_an_installation_shows_its_progress_and_can_be_cancelled(blender: Blender) -> None:
+    installer = blender.session.installer
+    installer.stage, installer.reason = blender.module("installer").Stage.RUNNING, "Downloading torch (104.1 MB)"
+    installer._process = SimpleNamespace(poll=lambda: None, wait=lambda: None, kill=lambda: None, pid=0)
+    blender.see(None, width=4000)
+    lines = ["No Backend", NO_BACKEND[0], installer.reason, "[sdf.cancel_installation]", *NO_BACKEND[2:]]
+    assert blender.draw() == lines
+    installer._process, installer.stage = None, blender.module("installer").Stage.IDLE
+
+
 # --- the connection ---
 
 
-def test_an_address_without_a_server_shows_the_reason(blender: Blender, server: FakeServer) -> None:
+def test_an_address_without_a_server_still_offers_a_local_backend(blender: Blender, server: FakeServer) -> None:
     server.close()
     blender.session.connect(server.address, None, "Blender 5.0.0")
-    assert blender.draw() == ["Connecting", "[sdf.disconnect]"]
+    assert blender.draw() == ["Connecting", "[sdf.disconnect]", "No Backend", *NO_BACKEND]
     until(lambda: blender.session.notice, blender.timer.work)
     lines = blender.draw()
-    assert lines[:2] == ["Connecting", "[sdf.disconnect]"]
+    assert lines[:9] == ["Connecting", "[sdf.disconnect]", "No Backend", *NO_BACKEND]
     assert sentence(lines).startswith("No server listens at")
-    assert not any(map(blender.shows, PANELS[1:]))
-    blender.press("sdf.disconnect")
-    lines = blender.draw()
-    assert lines[:6] == ["No Backend", *NO_BACKEND]
+    assert not any(map(blender.shows, PANELS[1:-1]))
 
 
 def test_a_lost_connection_is_shown(blender: Blender, server: FakeServer) -> None:
@@ -311,13 +329,41 @@ def test_settings_are_shown_before_the_first_model_is_loaded(blender: Blender) -
     client.welcome = blender.module("wire.messages").Welcome("scripted")
     lines = blender.draw()
     loading = ["Connected", "[sdf.disconnect]", "The backend is still", "loading its models; try", "again in a moment"]
-    assert lines == [*loading, "Model: none yet", *SETTINGS[1:], *BUTTONS]
+    assert lines == [*loading, "Model:", "None Yet >", *SETTINGS[2:], *BUTTONS]
+    assert drawn_menu(blender, "SDF_MT_models") == [" ".join(loading[2:])]
 
 
 def test_a_model_that_the_backend_does_not_have_is_marked(blender: Blender) -> None:
     blender.connect()
     blender.scene.sdf.model = "lamps"
-    assert blender.draw()[3:5] == ["Model: lamps", "The backend does not have this model"]
+    assert blender.draw()[3:6] == ["Model:", "lamps >", "The backend does not have this model"]
+
+
+def drawn_menu(blender: Blender, name: str) -> list[str]:
+    menu = made(blender.panel(name), layout=Layout(blender.bpy))
+    menu.draw(blender.context)
+    return menu.layout.lines
+
+
+def test_every_model_is_listed_whichever_is_chosen(blender: Blender) -> None:
+    info = blender.module("wire.messages").ModelInfo
+    blender.connect(info("chairs", shapes=458, licences=("CC0 1.0", "CC BY 3.0")), info("lamps"))
+    every = ["[Chairs: learned from 458 shapes chairs]", "[Lamps lamps]"]
+    assert drawn_menu(blender, "SDF_MT_models") == every
+    blender.press("sdf.choose_model", model="lamps")
+    assert blender.draw()[3:5] == ["Model:", "lamps >"]
+    assert drawn_menu(blender, "SDF_MT_models") == every
+    choose = blender.panel("SDF_OT_choose_model")
+    assert choose.description(blender.context, SimpleNamespace(model="chairs")) == "Under CC0 1.0, CC BY 3.0"
+
+
+def test_the_default_model_is_that_of_the_preferences(blender: Blender) -> None:
+    info = blender.module("wire.messages").ModelInfo
+    blender.connect(info("chairs"), info("lamps"))
+    blender.preferences.model = "lamps"
+    assert blender.draw()[4] == "lamps >"
+    blender.scene.sdf.model = "chairs"
+    assert blender.draw()[4] == "chairs >"
 
 
 def test_an_unusable_model_is_listed_with_the_reason(blender: Blender) -> None:
@@ -347,12 +393,14 @@ def test_each_job_has_a_row_with_a_cancel_button(blender: Blender) -> None:
         "[sdf.cancel bbbbbbbb]",
     ]
     lines = blender.draw()
-    assert lines[-5:] == ["[Reconstruct]", *rows]
+    assert lines[-6:] == ["[Reconstruct]", *rows, "[Cancel All]"]
     client.events = [messages.Progress("a" * 8, "fitting", 0.425), messages.Progress("b" * 8, "meshing", 1.0)]
     blender.timer.work()
     rows = ["Cube: fitting 42%", "[sdf.cancel aaaaaaaa]", "New chairs (4): meshing 100%", "[sdf.cancel bbbbbbbb]"]
     lines = blender.draw()
-    assert lines[-4:] == rows
+    assert lines[-5:-1] == rows
+    blender.press("sdf.cancel")
+    assert client.cancelled == ["a" * 8, "b" * 8, "c" * 8]
 
 
 def test_a_cancelled_job_is_listed_until_the_backend_confirms(blender: Blender) -> None:
@@ -374,7 +422,9 @@ def test_jobs_are_listed_while_the_connection_is_lost(blender: Blender) -> None:
     client = blender.connect()
     blender.submit("a" * 8, "Cube")
     client.state = blender.State.LOST
-    assert blender.draw() == ["Connection Lost", "[sdf.disconnect]", "Cube: waiting 0%", "[sdf.cancel aaaaaaaa]"]
+    lines = blender.draw()
+    assert lines[:2] == ["Connection Lost", "[sdf.disconnect]"]
+    assert lines[-2:] == ["Cube: waiting 0%", "[sdf.cancel aaaaaaaa]"]
 
 
 # --- errors ---
@@ -386,12 +436,13 @@ def test_an_error_is_shown_with_its_remedy_until_dismissed(blender: Blender) -> 
     client.events = [messages.Error("out_of_memory", "the GPU's memory is full", "a" * 8)]
     blender.timer.work()
     lines = blender.draw()
-    notice = lines[3 : lines.index("[sdf.dismiss]")]
+    above = ["Connected", "[sdf.disconnect]", "Computing on cpu", *SETTINGS, *BUTTONS]
+    assert lines[: len(above)] == above  # the message moves no button
+    notice = lines[len(above) : lines.index("[sdf.dismiss]")]
     expected = "Cube: the GPU's memory is full; lower the resolution, or use fewer or smaller objects at once"
     assert len(notice) > 1 and " ".join(notice) == expected
-    assert lines[lines.index("[sdf.dismiss]") + 1 :] == [*SETTINGS, *BUTTONS]
     blender.press("sdf.dismiss")
-    assert blender.draw() == [*lines[:3], *SETTINGS, *BUTTONS]
+    assert blender.draw() == above
 
 
 @pytest.mark.parametrize("ui_scale", [0.75, 1.0, 1.5, 2.0])
@@ -420,22 +471,19 @@ def test_lines_are_short_without_a_region(blender: Blender) -> None:
 def test_the_front_axis_is_shown_for_an_aligned_pose(blender: Blender) -> None:
     blender.connect()
     settings = blender.scene.sdf
-    for pose, shown in (("aligned", ["Pose: Aligned", "Front: -Y"]), ("free", ["Pose: Free"])):
+    for pose, shown in (("aligned", ["Pose: Aligned", "Up: Unknown", "Front: -Y"]), ("free", ["Pose: Free"])):
         settings.pose = pose
         lines = blender.draw()
-        assert lines[3:] == [*SETTINGS[:3], *shown, *SETTINGS[4:], *BUTTONS]
+        assert lines[3:] == [*SETTINGS[:4], *shown, *SETTINGS[6:], *BUTTONS]
     settings.model, settings.quality, settings.resolution = "chairs", "fine", 384
     lines = blender.draw()
-    assert lines[3:6] == ["Model: chairs", "Quality: Fine", "Resolution: 384"]
+    assert lines[3:7] == ["Model:", "chairs >", "Quality: Fine", "Resolution: 384"]
 
 
 def test_each_task_setting_is_a_property_as_declared(blender: Blender) -> None:
     settings, properties = blender.module("wire.settings"), blender.module("properties")
     shown = declared(properties.SDFSettings)
     for item in fields(settings.TaskSettings):
-        if item.name in properties.FIXED:
-            assert item.name not in shown
-            continue
         given = shown[item.name].given
         panel = properties.PANEL.get(item.name, properties.PanelField())
         assert given["default"] == (panel.default or item.default)
@@ -448,7 +496,8 @@ def test_files_of_earlier_versions_keep_their_choices(blender: Blender) -> None:
     stored = {
         "quality": ["preview", "standard", "fine"],
         "pose": ["aligned", "upright", "free"],
-        "front": ["-y", "+y", "-x", "+x"],
+        "front": ["-y", "+y", "-x", "+x", "-z", "+z"],
+        "up": ["unknown", "+z", "+y"],
         "arrangement": ["row", "animation", "blend"],
         "through": ["path", "grid"],
         "keep": ["nothing", "input"],
@@ -505,10 +554,29 @@ def test_interpolation_shows_the_settings_of_its_arrangement(blender: Blender) -
 
 def test_new_shapes_and_variations_have_their_settings(blender: Blender) -> None:
     blender.connect()
-    assert blender.draw("SDF_PT_sample") == ["Count: 4", "[New Shapes]", "Spread: 0.3", "[Variations]"]
+    assert blender.draw("SDF_PT_sample") == ["Count: 4", "Size: 2.0", "[New Shapes]", "Spread: 0.3", "[Variations]"]
 
 
 # --- the active object ---
+
+
+def test_a_weak_result_says_so_and_offers_what_can_be_tried(blender: Blender) -> None:
+    blender.connect()
+    item = blender.shape()
+    item["sdf_explained"], item["sdf_confidence"] = 0.99, 1.0
+    blender.see(item, width=4000)
+    verdict = ["Explains 99% of the input", "Pose: Certain", "Category: Fits", "[Hide or Show Input]"]
+    assert blender.draw("SDF_PT_shape")[:4] == verdict
+    item["sdf_explained"], item["sdf_confidence"] = 0.41, 0.05
+    assert blender.draw("SDF_PT_shape")[:7] == [
+        "Explains 41% of the input",
+        "Pose: Ambiguous",
+        "Category: Doubtful",
+        "Only 41% of the input is explained by chairs: it may be of another category, or lie another way.",
+        "[Try All Models]",
+        "[Try Any Orientation]",
+        "[Hide or Show Input]",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -577,12 +645,12 @@ def test_every_visible_panel_can_be_drawn_in_every_state(blender: Blender) -> No
         blender.see(item)
         drawn = {name: blender.draw(name) for name in PANELS if blender.shows(name)}
         assert all(drawn.values())
-        expected = {"SDF_PT_shapes"}
+        expected = {"SDF_PT_shapes", "SDF_PT_messages"}
         if state is blender.State.CONNECTED:
             expected = set(PANELS) if item is not None else set(PANELS) - {"SDF_PT_shape"}
         assert set(drawn) == expected
-        assert ("[sdf.dismiss]" in drawn["SDF_PT_shapes"]) == bool(notice)
-        assert drawn["SDF_PT_shapes"][-2:] == ["Cube: waiting 0%", "[sdf.cancel aaaaaaaa]"]
+        assert ("[sdf.dismiss]" in drawn["SDF_PT_messages"]) == bool(notice)
+        assert drawn["SDF_PT_messages"][:2] == ["Cube: waiting 0%", "[sdf.cancel aaaaaaaa]"]
 
 
 # --- the classes ---

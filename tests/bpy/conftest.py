@@ -15,9 +15,11 @@ from fake_server import FakeServer
 
 from blender_addon import timer
 from blender_addon.blending import blend_along_path
-from blender_addon.geometry import read_objects
-from blender_addon.result_handlers import InPlace
-from blender_addon.session import Job, session
+from blender_addon.completions import submit_fit
+from blender_addon.fit_request import read_request
+from blender_addon.session import session
+from blender_addon.shapes import Asked
+from blender_addon.wire.settings import TaskSettings
 from sdf_backend.wire.messages import (
     Accepted,
     Cancel,
@@ -25,7 +27,6 @@ from sdf_backend.wire.messages import (
     Progress,
     Result,
     Shape,
-    Source,
     Submit,
     Welcome,
 )
@@ -54,7 +55,9 @@ def _shapes(submit: Submit) -> Iterator[Shape]:
             observed = np.linspace(0, 1, len(source.vertices), dtype="<f4")
             for number in range(submit.settings.candidates):
                 code, deviation = (CODE + number)[None], observed / 4
-                yield Shape(source.vertices, faces, code, np.eye(4)[None], observed, REFINEMENT, deviation)
+                yield Shape(
+                    source.vertices, faces, code, np.eye(4)[None], observed, REFINEMENT, deviation, explained=1.0
+                )
         case "encode":
             for number, source in enumerate(submit.sources):
                 pose = np.diag([*(np.ptp(source.vertices, axis=0).max(),) * 3, 1])
@@ -200,8 +203,7 @@ def two_cubes() -> tuple[bpy.types.Object, bpy.types.Object]:
 
 def submit_completion() -> str:
     """Submit a job as the operator does, which in background mode would wait for its end; returns its name."""
-    observation = read_objects([bpy.context.object], bpy.context.evaluated_depsgraph_get())
-    submit = Submit("0123456789", "complete", "cubes", sources=(Source(observation.vertices, observation.faces),))
-    about, source = ("Cube", "complete", "cubes", observation, {}), bpy.context.object.session_uid
-    session.submit(submit, Job(submit.job, "Cube", InPlace(submit.job, *about, source)))
-    return submit.job
+    before = set(session.jobs)
+    submit_fit(read_request("complete", "cubes", TaskSettings(keep="input"), [bpy.context.object], Asked.now()))
+    [name] = set(session.jobs) - before
+    return name

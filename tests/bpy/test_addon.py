@@ -153,7 +153,7 @@ def test_a_file_stores_settings_but_no_connection(connected: Backend, tmp_path: 
     assert bpy.context.scene.sdf.quality == "fine"
     assert sorted(bpy.context.scene.sdf.bl_rna.properties.keys()) == [
         "arrangement", "candidates", "count", "front", "hold", "keep", "model", "name", "pose", "quality", "refine",
-        "resolution", "rna_type", "seed", "spread", "steps", "through", "triangles",
+        "resolution", "rna_type", "seed", "size", "spread", "steps", "through", "triangles", "up",
     ]  # fmt: skip
     assert connected.address.encode() not in (tmp_path / "scene.blend").read_bytes()
 
@@ -268,7 +268,7 @@ def test_every_operator_and_property_has_a_description(addon: Any) -> None:
 
 
 def test_every_operator_is_in_a_menu_where_f3_finds_it(addon: Any) -> None:
-    from blender_addon import menus, operators, shape_operators
+    from blender_addon import fit_operators, importing, menus, operators, shape_operators
 
     shown: list[str] = []
 
@@ -280,8 +280,9 @@ def test_every_operator_is_in_a_menu_where_f3_finds_it(addon: Any) -> None:
             pass
 
     menus.SDF_MT_shapes.draw(type("Menu", (), {"layout": Layout()}), bpy.context)
-    internal = {"sdf.tell", "sdf.dismiss"}  # only for the panel and the timer
-    everything = {one.bl_idname for one in (*operators.CLASSES, *shape_operators.CLASSES)}
+    internal = {"sdf.tell", "sdf.dismiss", "sdf.choose_model"}  # only for the panel and the timer
+    classes = (*operators.CLASSES, importing.SDF_OT_import, *fit_operators.CLASSES, *shape_operators.CLASSES)
+    everything = {one.bl_idname for one in classes}
     assert set(shown) == everything - internal
 
 

@@ -177,7 +177,7 @@ def test_a_result_that_cannot_be_displayed_does_not_stop_the_timer(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("once")
 
-    monkeypatch.setattr("blender_addon.result_handlers.new_mesh", broken)
+    monkeypatch.setattr("blender_addon.completions.new_mesh", broken)
     cube()
     with pytest.raises(RuntimeError, match=r"Cube: its result cannot be displayed \(once\); see the console"):
         bpy.ops.sdf.complete()
@@ -236,6 +236,12 @@ def test_a_python_that_does_not_exist_is_reported(addon: Any, tmp_path: Path) ->
     with pytest.raises(RuntimeError, match="is not a file; choose another Python in the add-on's preferences"):
         bpy.ops.sdf.start_backend()
     assert session.launcher.stage is Stage.FAILED
+
+
+def test_a_backend_can_be_started_while_no_server_answers(local: Backend, addon: Any) -> None:
+    session.connect("tcp://127.0.0.1:9", None, "Blender")
+    assert bpy.ops.sdf.start_backend() == {"FINISHED"}
+    assert session.is_local and session.address == local.address
 
 
 def test_only_one_backend_is_connected_at_a_time(local: Backend, addon: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import bpy
 import numpy as np
 import pytest
-from conftest import CODE, REFINEMENT, Backend, cube, exact, submissions, two_cubes
+from conftest import CODE, REFINEMENT, Backend, cube, exact, submissions, two_cubes, world
 from mathutils import Matrix
 
 from blender_addon.blending import blend_along_path, blend_on_grid, interpolate_pose
@@ -168,9 +168,25 @@ def test_new_shapes_are_upright_at_the_cursor(connected: Backend) -> None:
     [submit] = submissions(connected)
     assert (submit.task, submit.count, submit.settings.seed, submit.codes) == ("sample", 5, 3, None)
     items = shapes()
-    assert tuple(items[0].location) == (1, 2, 3)
+    assert tuple(items[0].location)[:2] == (1, 2)
     assert len({tuple(item.location) for item in items}) == 5
     np.testing.assert_allclose(submit.poses[0], upright_pose("+z"))
+    assert [world(item)[:, 2].min() for item in items] == pytest.approx([3.0] * 5)  # they stand at the cursor
+
+
+def test_new_shapes_move_on(connected: Backend) -> None:
+    for size in (2.0, 6.0, 2.0):
+        bpy.ops.sdf.sample(count=2, size=size)
+    assert [submit.settings.seed for submit in submissions(connected)] == [0, 1, 2]
+    np.testing.assert_allclose(submissions(connected)[1].poses[0], upright_pose("+z") @ np.diag([3, 3, 3, 1]))
+    items = shapes()
+    assert [item.name for item in items] == [f"New cubes {number:02}" for number in range(1, 7)]
+    boxes = [(world(item).min(axis=0)[:2], world(item).max(axis=0)[:2]) for item in items]
+    for index, (low, high) in enumerate(boxes):
+        for other_low, other_high in boxes[index + 1 :]:
+            assert (low > other_high).any() or (high < other_low).any()
+    bpy.ops.sdf.sample(count=1, seed=0)
+    assert submissions(connected)[-1].settings.seed == 0  # as asked for
 
 
 def test_variations_are_in_front_of_their_shape(connected: Backend) -> None:
@@ -183,6 +199,12 @@ def test_variations_are_in_front_of_their_shape(connected: Backend) -> None:
     np.testing.assert_allclose(submit.codes, CODE[None])
     assert len(shapes()) == 4
     assert all(item.location.y < -1 for item in shapes() if item is not source)
+    floor = world(source)[:, 2].min()
+    assert [world(item)[:, 2].min() for item in shapes()] == pytest.approx([floor] * 4)
+    bpy.ops.object.select_all(action="DESELECT")
+    bpy.context.view_layer.objects.active = source
+    bpy.ops.sdf.vary(count=3, spread=0.5)
+    assert [one.settings.seed for one in submissions(connected) if one.task == "sample"] == [0, 1]
 
 
 def test_operators_on_shapes_report_a_selection_without_one(connected: Backend) -> None:

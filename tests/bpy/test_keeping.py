@@ -40,6 +40,7 @@ def roofed(submit: Submit) -> list[Any]:
                 kept_faces=len(source.faces),
                 note="One opening stayed as found.",
                 colors=colors,
+                explained=1.0,
             )
         )
     return [Accepted(submit.job), Result(submit.job, tuple(shapes))]

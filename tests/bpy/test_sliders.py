@@ -7,7 +7,7 @@ from conftest import CODE, REFINEMENT, Backend, cube, exact, idle, submissions, 
 from mathutils import Vector
 
 from blender_addon import sliders, timer
-from blender_addon.geometry import new_mesh, observed_values, transfer_observed
+from blender_addon.geometry import DEVIATION, OBSERVED, new_mesh, transfer_values, vertex_values
 from blender_addon.session import session
 from blender_addon.shapes import stored_shape
 from sdf_backend.wire.messages import Accepted, Error, Submit
@@ -139,7 +139,11 @@ def test_remeshing_changes_the_resolution_in_place(completed: bpy.types.Object, 
     assert tuple(completed.location) == (7, 8, 9)
     assert [material.name for material in completed.data.materials] == ["mine"]
     assert len(completed.data.vertices) == 4
-    assert observed_values(completed.data) is not None  # transferred, since the shape is the same
+    # Transferred, since the shape is the same.
+    assert vertex_values(completed.data, OBSERVED) is not None and vertex_values(completed.data, DEVIATION) is not None
+    completed.sdf.resolution = 300
+    bpy.ops.sdf.redo()
+    assert resolutions(connected) == [400, 300] and completed["sdf_resolution"] == 300
 
 
 def test_the_residual_field_is_applied_to_the_fitted_code_only(completed: bpy.types.Object, connected: Backend) -> None:
@@ -201,10 +205,10 @@ def test_the_observed_region_is_transferred_to_a_finer_mesh() -> None:
     finer = rng.normal(size=(500_000, 3)).astype(np.float32)
     finer /= np.linalg.norm(finer, axis=1, keepdims=True)
     coarse = new_mesh("coarse", sphere.astype(np.float32), np.zeros((1, 3), np.int32), (sphere[:, 0] > 0) * 1.0)
-    transferred = transfer_observed(coarse, finer)
+    transferred = transfer_values(coarse, OBSERVED, finer)
     clear = np.abs(finer[:, 0]) > 0.2
     assert np.mean((transferred[clear] > 0.5) == (finer[clear, 0] > 0)) > 0.9999
-    assert transfer_observed(new_mesh("unknown", finer[:3], np.zeros((1, 3), np.int32)), finer) is None
+    assert transfer_values(new_mesh("unknown", finer[:3], np.zeros((1, 3), np.int32)), OBSERVED, finer) is None
 
 
 def test_an_undo_never_leaves_a_coarse_mesh(
@@ -225,12 +229,12 @@ def test_an_undo_never_leaves_a_coarse_mesh(
 
 
 def test_the_observed_region_returns_with_the_sliders_at_zero(completed: bpy.types.Object) -> None:
-    known = observed_values(completed.data)
+    known = vertex_values(completed.data, OBSERVED)
     completed.sdf.directions[0] = 1
     until(idle)
     completed.sdf.directions[0] = 0
     until(idle)
-    assert observed_values(completed.data) is not None and known is not None
+    assert vertex_values(completed.data, OBSERVED) is not None and known is not None
 
 
 def test_the_materials_of_single_faces_are_restored(completed: bpy.types.Object) -> None:

@@ -18,7 +18,11 @@ def wheel(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_a_zip_contains_all_files_of_the_addon(variant: Variant, wheel: Path) -> None:
-    members = dict(_members(variant, [wheel]))
+    backend = wheel.with_name("sdf_shapes-1.0-py3-none-any.whl")
+    backend.write_bytes(b"the backend")
+    members = dict(_members(variant, [wheel], backend))
+    assert members[f"backend/{backend.name}"] == b"the backend"
+    assert members["backend/constraints.txt"] == Path("constraints.txt").read_bytes()
     needed = {"__init__.py", "session.py", "wire/client.py", "wire/__init__.py", "LICENSE", f"wheels/{WHEEL}"}
     assert needed <= set(members)
     assert members["wire/client.py"] == Path("sdf_backend/wire/client.py").read_bytes()
@@ -45,7 +49,7 @@ def test_the_variant_for_distributions_has_wheels_for_a_newer_python() -> None:
 
 
 def test_no_packed_module_imports_a_dependency_of_the_backend(wheel: Path) -> None:
-    for name, content in _members(VARIANTS[0], [wheel]):
+    for name, content in _members(VARIANTS[0], [wheel], wheel):
         if name.endswith(".py"):
             lines = [line.split()[1] for line in content.decode().splitlines() if line.startswith(("import ", "from "))]
             assert not {line.split(".")[0] for line in lines} & {"sdf_backend", "torch", "scipy", "trimesh", "typer"}

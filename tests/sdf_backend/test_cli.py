@@ -1,6 +1,7 @@
 """The command line: results of all commands, and one clear line for each error."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -328,11 +329,11 @@ REFUSALS = [
     Refusal(("--model", "gone.safetensors"), "unknown model 'gone.safetensors'; known models: "),
     Refusal(("--resolution", "5"), "resolution is 5; use 16 to 1024"),
     Refusal(("--resolution", "5000"), "resolution is 5000; use 16 to 1024"),
-    Refusal(("--seed", "-1"), "seed is -1; use 0 or more"),
+    Refusal(("--seed", "-1"), "seed is -1; use 0 to 9223372036854775807"),
+    Refusal(("--seed", "99999999999999999999"), "seed is 99999999999999999999; use 0 to 9223372036854775807"),
     Refusal(("--refine", "1.5"), "refine is 1.5; use 0 to 1"),
     Refusal(("--candidates", "17"), "candidates is 17; use 1 to 16"),
     Refusal(("--pose", "aligned", "--up", "z", "--front", "-z"), "are parallel"),
-    Refusal(("--pose", "upright", "--up", "+y", "--front", "-y"), "are parallel"),
     Refusal(("--pose", "free", "--up", "w"), "'w' is not an axis"),
     Refusal(("--sensor", "here"), "the sensor position 'here' is not X,Y,Z; give three numbers"),
     Refusal(("--sensor", "1,2"), "three finite coordinates"),
@@ -382,6 +383,44 @@ def test_an_output_folder_that_is_a_file_is_one_line(cloud: Path, tmp_path: Path
     sources = [cloud, cloud] if command == "interpolate" else []
     options = ("--model", "spheres", "--resolution", "32")
     assert "file is a file" in refused(invoke(command, *sources, "-o", tmp_path / "file", *options))
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("/proc/nowhere/whole.ply", "cannot write /proc/nowhere/whole.ply"),
+        ("long/" + "x" * 240 + ".ply", "File name too long"),
+        ("broken link/whole.ply", "cannot write"),
+        ("folder.ply", "it is a folder"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_the_input_is_read(
+    tmp_path: Path, output: str, said: str
+) -> None:
+    (tmp_path / "broken link").symlink_to(tmp_path / "nothing")
+    (tmp_path / "folder.ply").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    line = refused(invoke("complete", tmp_path / "absent.ply", "-o", tmp_path / output, *QUICK))
+    assert said in line and "absent" not in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_file_of_every_candidate_must_be_writable(tmp_path: Path) -> None:
+    (tmp_path / "whole-2.ply").mkdir()
+    arguments = (tmp_path / "absent.ply", "-o", tmp_path / "whole.ply", "--candidates", "2", *QUICK)
+    assert "whole-2.ply: it is a folder" in refused(invoke("complete", *arguments))
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.ply")
+    (tmp_path / "folder.ply").mkdir()
+    for name, said in {
+        tmp_path / "pipe.ply": "is a pipe, a socket or a device",
+        "/dev/zero": "is a pipe, a socket or a device",
+        tmp_path / "folder.ply": "is a folder",
+        tmp_path / "absent.ply": "does not exist",
+    }.items():
+        assert f"{name} {said}" in refused(invoke("complete", name, "-o", tmp_path / "whole.ply", *QUICK))
 
 
 def test_a_damaged_model_file_is_one_line(cloud: Path, tmp_path: Path, models_folder: Path) -> None:

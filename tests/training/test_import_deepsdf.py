@@ -172,6 +172,148 @@ def test_missing_and_damaged_parts_are_named_in_the_error(experiment: Write, tmp
         import_deepsdf(folder, "chairs")
 
 
+def _renamed(weights: Weights) -> Weights:
+    """The same weights under the names that weight normalisation has since torch 2.1."""
+    newer = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+    return {
+        f"{name.rpartition('.')[0]}.{newer.get(name.rpartition('.')[2], name.rpartition('.')[2])}": value
+        for name, value in weights.items()
+    }
+
+
+def test_newer_names_of_weight_normalisation_give_the_same_distances(experiment: Write) -> None:
+    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    model = import_deepsdf(experiment(weights=_renamed(_weights(normalised=True))), "chairs")
+    expected = _released(_weights(normalised=True), _codes()[0], points).float()
+    assert torch.allclose(model.decoder(model.codes[:1], points[None])[0], expected, atol=1e-6)
+
+
+NAN = float("nan")
+ODD_SPECS = [
+    ({"CodeLength": [2, 2]}, "CodeLength is [2, 2], not a whole number"),
+    ({"CodeLength": "8"}, "CodeLength is '8'"),
+    ({"CodeLength": 8.0}, "CodeLength is 8.0"),
+    ({"CodeLength": True}, "CodeLength is True"),
+    ({"CodeLength": None}, "CodeLength is None"),
+    ({"CodeLength": 10**12}, "CodeLength is 1000000000000"),
+    ({"CodeLength": 40}, "decoder.width is 32; it must be above 43"),
+    ({"ClampingDistance": NAN}, "ClampingDistance is nan, not a number above 0"),
+    ({"ClampingDistance": -1}, "ClampingDistance is -1"),
+    ({"ClampingDistance": 0}, "ClampingDistance is 0"),
+    ({"ClampingDistance": "0.1"}, "ClampingDistance is '0.1'"),
+    ({"ClampingDistance": None}, "ClampingDistance is None"),
+    ({"NetworkArch": ["deep_sdf_decoder"]}, "NetworkArch is ['deep_sdf_decoder'], not text"),
+    ({"NetworkSpecs": [1]}, "NetworkSpecs is [1], not an object"),
+    ({"NetworkSpecs": {}}, "it has no NetworkSpecs.dims"),
+    ({"Description": json.loads("[" * 40 + "]" * 40)}, "nested too deeply"),
+]
+ODD_NETWORKS = [
+    ({"dims": 32}, "NetworkSpecs.dims is 32, not a list"),
+    ({"dims": [32.5] * LAYERS}, "NetworkSpecs.dims is [32.5"),
+    ({"dims": [-32] * LAYERS}, "NetworkSpecs.dims is [-32"),
+    ({"dims": []}, "NetworkSpecs.dims is []"),
+    ({"dims": [16384] * 64}, "not of the network"),
+    ({"dims": [32] * 100_000}, "NetworkSpecs.dims is [32"),
+    ({"latent_in": 2}, "NetworkSpecs.latent_in is 2"),
+    ({"latent_in": ["2"]}, "NetworkSpecs.latent_in is ['2']"),
+    ({"norm_layers": "all"}, "NetworkSpecs.norm_layers is 'all'"),
+    ({"dropout": True}, "NetworkSpecs.dropout is True"),
+    ({"dropout_prob": "0.2"}, "NetworkSpecs.dropout_prob is '0.2'"),
+    ({"dropout_prob": NAN}, "NetworkSpecs.dropout_prob is nan"),
+    ({"dropout_prob": 7}, "NetworkSpecs.dropout_prob is 7"),
+    ({"weight_norm": "yes"}, "NetworkSpecs.weight_norm is 'yes'"),
+    ({"use_tanh": 1}, "NetworkSpecs.use_tanh is 1"),
+]
+
+
+def check_refused(folder: Path, said: str) -> None:
+    """The command must end in one line that says this, and write nothing."""
+    file = folder.parent / "chairs.safetensors"
+    result = CliRunner().invoke(app, ["import-deepsdf", str(folder), "-o", str(file)])
+    assert (result.exit_code, result.stderr.count("\n"), file.exists()) == (1, 1, False), result.output
+    assert said in result.stderr and len(result.stderr) < 600
+
+
+@pytest.mark.parametrize(("changes", "said"), ODD_SPECS, ids=lambda value: str(value)[:50])
+def test_a_specification_with_a_field_of_a_wrong_type_or_size_is_one_line(
+    experiment: Write, changes: dict, said: str
+) -> None:
+    file = experiment() / "specs.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    check_refused(file.parent, said)
+
+
+@pytest.mark.parametrize(("network", "said"), ODD_NETWORKS, ids=lambda value: str(value)[:50])
+def test_a_network_with_a_field_of_a_wrong_type_or_size_is_one_line(
+    experiment: Write, network: dict, said: str
+) -> None:
+    check_refused(experiment(network), said)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff\xfe", b"{" * 5000, b'{"CodeLength": 8}'])
+def test_what_is_no_specification_is_one_line(experiment: Write, content: bytes) -> None:
+    file = experiment() / "specs.json"
+    file.write_bytes(content)
+    check_refused(file.parent, "cannot use")
+
+
+ODD_CODES = [
+    ([1.0, 2.0], "codes of the checkpoint is list"),
+    (None, "it has no codes"),
+    ({}, "it has no codes"),
+    ({"weight": [1.0]}, "codes of the checkpoint is list"),
+    (torch.zeros(SHAPES, CODE, dtype=torch.int64), "is torch.int64, not a dense tensor"),
+    (torch.zeros(SHAPES, CODE, dtype=torch.complex64), "is torch.complex64"),
+    (torch.zeros(SHAPES, CODE).to_sparse(), "not a dense tensor"),
+    (torch.zeros(()), "the codes have the shape ()"),
+    (torch.zeros(CODE), "the codes have the shape (8,)"),
+    (torch.zeros(2, SHAPES, CODE), "the codes have the shape (2, 3, 8)"),
+    (torch.zeros(1, CODE).expand(10**10, CODE), "but not as many numbers"),
+]
+
+
+@pytest.mark.parametrize(("codes", "said"), ODD_CODES, ids=lambda value: str(value)[:50])
+def test_codes_of_a_wrong_type_or_shape_are_one_line(experiment: Write, codes: object, said: str) -> None:
+    folder = experiment()
+    torch.save({"latent_codes": codes}, folder / "LatentCodes" / "latest.pth")
+    check_refused(folder, said)
+
+
+ODD_WEIGHTS = [
+    ("module.lin0.bias", [0.0] * WIDTH, "lin0.bias of the checkpoint is list"),
+    ("module.lin0.bias", torch.zeros(WIDTH, 1), "hidden.0.bias has the shape (32, 1), not (32,)"),
+    ("module.lin0.weight_v", torch.zeros(WIDTH), "lin0.weight_v has the shape (32,), which is not that of a matrix"),
+    ("module.lin0.weight_g", torch.zeros(1, WIDTH), "lin0 has (1, 32) lengths for 32 rows"),
+    ("module.lin1.weight_v", torch.zeros(5, 5, dtype=torch.int32), "is torch.int32"),
+    ("module.lin2.weight_v", torch.zeros(WIDTH, WIDTH), "not finite"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "said"), ODD_WEIGHTS, ids=lambda value: str(value)[:50])
+def test_weights_of_a_wrong_type_or_shape_are_one_line(experiment: Write, name: str, value: object, said: str) -> None:
+    check_refused(experiment(weights=_weights(normalised=True) | {name: value}), said)
+
+
+@pytest.mark.parametrize("content", [[], "text", torch.zeros(3), {"latent_codes": torch.zeros(3, 8)}, {}])
+def test_a_checkpoint_without_weights_is_one_line(experiment: Write, content: object) -> None:
+    folder = experiment()
+    torch.save(content, folder / "ModelParameters" / "latest.pth")
+    check_refused(folder, "it has no model_state_dict; choose another --checkpoint")
+
+
+def test_no_refusal_advises_to_read_what_may_run_code(experiment: Write, tmp_path: Path) -> None:
+    folder = experiment()
+    torch.save({"latent_codes": _Code(tmp_path / "ran")}, folder / "LatentCodes" / "latest.pth")
+    check_refused(folder, "it is damaged, or holds more than tensors, which could run code")
+
+
+def test_a_name_that_no_card_holds_is_refused_before_a_model_is_written(experiment: Write, tmp_path: Path) -> None:
+    file = tmp_path / f"{'x' * 220}.safetensors"
+    result = CliRunner().invoke(app, ["import-deepsdf", str(experiment()), "-o", str(file)])
+    assert result.exit_code == 1 and "not text of at most 200 characters" in result.stderr
+    assert not file.exists()
+
+
 class _Code:
     """Creates a file when it is unpickled."""
 

@@ -21,7 +21,7 @@ from training.catalog import CatalogEntry, Layout, list_meshes
 from training.cli import app
 from training.dataset import Dataset
 from training.generators.credits import add_credits
-from training.prepare import MeshOutcome, PrepareSettings, prepare_dataset
+from training.prepare import MeshOutcome, PrepareSettings, prepare_dataset, sample_meshes
 from training.sampling import SampleSettings
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +59,18 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def outcomes_of(finished: subprocess.CompletedProcess[str]) -> dict[str, MeshOutcome]:
     assert finished.returncode == 0, finished.stderr
     return {row["name"]: MeshOutcome(**row) for row in json.loads(finished.stdout)}
+
+
+def contents(folder: Path) -> dict[str, list[bytes]]:
+    """The samples of every prepared shape."""
+    dataset = Dataset.open(folder)
+    loaded = {name: dataset.load(name) for name in sorted(dataset.prepared())}
+    return {name: [np.asarray(value).tobytes() for value in vars(one).values()] for name, one in loaded.items()}
+
+
+def arrays_of(folder: Path) -> dict[str, bytes]:
+    """The files of the store's arrays."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("store/*/*.npy"))}
 
 
 @pytest.fixture(scope="module")
@@ -124,29 +136,30 @@ def test_a_killed_run_continues_and_ends_with_the_same_bits(
     # What a writer leaves that is killed while it writes.
     (shapes / ".egg.4711.tmp.npz").write_bytes(b"PK\3\4 half a fi")
     before = {name: (shapes / f"{name}.npz").stat().st_mtime_ns for name in done}
+    assert not (output / "store").exists()
 
     outcomes = outcomes_of(run(*command(source, output)))
     resumed = {name for name, outcome in outcomes.items() if outcome.resumed}
     assert resumed >= done
     assert resumed - done <= set(BROKEN)
-    assert {name: (shapes / f"{name}.npz").stat().st_mtime_ns for name in done} == before
+    assert {name: Dataset.open(output).store.shapes[name][1].prepared for name in done} == before
     assert {name: outcome.reason for name, outcome in outcomes.items()} == {
         name: outcome.reason for name, outcome in uninterrupted[1].items()
     }
     assert sorted(record.name for record in Dataset.open(output).split("train")) == sorted(GOOD)
-    for name in GOOD:
-        assert (shapes / f"{name}.npz").read_bytes() == (uninterrupted[0] / "shapes" / f"{name}.npz").read_bytes()
+    assert len(arrays_of(output)) == 4
+    assert arrays_of(output) == arrays_of(uninterrupted[0])
 
 
 def test_a_damaged_shape_is_prepared_again(source: Path, tmp_path: Path) -> None:
     entries = [entry for entry in list_meshes(source, Layout.FOLDER) if entry.name in ("cube", "rod")]
-    prepare_dataset(entries, tmp_path, QUICK, jobs=2)
+    sample_meshes(entries, tmp_path, QUICK, jobs=2)
+    whole = contents(tmp_path)
     path = tmp_path / "shapes" / "cube.npz"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    path.write_bytes(path.read_bytes()[:-2_000])
     outcomes = prepare_dataset(entries, tmp_path, QUICK, jobs=2)
     assert {outcome.name: outcome.resumed for outcome in outcomes} == {"cube": False, "rod": True}
-    assert path.read_bytes() == whole
+    assert contents(tmp_path) == whole
 
 
 def test_a_mesh_that_has_changed_is_prepared_again(tmp_path: Path) -> None:
@@ -178,8 +191,7 @@ def test_samples_do_not_depend_on_the_number_of_workers_or_other_meshes(source: 
     entries = [entry for entry in list_meshes(source, Layout.FOLDER) if entry.name in ("cube", "rod", "slab")]
     prepare_dataset(entries, tmp_path / "three", QUICK, jobs=2)
     prepare_dataset(entries[1:2], tmp_path / "one", QUICK, jobs=1)
-    one, among_three = (tmp_path / folder / "shapes" / "rod.npz" for folder in ("one", "three"))
-    assert one.read_bytes() == among_three.read_bytes()
+    assert contents(tmp_path / "one")["rod"] == contents(tmp_path / "three")["rod"]
 
 
 def test_a_mesh_that_hangs_is_rejected_and_tried_again_in_the_next_run(source: Path, tmp_path: Path) -> None:
@@ -356,9 +368,8 @@ def test_real_and_procedural_meshes_of_one_folder_make_one_dataset(source: Path,
         *((name, "CC0-1.0", "Ada") for name in ("cube", "cube~1", "cube~2")),
         ("slab", "BSD-3-Clause", "a generator"),
     }
-    assert sorted(path.name for path in output.rglob("*.npz")) == sorted(
-        f"{record.name}.npz" for record in dataset.records
-    )
+    assert dataset.store.shapes.keys() == {record.name for record in dataset.records}
+    assert not list(output.rglob("*.npz"))
 
 
 def test_a_procedural_mesh_named_like_a_real_one_is_refused(source: Path, tmp_path: Path) -> None:

@@ -59,8 +59,9 @@ def scan_codes(
     scans, kept = [], []
     for number, code in enumerate(codes):
         surface = _surface(model, code, settings.resolution)
-        if surface is not None:
-            scans.append(np.stack(list(_scans(surface, settings, rng))))
+        views = [] if surface is None else list(_scans(surface, settings, rng))
+        if len(views) == settings.views:
+            scans.append(np.stack(views))
             kept.append(number)
         progress(number + 1, len(codes))
     return DecodedScans(torch.from_numpy(np.stack(scans)).half(), codes[kept].cpu())
@@ -94,5 +95,7 @@ def _scans(surface: Extraction, settings: DecodedScanSettings, rng: np.random.Ge
         origins = np.broadcast_to(sensor, rays.shape).astype(np.float32)
         hits = scene.run(origins, rays.astype(np.float32), query="INTERSECT", output=1)
         hit = np.flatnonzero(hits["primID"] >= 0)
+        if not len(hit):  # a speck, which no code of a good model is
+            return
         chosen = hit[rng.integers(len(hit), size=settings.points)]
         yield sensor + hits["tfar"][chosen, None] * rays[chosen]

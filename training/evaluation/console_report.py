@@ -1,10 +1,9 @@
 """The report of an evaluation as tables in the terminal."""
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Column, Table
 
-from sdf_backend.console import stdout
+from sdf_backend.console import PrintableConsole, stdout
 from training.evaluation.interpolation import InterpolationReport
 from training.evaluation.report import Report
 from training.evaluation.report_columns import SAMPLE_COLUMNS, columns_of, summary_rows, summary_sentences
@@ -44,7 +43,7 @@ def _print_shapes(report: Report) -> None:
     table.add_section()
     for title, values in summary_rows(summary):
         table.add_row(title, *(column.cell(values) for column in columns))
-    (stdout if stdout.is_terminal else Console(width=PIPE_WIDTH)).print(table)
+    (stdout if stdout.is_terminal else PrintableConsole(width=PIPE_WIDTH)).print(table)
     for outcome in report.outcomes:
         if outcome.failed:
             stdout.print(f"failed {outcome.title}: {outcome.reason}", highlight=False, soft_wrap=True)
@@ -59,7 +58,7 @@ def _print_samples(report: SampleReport) -> None:
     )
     for title, measures in report.rows():
         table.add_row(title, *(column.cell(measures) for column in SAMPLE_COLUMNS))
-    (stdout if stdout.is_terminal else Console(width=PIPE_WIDTH)).print(table)
+    (stdout if stdout.is_terminal else PrintableConsole(width=PIPE_WIDTH)).print(table)
     for sentence in report.sentences():
         stdout.print(sentence, highlight=False, soft_wrap=True)
 

@@ -19,8 +19,8 @@ from scipy.spatial import KDTree
 
 from sdf_backend.engine import Engine, Shape, Source
 from sdf_backend.errors import InputError
-from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.geometry.similarity import Similarity
+from sdf_backend.geometry.source_geometry import Geometry
 from sdf_backend.observation.observations import Observations, observe_points, observe_samples
 from sdf_backend.progress import Clock, Progress
 from sdf_backend.settings import Pose, TaskSettings

@@ -16,7 +16,7 @@ import trimesh
 from sdf_backend.engine import Engine, Shape, Source
 from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write
-from sdf_backend.geometry.mesh_files import Geometry
+from sdf_backend.geometry.source_geometry import Geometry
 from sdf_backend.settings import Pose, Quality, TaskSettings
 from training.dataset import Dataset, ShapeRecord
 from training.evaluation.metrics import hausdorff_distance

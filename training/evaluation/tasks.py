@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from sdf_backend.settings import Quality, TaskSettings, bounds_of, help_of
-from sdf_backend.wire.settings import Choice, Settings, option
+from sdf_backend.wire.settings import LARGEST_SEED, Choice, Settings, option
 from training.evaluation.scanning import CameraSettings
 
 
@@ -69,7 +69,9 @@ class EvaluationSettings(Settings):
     )
     views: int = option(1, "scans of each shape from random directions, or breaks of it, each completed separately", 1)
     quality: Quality = option(TaskSettings.quality, help_of("quality"))
-    seed: int = option(0, "seed of view directions, depth noise, sampled shapes and surface samples of the metrics", 0)
+    seed: int = option(
+        0, "seed of view directions, depth noise, sampled shapes and surface samples of the metrics", 0, LARGEST_SEED
+    )
     refine: float = option(TaskSettings.refine, help_of("refine"), *bounds_of("refine"))
     seeds: int = option(1, "scans of each view, which differ in depth noise alone (pose: in the pose too)", 1)
     samples: int | None = option(None, "shapes drawn by the task sample; default: as many as each split has", 2)

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.signed_distance import (
     SignClassifier,
+    _unique_rows,
     clean_mesh,
     fibonacci_sphere,
     normalisation,
@@ -79,3 +80,11 @@ def test_no_sign_spreads_through_a_wall_that_is_no_part_of_the_surface() -> None
     points = np.random.default_rng(0).uniform([0.4, -0.3, -0.3], [0.6, 0.3, 0.3], (5_000, 3))
     signs = propagate_signs(points, unsigned_distance(points, surface), SignClassifier(vertices, faces))
     np.testing.assert_array_equal(signs, np.where(points[:, 0] > 0.5, 1, -1))
+
+
+def test_distinct_rows_are_those_of_numpy() -> None:
+    rows = np.random.default_rng(0).integers(-2, 3, (500, 3))
+    _, first, number = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    found, numbers = _unique_rows(rows)
+    np.testing.assert_array_equal(found, first)
+    np.testing.assert_array_equal(numbers, number.reshape(-1))

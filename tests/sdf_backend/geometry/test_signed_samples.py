@@ -5,14 +5,17 @@ import pytest
 import trimesh
 
 from sdf_backend.errors import InputError
-from sdf_backend.geometry.signed_distance import sample_surface_points
+from sdf_backend.geometry.signed_distance import SignClassifier, sample_surface_points
 from sdf_backend.geometry.signed_samples import (
     SAMPLE_BOUND,
     NormalisedMesh,
     SignedSampleSettings,
+    WorkLimits,
+    check_work,
     draw_sample_points,
     measure_signed_distances,
 )
+from sdf_backend.geometry.visible_surface import estimate_rays
 from sdf_backend.observation.observations import ObservationSettings, observe_whole_mesh
 from training.sampling import SampleSettings, quantise, sample_mesh
 
@@ -78,3 +81,30 @@ def test_reconstruct_and_training_draw_the_same_samples() -> None:
 def test_a_mesh_without_faces_is_refused() -> None:
     with pytest.raises(InputError, match="no face"):
         NormalisedMesh.from_mesh(VERTICES, FACES[:0])
+
+
+def soup(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Triangles at random."""
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(-1, 1, (count, 1, 3)) + 0.5 * rng.normal(size=(count, 3, 3))
+    return corners.reshape(-1, 3), np.arange(3 * count).reshape(-1, 3)
+
+
+@pytest.mark.parametrize("count", [100, 400, 1_000])
+def test_triangles_at_random_have_no_clear_inside(count: int) -> None:
+    with pytest.raises(InputError, match="encloses no clear volume"):
+        NormalisedMesh.from_mesh(*soup(count), WorkLimits())
+
+
+@pytest.mark.parametrize("count", [6_000, 50_000])
+def test_more_faces_behind_each_other_than_can_be_looked_at_are_refused(count: int) -> None:
+    with pytest.raises(InputError, match=f"the {count:,} faces of the mesh have"):
+        NormalisedMesh.from_mesh(*soup(count), WorkLimits())
+
+
+def test_a_fine_mesh_is_within_the_limits() -> None:
+    mesh = trimesh.creation.icosphere(6)
+    vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
+    signs = SignClassifier(vertices, faces)
+    check_work(vertices[faces], signs, WorkLimits())
+    assert estimate_rays(vertices[faces], signs, 2_000) < WorkLimits().rays / 10

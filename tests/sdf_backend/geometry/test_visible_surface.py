@@ -5,7 +5,7 @@ import pytest
 import trimesh
 
 from sdf_backend.geometry.signed_distance import SignClassifier, unit_normals
-from sdf_backend.geometry.visible_surface import cut_faces, visible_surface
+from sdf_backend.geometry.visible_surface import count_cells, cut_faces, visible_surface
 
 NEEDLE = np.array([[[0, 0, 0], [1, 0.0005, 0], [1, -0.0005, 0]]])
 OBTUSE = np.array([[[0, 0, 0], [1, 0, 0], [0.5, 0.01, 0.2]]])
@@ -61,3 +61,9 @@ def test_rays_cast_ahead_first_change_no_sign() -> None:
     assert set(np.unique(expected)) >= {-1, 1}
     for ahead in (-points, np.tile([0.0, 1.0, 0.0], (len(points), 1))):
         np.testing.assert_array_equal(signs.classify(points, ahead), expected)
+
+
+@pytest.mark.parametrize("size", [0.5, 0.1, 0.02])
+def test_cells_are_counted_before_they_are_cut(size: float) -> None:
+    triangles = np.random.default_rng(0).uniform(-1, 1, (200, 3, 3))
+    assert 0.9 < count_cells(triangles, size) / len(cut_faces(triangles, size)[0]) < 2

@@ -87,3 +87,9 @@ def test_a_pose_survives_its_way_as_a_matrix(scale: float, turn: list, shift: li
 def test_a_matrix_that_is_no_similarity_is_refused(matrix: np.ndarray) -> None:
     with pytest.raises(InputError, match="pose 3"):
         similarity_of(matrix.astype(np.float32), "pose 3")
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf, 1e30])
+def test_a_matrix_that_is_not_finite_or_huge_is_refused(scale: float) -> None:
+    with pytest.raises(InputError, match="pose 3 has numbers that are not finite or above 1e"):
+        similarity_of(np.diag([scale, scale, scale, 1]), "pose 3")

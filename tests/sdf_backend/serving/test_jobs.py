@@ -143,22 +143,36 @@ def test_a_job_that_has_lost_a_worker_runs_alone() -> None:
 
 
 def test_the_queue_is_bounded_in_all_and_for_each_client() -> None:
-    jobs = JobTable(Limits(queue=3, client_queue=2))
+    jobs = JobTable(Limits(queue=5, client_queue=2))
     added(jobs, b"a", b"a")
     assert "of this client" in jobs.rejection_reason("", b"a", 1)
     assert jobs.rejection_reason("", b"b", 1) == ""
-    added(jobs, b"b")
-    assert "queue is full" in jobs.rejection_reason("", b"c", 1)
+    added(jobs, b"b", b"c", b"d")
+    assert "queue is full" in jobs.rejection_reason("", b"e", 1)
     jobs.take(1, 0.0)
-    assert jobs.rejection_reason("", b"c", 1) == ""
+    assert jobs.rejection_reason("", b"e", 1) == ""
+
+
+@pytest.mark.parametrize("greedy", [1, 2, 3, 9])
+def test_those_who_fill_the_queue_leave_room_for_one_more(greedy: int) -> None:
+    jobs, clients = JobTable(Limits(queue=120, client_queue=120)), [bytes([number]) for number in range(greedy)]
+    for client in clients * 120:
+        if not jobs.rejection_reason("", client, 10):
+            added(jobs, client)
+    assert jobs.queue_length == pytest.approx(120 * greedy / (greedy + 1), abs=greedy)
+    for _ in range(3):
+        assert jobs.rejection_reason("", b"newcomer", 10) == ""
+        added(jobs, b"newcomer")
 
 
 def test_the_queue_is_bounded_in_bytes_but_accepts_one_job_of_any_size() -> None:
     jobs = JobTable(queue_bytes=100)
     assert jobs.rejection_reason("", b"a", 1000) == ""
-    jobs.add(new_job(size=60))
-    assert "MiB" in jobs.rejection_reason("", b"a", 41)
+    jobs.add(new_job(size=30))
+    assert "MiB" in jobs.rejection_reason("", b"a", 41)  # more than what is left for others
     assert jobs.rejection_reason("", b"a", 40) == ""
+    assert "MiB" in jobs.rejection_reason("", b"b", 71)
+    assert jobs.rejection_reason("", b"b", 70) == ""
     jobs.take(1, 0.0)
     assert jobs.rejection_reason("", b"a", 1000) == ""
 
@@ -166,17 +180,24 @@ def test_the_queue_is_bounded_in_bytes_but_accepts_one_job_of_any_size() -> None
 def test_delivered_results_are_evicted_first_and_the_newest_never() -> None:
     jobs = JobTable(result_bytes=100)
     fetched, waiting, newest = added(jobs, b"a", b"a", b"a")
-    ended(jobs, waiting, size=40, delivered=False)
-    ended(jobs, fetched, size=40)
+    ended(jobs, waiting, size=60, delivered=False)
+    ended(jobs, fetched, size=60)
     ended(jobs, newest, size=1000)
-    assert list(jobs) == [newest]
-    jobs = JobTable(result_bytes=100)
-    fetched, waiting, newest = added(jobs, b"a", b"a", b"a")
-    ended(jobs, waiting, size=40, delivered=False)
-    ended(jobs, fetched, size=40)
-    ended(jobs, newest, size=40)
     assert set(jobs) == {waiting, newest}
-    assert jobs._result_bytes == 80
+    [last] = added(jobs, b"b")
+    ended(jobs, last, size=0)
+    assert set(jobs) == {waiting, last}
+    assert jobs._result_bytes == 60
+
+
+@pytest.mark.parametrize(("size", "count_of_greedy"), [(0, 40), (60, 40)])
+def test_many_or_large_results_of_one_client_evict_no_other(size: int, count_of_greedy: int) -> None:
+    jobs = JobTable(result_bytes=100, finished_jobs=4)
+    [small] = added(jobs, b"small")
+    ended(jobs, small, size=30)
+    for job in added(jobs, *[b"greedy"] * count_of_greedy):
+        ended(jobs, job, size=size, delivered=False)
+    assert small in list(jobs)
 
 
 def test_the_number_of_finished_jobs_is_bounded() -> None:
@@ -331,9 +352,12 @@ class JobTableMachine(RuleBasedStateMachine):
 
     @invariant()
     def bounds_hold(self) -> None:
-        finished = [job for job in self.jobs if job.state is JobState.FINISHED]
+        everything = list(self.jobs)
+        finished = [job for job in everything if job.state is JobState.FINISHED]
         assert len(finished) <= 4
-        assert self.jobs._result_bytes <= 60 or len(finished) == 1
+        newest = max((count_bytes(job.last_message) for job in finished), default=0)
+        assert self.jobs._result_bytes <= 60 + newest
+        assert self.jobs.bytes_held == sum(job.request_bytes + count_bytes(job.last_message) for job in everything)
 
 
 TestJobTable = JobTableMachine.TestCase

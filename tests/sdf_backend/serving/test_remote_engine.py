@@ -4,16 +4,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trimesh
-from backend_process import PATIENCE, ROOT, Backend, half_sphere, until
+from backend_process import PATIENCE, ROOT, Backend, complete, half_sphere, long_job, until
 from ports import reserve_port
 from typer.testing import CliRunner, Result
 
 from sdf_backend.cli import app
+from sdf_backend.engine import Source
+from sdf_backend.geometry.mesh_files import Geometry
 from sdf_backend.model.store import MODELS_VARIABLE
+from sdf_backend.serving.remote_engine import RemoteEngine
+from sdf_backend.settings import Pose, Quality, TaskSettings
+from sdf_backend.wire.messages import Accepted
 
 QUICK = ("--model", "spheres", "--resolution", "32")
 FITTED = ("--pose", "known", "--quality", "preview")
@@ -38,6 +45,26 @@ def ball(tmp_path: Path) -> Path:
     path = tmp_path / "ball.obj"
     trimesh.creation.icosphere(radius=0.4).export(path)
     return path
+
+
+def test_a_full_queue_is_waited_for_and_named(models_folder: Path, tmp_path: Path) -> None:
+    options = ("--models", models_folder, "--device", "cpu", "--limit", "queue=1")
+    source = Source(Geometry(half_sphere(400), np.zeros((0, 3), dtype=np.int64)))
+    settings, phases = TaskSettings(32, Pose.KNOWN, quality=Quality.PREVIEW), []
+    with Backend(tmp_path, *options) as backend, backend.client() as client:
+        running = client.send(long_job())
+        backend.until_running(running)
+        waiting = client.send(complete())
+        client.until_heard(Accepted, "the queue is full", job=waiting)
+        with RemoteEngine(backend.address) as engine, ThreadPoolExecutor() as pool:
+            done = pool.submit(
+                engine.complete, "spheres", [source], settings, lambda phase, fraction: phases.append(phase)
+            )
+            until(lambda: phases == ["waiting, the queue is full"] * 2, "it tries again")
+            client.cancel(running)
+            assert client.end(running).code == "cancelled"
+            [shape] = done.result(PATIENCE)
+        assert len(shape.faces) > 100
 
 
 def invoke(*arguments: str | Path) -> Result:

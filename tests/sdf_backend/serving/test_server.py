@@ -230,30 +230,34 @@ def test_status_shows_devices_memory_models_and_jobs(backend: Backend, client: L
 # --- queue and cancellation ---
 
 
-def test_a_full_queue_answers_busy_at_once(backend: Backend, client: Listener) -> None:
+def test_a_full_queue_answers_busy_at_once_and_has_room_for_another(backend: Backend, client: Listener) -> None:
     running = client.send(long_job())
     backend.until_running(running)
-    with backend.client("greedy") as greedy, backend.client("third") as third:
-        waiting = [greedy.send(complete()) for _ in range(CLIENT_QUEUE)]
-        too_many = greedy.send(complete())
-        answer = greedy.end(too_many)
-        assert isinstance(answer, Busy)
-        assert "of this client" in answer.message
-        waiting += [third.send(complete()) for _ in range(QUEUE - CLIENT_QUEUE)]
-        until(lambda: (third.poll(), backend.status().queued)[1] == QUEUE, "a full queue")
+    clients = [backend.client(name) for name in ("greedy", "also greedy", "third")]
+    waiting: list[str] = []
+    for each in clients:
         times = []
+        while True:
+            job = each.send(complete())
+            if isinstance(busy := each.until_heard(Accepted | Busy, "an answer", job=job), Busy):  # type: ignore[arg-type]
+                break
+            waiting.append(job)
         for _ in range(5):
             start = time.monotonic()
-            with pytest.raises(ClientError, match="the queue is full: 24 jobs are queued") as refusal:
-                third.run(complete())
+            with pytest.raises(ClientError, match="jobs of this client are queued") as refusal:
+                each.run(complete())
             times.append(time.monotonic() - start)
             assert refusal.value.code == "busy"
         assert min(times) < 0.1
-        assert backend.status().refused >= 6
-        for job in waiting:
-            (greedy if job in greedy.jobs else third).cancel(job)
-        assert {event.code for event in greedy.ends(waiting[:CLIENT_QUEUE])} == {"cancelled"}
-        assert {event.code for event in third.ends(waiting[CLIENT_QUEUE:])} == {"cancelled"}
+        assert busy.limit == QUEUE
+    assert len(waiting) == QUEUE // 2 + QUEUE // 4 + QUEUE // 8
+    assert backend.status().refused >= 18
+    for each in clients:
+        own = [job for job in each.jobs if job in waiting]
+        for job in own:
+            each.cancel(job)
+        assert {event.code for event in each.ends(own)} == {"cancelled"}
+        each.close()
     client.cancel(running)
     assert client.end(running).code == "cancelled"
 
@@ -442,6 +446,7 @@ def test_a_model_added_later_is_found(backend: Backend, client: Listener, models
 
 
 CLOUD = half_sphere(200)
+ENORMOUS = np.diag([1e200, 1e200, 1e200, 1])
 
 
 @pytest.mark.parametrize(
@@ -460,6 +465,17 @@ CLOUD = half_sphere(200)
             "bad_input",
             "pose 0",
         ),
+        (
+            {"task": "decode", "sources": (), "codes": np.full((1, 3), 1e30, "<f4")},
+            "bad_input",
+            "3 finite numbers; it has NaN or numbers above 1e+06",
+        ),
+        (
+            {"task": "decode", "sources": (), "codes": np.zeros((1, 3), "<f4"), "poses": ENORMOUS[None]},
+            "bad_input",
+            "pose 0 has numbers that are not finite or above 1e+15",
+        ),
+        ({"sources": (Source(CLOUD, sensor=(1e300, 0, 0)),)}, "bad_input", "the sensor position is [1e+300"),
         ({"sources": ()}, "bad_value", "at least one input"),
         ({"sources": (Source(np.zeros((0, 3))),)}, "bad_input", "no vertices"),
         ({"sources": (Source(np.zeros((500, 3))),)}, "bad_input", ""),
@@ -486,11 +502,11 @@ def test_a_job_that_cannot_be_done_is_refused_with_a_reason(
         ({"resolution": 8}, "submit.settings: resolution is 8; use 16 to 1024"),
         ({"pose": "sideways"}, "submit.settings.pose is 'sideways'; it must be one of known, aligned"),
         ({"up": "w"}, "submit.settings.up is 'w'; it must be one of +x, -x"),
-        ({"seed": -1}, "submit.settings: seed is -1; use 0 or more"),
+        ({"seed": -1}, "submit.settings: seed is -1; use 0 to 9223372036854775807"),
         ({"candidates": 0}, "submit.settings: candidates is 0; use 1 to 16"),
         ({"refine": 1.5}, "submit.settings: refine is 1.5; use 0 to 1"),
         ({"quality": 7}, "submit.settings.quality is 7"),
-        ({"up": "+y", "front": "-y"}, "are parallel"),
+        ({"pose": "aligned", "up": "+y", "front": "-y"}, "are parallel"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(backend: Backend, settings: dict, words: str) -> None:

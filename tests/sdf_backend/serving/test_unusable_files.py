@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from backend_process import Backend, complete, until, until_logged
 from safetensors.torch import load_file, save_file
 
 from sdf_backend.model.store import FORMAT, Model
+from sdf_backend.wire.client import ClientError
 from sdf_backend.wire.messages import Result
 
 
@@ -69,7 +71,7 @@ def test_unusable_models_dropped_into_the_folder_of_a_serving_backend_cost_thems
         assert not problems["spheres"] and not problems["airplanes"]
         assert all(problems[name] for name in names), problems
         for name in names:
-            with pytest.raises(Exception, match=f"{name}.safetensors"):
+            with pytest.raises(ClientError, match=f"{name}.safetensors"):
                 client.run(complete(model=name))
         until_logged(backend, "model unusable", "model=pipe", "is a pipe, a socket or a device")
         after = backend.worker()
@@ -161,3 +163,19 @@ def test_cache_entries_are_private(backend: Backend, tmp_path: Path) -> None:
     with backend.client() as client:
         client.run(complete())
     assert {entry.stat().st_mode & 0o777 for entry in (tmp_path / "cache").iterdir()} == {0o600}
+
+
+def test_shipped_models_outlive_the_models_folder_and_their_worker(backend: Backend, models: Path) -> None:
+    sample = {"task": "sample", "count": 1, "sources": ()}
+    with backend.client() as client:
+        worker = backend.until_idle()
+        shutil.move(models, models.with_name("elsewhere"))
+        until(lambda: "spheres" not in {model.name for model in backend.status().models}, "models are gone")
+        assert isinstance(client.run(complete(model="airplanes", **sample)), Result)
+        os.kill(worker.pid, signal.SIGKILL)
+        assert isinstance(client.run(complete(model="airplanes", **sample)), Result)
+        with pytest.raises(ClientError, match="unknown model 'spheres'"):
+            client.run(complete())
+        until_logged(backend, "models folder missing", str(models))
+        shutil.move(models.with_name("elsewhere"), models)
+        assert isinstance(client.run(complete()), Result)

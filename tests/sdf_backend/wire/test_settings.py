@@ -63,10 +63,17 @@ def test_an_unknown_choice_is_refused_with_the_known_ones(name: str, value: str,
         TaskSettings(**{name: value})
 
 
-def test_up_and_front_must_be_perpendicular_unless_the_pose_is_known() -> None:
+def test_up_and_front_must_be_perpendicular_where_the_front_is_used() -> None:
     with pytest.raises(InputError, match="are parallel"):
-        TaskSettings(up="+y", front="-y")
-    assert TaskSettings(pose="known", up="+y", front="-y").up is Axis.POSITIVE_Y
+        TaskSettings(pose="aligned", up="+y", front="-y")
+    for pose in ("known", "upright", "free"):
+        assert TaskSettings(pose=pose, up="+y", front="-y").up is Axis.POSITIVE_Y
+
+
+def test_seeds_beyond_64_bits_are_refused_with_the_range() -> None:
+    assert TaskSettings(seed=2**63 - 1).seed == 2**63 - 1
+    with pytest.raises(InputError, match="seed is 9223372036854775808; use 0 to 9223372036854775807"):
+        TaskSettings(seed=2**63)
 
 
 def test_every_field_and_every_choice_has_a_help_text() -> None:

@@ -1,0 +1,64 @@
+"""What a reader finds in a file, as it is stored there."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+# Reads a file that lies beside the one that is read, such as the buffer of a glTF file, by its name.
+Sibling = Callable[[str], bytes]
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """Faces of any number of corners.
+
+    corners : (k,) int64, vertex indices, face after face
+    sizes : (m,) int64, how many corners each face has; they add up to k
+    """
+
+    corners: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    sizes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @classmethod
+    def of_lists(cls, faces: Sequence[Sequence[int]]) -> "Polygons":
+        """Faces of lists of vertex indices."""
+        corners = np.array([corner for face in faces for corner in face], dtype=np.int64)
+        return cls(corners, np.array([len(face) for face in faces], dtype=np.int64))
+
+    @classmethod
+    def of_triangles(cls, triangles: np.ndarray) -> "Polygons":
+        """Faces of an array, (m, 3)."""
+        return cls(triangles.reshape(-1).astype(np.int64), np.full(len(triangles), 3, dtype=np.int64))
+
+    def without_last(self) -> "Polygons":
+        """All faces but the last."""
+        return Polygons(self.corners[: -int(self.sizes[-1])], self.sizes[:-1])
+
+
+@dataclass(frozen=True)
+class Part:
+    """One mesh or point cloud of a file; nothing in it is checked.
+
+    vertices : (n, 3) float64
+    normals : (n, 3), of a cloud that has them; colors : (n, 3), sRGB from 0 to 1
+    notes : sentences about what the reader left out
+    unfinished : whether the file ends within a line, so that the last face, or point, may be another
+    """
+
+    vertices: np.ndarray
+    polygons: Polygons = field(default_factory=Polygons)
+    normals: np.ndarray | None = None
+    colors: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    unfinished: bool = False
+
+
+def colors_of(values: np.ndarray) -> np.ndarray:
+    """Colours from 0 to 1 of values, (n, 3), that are fractions already, or whole numbers to 255 or 65535."""
+    largest = float(values.max(initial=0))
+    full = 1.0 if values.dtype.kind == "f" and largest <= 1 else 255.0 if largest <= 255 else 65535.0
+    return values.astype(np.float64) / full
