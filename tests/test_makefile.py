@@ -48,7 +48,7 @@ def test_every_category_has_a_model() -> None:
 def test_a_model_is_made_of_all_the_pieces_that_there_are(model: str) -> None:
     meshes = [step for step, there in (("collect", COLLECTED), ("generate", DRAWN)) if model in there]
     commands = steps(model)
-    assert [command[0] for command in commands] == [*meshes, "prepare", "train", *["evaluate"] * 3, "ship"]
+    assert [command[0] for command in commands] == [*meshes, "prepare", "train", "train-encoder", *["evaluate"] * 3, "ship"]
     by_step = {command[0]: command for command in commands}
     assert DeformationPreset(option(by_step["prepare"], "--deform"))
     assert int(option(by_step["prepare"], "--copies")) >= (model not in DRAWN)
@@ -63,7 +63,7 @@ def test_only_the_packages_of_the_category_are_fetched(model: str) -> None:
 
 
 def test_aircraft_point_along_x_and_all_else_along_z() -> None:
-    fronts = {model: next(word for word in steps(model)[-6] if word.startswith("--front")) for model in MODELS}
+    fronts = {model: next(word for word in steps(model)[-7] if word.startswith("--front")) for model in MODELS}
     assert fronts.pop("airplanes") == "--front=-x"
     assert set(fronts.values()) == {"--front=+z"}
 
@@ -84,7 +84,7 @@ def test_the_environment_of_infinigen_is_made_where_it_is_needed_alone() -> None
 
 # The steps themselves, with a Python that only writes down what it was asked to do.
 
-MUGS = ["collect", "generate", "prepare", "train", *["evaluate"] * 3, "ship"]
+MUGS = ["collect", "generate", "prepare", "train", "train-encoder", *["evaluate"] * 3, "ship"]
 STUB = """#!/bin/sh
 echo "$3" >>calls
 test ! -e "broken-$3"
@@ -121,7 +121,7 @@ def test_a_model_that_is_made_is_not_made_again(project: Path) -> None:
     assert make(project) == []
 
 
-@pytest.mark.parametrize("step", ["collect", "prepare", "train", "ship"])
+@pytest.mark.parametrize("step", ["collect", "prepare", "train", "train-encoder", "ship"])
 def test_a_make_that_failed_goes_on_with_that_step(project: Path, step: str) -> None:
     (project / f"broken-{step}").touch()
     at = MUGS.index(step)

@@ -151,7 +151,7 @@ def _likely_poses(
     Beside each, the pose that was expected before the fit, and codes, (k, code_length), to begin a fit at.
     """
     if settings.pose is Pose.KNOWN:
-        codes = None if model.encoder is None else propose(model, observed.surface, [np.eye(3)])[0].codes
+        codes = None if model.encoder is None else propose(model, observed.surface, [np.eye(3)], Pose.KNOWN)[0].codes
         return [(Similarity.identity(), Similarity.identity(), codes)]
     axes = axis_rotation(settings.up, front_beside(settings.up, settings.front), model.card.front)
     found = search_poses(model, observed, settings.pose, axes, progress=of_phase(progress, Phase.POSING))

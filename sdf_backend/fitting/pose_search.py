@@ -53,8 +53,12 @@ class PoseSearchSettings:
     long. Not tuned"""
     first: Stage = field(default=Stage(6, 400, 1e-4))
     """fit of each start, where there are more than `promising`"""
+    proposal_rotations: int = 480
+    """rotations that a model's encoder is shown, where it has one, for a free pose"""
+    proposals_turned: int = 12
+    """the best of these, turned as it says, are shown to it once more"""
     proposals: int = 6
-    """starts that a model's encoder proposes, where it has one"""
+    """the best of these are starts"""
     proposal_difference: float = 30.0
     """degrees by which these differ"""
     proposal_odds: float = 3.0
@@ -184,22 +188,33 @@ def _proposed_starts(
     model: Model, observed: Observations, freedom: Pose, axes: np.ndarray, settings: PoseSearchSettings
 ) -> list[_Start]:
     """The starts that the model's encoder takes for the most likely, of orientations that differ."""
-    rotations = [(rotation @ axes).T for rotation in _start_rotations(freedom, settings)]
-    proposals = sorted(propose(model, observed.surface, rotations), key=lambda one: -one.right)
+    rotations = [(rotation @ axes).T for rotation in _start_rotations(freedom, settings.proposal_rotations, settings)]
+    # Once more from where the first proposals lead, since the encoder sees best what is nearly right.
+    for count in (settings.proposals_turned, settings.proposals):
+        proposals = propose(model, observed.surface, rotations, freedom)
+        chosen = _distinct(sorted(proposals, key=lambda one: -one.right), count, settings)
+        rotations = [one.pose.rotation for one in chosen]
+    likely = [one for one in chosen if one.right > chosen[0].right - settings.proposal_odds]
+    return [_Start(one.pose, one.pose, one.codes) for one in likely]
+
+
+def _distinct(proposals: list[Proposal], count: int, settings: PoseSearchSettings) -> list[Proposal]:
+    """The first `count` proposals whose orientation differs from those of all before."""
     chosen: list[Proposal] = []
     for proposal in proposals:
+        if len(chosen) == count:
+            break
         turns = [Rotation.from_matrix(proposal.pose.rotation @ other.pose.rotation.T).magnitude() for other in chosen]
         if all(turn > np.radians(settings.proposal_difference) for turn in turns):
             chosen.append(proposal)
-    likely = [one for one in chosen if one.right > chosen[0].right - settings.proposal_odds]
-    return [_Start(one.pose, one.pose, one.codes) for one in likely[: settings.proposals]]
+    return chosen
 
 
 def _starts(
     model: Model, observed: Observations, freedom: Pose, axes: np.ndarray, settings: PoseSearchSettings
 ) -> list[_Start]:
     """First estimates of the pose, all with the mean code."""
-    rotations = [(rotation @ axes).T for rotation in _start_rotations(freedom, settings)]
+    rotations = [(rotation @ axes).T for rotation in _start_rotations(freedom, settings.rotations, settings)]
     reach = model.card.reach * settings.reach_share
     estimates = [_first_estimate(observed, rotation, reach, settings.outlier_percent) for rotation in rotations]
     if observed.sensor is not None:
@@ -266,13 +281,13 @@ def _extended_across(cut: Cut, pose: Similarity, surface: np.ndarray, length: fl
     return replace(pose, scale=extent / reach, translation=centre)
 
 
-def _start_rotations(freedom: Pose, settings: PoseSearchSettings) -> list[np.ndarray]:
-    """Rotations, (3, 3) each, of the input's axes to start from."""
+def _start_rotations(freedom: Pose, count: int, settings: PoseSearchSettings) -> list[np.ndarray]:
+    """Rotations, (3, 3) each, of the input's axes to start from, `count` of them for a free pose."""
     if freedom is Pose.ALIGNED:
         return [np.eye(3)]
     if freedom is Pose.UPRIGHT:
         up = axis_vector("+y")
         angles = np.arange(settings.turns) * 2 * np.pi / settings.turns
         return [Rotation.from_rotvec(angle * up).as_matrix() for angle in angles]
-    rotations = Rotation.random(settings.rotations, rng=np.random.default_rng(0))
+    rotations = Rotation.random(count, rng=np.random.default_rng(0))
     return list(rotations.as_matrix())

@@ -8,9 +8,11 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from sdf_backend.fitting.pose_prior import free_parameters
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.model.encoder import Guesses, box_frame
 from sdf_backend.model.store import Model
+from sdf_backend.settings import Pose
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,16 @@ class Proposal:
     right: float
 
 
-def propose(model: Model, surface: np.ndarray, rotations: Sequence[np.ndarray], draws: int = 4) -> list[Proposal]:
+def propose(
+    model: Model, surface: np.ndarray, rotations: Sequence[np.ndarray], freedom: Pose, draws: int = 2
+) -> list[Proposal]:
     """What a model's encoder makes of an input in each of several orientations, in their order.
 
     Parameters
     ----------
-    surface : (n, 3), points on the surface, in any order that is random
+    surface : (n, 3), points on the surface
     rotations : (3, 3) each, of canonical frame -> the input's frame
+    freedom : how far a proposal may turn from its orientation
     draws : sets of points that are shown; their guesses are averaged
     """
     assert model.encoder is not None
@@ -49,7 +54,7 @@ def propose(model: Model, surface: np.ndarray, rotations: Sequence[np.ndarray], 
     # From box frame to the input's, turned; then averaged over the draws.
     log_scale = (scale.log() + guesses.log_scale.view(count, draws)).mean(1).double().cpu().numpy()
     place = (scale[..., None] * guesses.shift.view(count, draws, 3) + centre).mean(1).double().cpu().numpy()
-    turn = guesses.turn.view(count, draws, 3).mean(1).double().cpu().numpy()
+    turn = guesses.turn.view(count, draws, 3).mean(1).double().cpu().numpy() * free_parameters(freedom).numpy()[-3:]
     right = guesses.right.view(count, draws).mean(1)
     codes = _codes(model, guesses, count, draws)
     return [

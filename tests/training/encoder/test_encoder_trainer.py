@@ -10,6 +10,7 @@ import torch
 from sdf_backend.errors import InputError
 from sdf_backend.fitting.proposals import propose
 from sdf_backend.model.store import Model, load_model, save_model
+from sdf_backend.settings import Pose
 from training.encoder.cloud_draws import CloudSettings
 from training.encoder.decoded_scans import DecodedScanSettings
 from training.encoder.encoder_trainer import EncoderTraining, train_encoder
@@ -38,7 +39,7 @@ def test_the_loss_falls_and_a_ball_of_any_size_and_place_is_found(model_file: Pa
     assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
     normal = np.random.default_rng(0).normal(size=(4_000, 3))
     ball = normal / np.linalg.norm(normal, axis=1, keepdims=True) * 50 + [1_000, 0, 0]
-    [found] = propose(load_model(model_file), ball, [np.eye(3)])
+    [found] = propose(load_model(model_file), ball, [np.eye(3)], Pose.KNOWN)
     np.testing.assert_allclose(found.pose.translation, [1_000, 0, 0], atol=10)
     # The canonical radius is 0.4 to 0.6, so the scale is about 100.
     assert 70 < found.pose.scale < 140
@@ -49,7 +50,7 @@ def test_a_killed_run_continues_to_the_same_encoder(model_file: Path, tmp_path: 
     class Killed(Exception):
         pass
 
-    def kill_at(last: int):  # noqa: ANN202  a callback
+    def kill_at(last: int):
         def step(done: int, total: int, loss: float) -> None:
             if done > last:
                 raise Killed
