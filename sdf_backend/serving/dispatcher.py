@@ -11,6 +11,7 @@ from sdf_backend.wire.codec import Frame, Header, encode, encode_error
 from sdf_backend.wire.errors import ErrorCode
 from sdf_backend.wire.messages import Accepted, JobState, Limits, Progress, Result, WorkerInfo, WorkerState
 
+TAKEN_OVER = "another connection has taken over this job, and gets its result"
 # A worker that has not stopped a terminated job after this time is killed.
 STOP_SECONDS = 1.0
 # A job is not retried once it has lost this many workers.
@@ -47,12 +48,12 @@ class Dispatcher:
         """The device of each worker that is ready."""
         return tuple(worker.device for worker in self._pool.describe() if worker.name in self._running)
 
-    def describe_workers(self) -> tuple[WorkerInfo, ...]:
-        """All workers, with the job that each is running."""
+    def describe_workers(self, owner: str) -> tuple[WorkerInfo, ...]:
+        """All workers, with the job that each is running if it is one of that owner."""
         workers = []
         for worker in self._pool.describe():
             jobs = self._running.get(worker.name)
-            name = next(iter(jobs), None) if jobs else None
+            name = next((job.name for job in jobs.values() if job.owner == owner), None) if jobs else None
             workers.append(replace(worker, state=WorkerState.RUNNING, job=name) if jobs else worker)
         return tuple(workers)
 
@@ -64,7 +65,9 @@ class Dispatcher:
     # --- clients ---
 
     def attach(self, job: Job, peer: bytes) -> None:
-        """Send the messages of a job to that client from now on, beginning with the last one."""
+        """Send the messages of a job to that client from now on, beginning with the last one, and tell the other."""
+        if peer != job.client and job.state is not JobState.FINISHED and self._clients.get(job.client):
+            self._clients.send(job.client, encode_error(ErrorCode.TAKEN_OVER, TAKEN_OVER, job.name))
         self.jobs.attach(job, peer)
         frames = job.last_message
         if job.state is JobState.QUEUED or frames is None:

@@ -9,11 +9,14 @@ Scheduling is round-robin over owners, or over clients where there are no keys, 
 job belongs to its owner, the key that may request it, and is attached to one client, which receives its messages.
 """
 
+import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
+
+import zmq
 
 from sdf_backend.wire.codec import Frame
 from sdf_backend.wire.errors import ErrorCode
@@ -21,6 +24,8 @@ from sdf_backend.wire.messages import JobState, Limits
 
 # Most bytes of the submissions of one batch; larger inputs keep a device busy by themselves.
 BATCH_BYTES = 64 << 20
+# Pieces of a large frame that tell one submission from another.
+PIECES, PIECE_BYTES = 1000, 64
 
 
 class Outcome(StrEnum):
@@ -57,6 +62,8 @@ class Job:
     keep: float
     """seconds that the job is kept while its client is absent, and its result after delivery"""
     submitted: float
+    fingerprint: bytes = b""
+    """of the submission; see `fingerprint`"""
     user: str = ""
     """the name of the owner, for the log"""
     batch_key: Hashable = None
@@ -85,6 +92,21 @@ class Job:
     def request_bytes(self) -> int:
         """Bytes of the submission."""
         return count_bytes(self.request)
+
+
+def fingerprint(frames: Sequence[Frame]) -> bytes:
+    """Make a short hash of a message, to tell a submission that is repeated from another of the same name.
+
+    Of a large frame it reads a thousand pieces only, since the server must not take long.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for frame in frames:
+        content = (frame.buffer if isinstance(frame, zmq.Frame) else memoryview(frame)).cast("B")
+        step = max(PIECE_BYTES, len(content) // PIECES)
+        digest.update(len(content).to_bytes(8))
+        for start in range(0, len(content), step):
+            digest.update(content[start : start + PIECE_BYTES])
+    return digest.digest()
 
 
 def count_bytes(frames: Sequence[Frame] | None) -> int:

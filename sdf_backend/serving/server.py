@@ -23,7 +23,7 @@ from sdf_backend.serving.admission import check_submission
 from sdf_backend.serving.authenticator import Authenticator, AuthorisedClients
 from sdf_backend.serving.clients import GENERATED_ID, Clients, Incoming
 from sdf_backend.serving.dispatcher import Dispatcher
-from sdf_backend.serving.jobs import Job, Termination, count_bytes
+from sdf_backend.serving.jobs import Job, Termination, count_bytes, fingerprint
 from sdf_backend.serving.memory import resident_bytes
 from sdf_backend.serving.server_keys import ServerKeys
 from sdf_backend.serving.task_table import TASKS
@@ -146,7 +146,7 @@ class Server:
                 poller.poll(int(1000 * (BACKLOG_SECONDS if self._clients.has_backlog else TICK_SECONDS)))
                 self._turn(time.monotonic())
                 if on_ready and self._dispatcher.has_worker:
-                    on_ready(self._status(time.monotonic()))
+                    on_ready(self._status(time.monotonic(), ""))
                     on_ready = None
         finally:
             self._pool.stop()
@@ -261,7 +261,7 @@ class Server:
             case Cancel() as cancel:
                 self._cancel(incoming, cancel, now)
             case StatusRequest(job=None):
-                self._clients.send(incoming.peer, encode(self._status(now)), droppable=True)
+                self._clients.send(incoming.peer, encode(self._status(now, incoming.owner)), droppable=True)
             case StatusRequest(job=str(name)):
                 self._dispatcher.attach(self._find(incoming, name), incoming.peer)
 
@@ -285,10 +285,14 @@ class Server:
 
     def _submit(self, incoming: Incoming, submit: Submit, now: float) -> None:
         jobs = self._dispatcher.jobs
+        assert incoming.frames is not None
+        content = fingerprint(incoming.frames)
         if known := jobs.find(incoming.owner, submit.job):
+            if known.fingerprint != content:
+                text = f"there is another job of the name {submit.job}; choose another name"
+                raise WireError(ErrorCode.BAD_VALUE, text, submit.job)
             self._dispatcher.attach(known, incoming.peer)
             return
-        assert incoming.frames is not None
         check_submission(submit, self.settings.limits)
         if self._stop_requests:
             raise WireError(STOPPING.code, STOPPING.message, submit.job)
@@ -305,6 +309,7 @@ class Server:
             name=submit.job,
             owner=incoming.owner,
             client=incoming.peer,
+            fingerprint=content,
             user=client.user if client else "",
             task=submit.task,
             model=submit.model,
@@ -334,12 +339,13 @@ class Server:
         for job in self._dispatcher.jobs.mark_present(peer):
             self._dispatcher.attach(job, peer)
 
-    def _status(self, now: float) -> Status:
+    def _status(self, now: float, owner: str) -> Status:
+        """The status that an owner may see: without the names of the jobs of others."""
         jobs = self._dispatcher.jobs
         return Status(
             software=SOFTWARE,
             uptime=now - self._started,
-            workers=self._dispatcher.describe_workers(),
+            workers=self._dispatcher.describe_workers(owner),
             models=self._pool.models(),
             clients=len(self._clients),
             queued=jobs.queue_length,

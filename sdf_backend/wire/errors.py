@@ -20,6 +20,7 @@ class ErrorCode(StrEnum):
     TOO_LARGE = "too_large"
     NOT_AUTHORISED = "not_authorised"
     UNKNOWN_JOB = "unknown_job"
+    TAKEN_OVER = "taken_over"
     UNKNOWN_MODEL = "unknown_model"
     BAD_INPUT = "bad_input"
     LIMIT = "limit"

@@ -173,7 +173,9 @@ def test_a_client_whose_key_was_removed_loses_its_jobs_and_its_connection(guarde
     make_keys(keys, "dave")
     with until_admitted(guarded, keys, "dave") as dave, as_user(guarded, keys, "alice") as alice:
         done, running, waiting = dave.run(complete()).job, dave.send(long_job()), dave.send(complete())
-        guarded.until_running(running)
+        until(lambda: guarded.worker().state == "running", "the first job runs")
+        assert guarded.worker().job is None  # whose name is nobody else's business
+        assert dave.wait_status().workers[0].job == running
         other = alice.send(complete())
         heard = len(dave.heard)
         (keys / "clients" / "dave.key").rename(keys / "clients" / "dave.key_")

@@ -4,11 +4,12 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
+import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sdf_backend.serving.jobs import BATCH_BYTES, Job, JobTable, Outcome, count_bytes
+from sdf_backend.serving.jobs import BATCH_BYTES, Job, JobTable, Outcome, count_bytes, fingerprint
 from sdf_backend.wire.messages import JobState, Limits
 
 NUMBERS = count()
@@ -206,6 +207,21 @@ def test_the_number_of_finished_jobs_is_bounded() -> None:
     for job in made:
         ended(jobs, job, size=0)
     assert list(jobs) == made[2:]
+
+
+def test_a_fingerprint_tells_submissions_apart() -> None:
+    small, large = bytes(range(256)), bytes(3_000_000)
+    assert fingerprint([small, large]) == fingerprint([zmq.Frame(small), memoryview(large)])
+    changed = bytearray(small)
+    changed[77] += 1
+    others = [
+        [bytes(changed), large],
+        [small, large + b"\0"],
+        [small + large],
+        [small, b"\1" + large[1:]],
+        [large, small],
+    ]
+    assert len({fingerprint(frames) for frames in [[small, large], *others]}) == 6
 
 
 def test_a_finished_job_releases_its_submission() -> None:

@@ -214,6 +214,29 @@ def test_the_same_submission_twice_is_one_job(backend: Backend, client: Listener
     assert backend.status().done == before + 1
 
 
+def test_another_job_of_the_same_name_is_refused_and_the_first_goes_on(backend: Backend, client: Listener) -> None:
+    submit, points = complete(), np.array(FEW_POINTS)
+    points[200, 1] += 1e-3
+    client.send(submit)
+    with backend.client("other") as other:
+        other.send(replace(submit, sources=(Source(points),)))
+        error = other.end(submit.job)
+        assert (error.code, error.job) == ("bad_value", submit.job)
+        assert "another job of the name" in error.message
+    assert isinstance(client.end(submit.job), Result)
+
+
+def test_a_client_whose_job_is_taken_over_is_told(backend: Backend, client: Listener) -> None:
+    job = client.send(long_job())
+    backend.until_running(job)
+    with backend.client("other") as other:
+        other.fetch(job)
+        other.until_heard(Progress, "its messages", job=job)
+        assert client.end(job).code == "taken_over"
+        other.cancel(job)
+        assert other.end(job).code == "cancelled"
+
+
 def test_status_shows_devices_memory_models_and_jobs(backend: Backend, client: Listener) -> None:
     client.run(complete())
     state = until(lambda: state if (state := backend.status()).workers[0].models else None, "a loaded model")
