@@ -5,7 +5,6 @@ decoder has the architecture of ours: input [code, point], the same input again 
 end. Its normalisation is also the same: bounding box centred at the origin, radius 1 / 1.03.
 """
 
-import pickle
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -152,13 +151,10 @@ def _loaded(path: Path, key: str) -> object:
     check_file(path, advice, LARGEST_CHECKPOINT)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # whose text tells how to run what the file holds
+    except Exception as error:  # torch raises many types, some with advice to run what the file holds
         raise InputError(
             f"cannot read {path}: it is damaged, or holds more than tensors, which could run code; {advice}"
         ) from error
-    except Exception as error:  # torch raises many types for damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"cannot read {path}: {reason}; {advice}") from error
     if not isinstance(content, dict) or key not in content:
         raise InputError(f"cannot read {path}: it has no {key}; {advice}")
     return content[key]
