@@ -151,7 +151,7 @@ def _loaded(path: Path, key: str) -> object:
     check_file(path, advice, LARGEST_CHECKPOINT)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many types; the text of one of them tells how to run what the file holds
+    except Exception as error:  # torch raises many types, some with advice to run what the file holds
         raise InputError(
             f"cannot read {path}: it is damaged, or holds more than tensors, which could run code; {advice}"
         ) from error

@@ -51,6 +51,10 @@ Models = Annotated[Path | None, typer.Option(help="folder of further models; als
 Keys = Annotated[Path | None, typer.Option(help="folder made by `keygen`; only its clients may connect")]
 Cache = Annotated[Path | None, typer.Option(help="folder of the result cache; default: in your cache folder")]
 CacheSize = Annotated[int, typer.Option("--cache-mib", min=0, help="maximum size of the cache; 0 disables it")]
+WorkerMemory = Annotated[
+    int | None,
+    typer.Option(min=512, help="memory of each worker on a CPU; default: their share of three quarters of all"),
+]
 LimitTexts = Annotated[list[str] | None, typer.Option("--limit", help=LIMITS_HELP)]
 Grace = Annotated[
     float, typer.Option(min=0, help="seconds that running jobs are given to finish when the server is stopped")
@@ -83,6 +87,7 @@ def serve(
     keys: Keys = None,
     cache: Cache = None,
     cache_mib: CacheSize = 4096,
+    worker_memory_mib: WorkerMemory = None,
     limit: LimitTexts = None,
     grace: Grace = 10.0,
     stall_seconds: Stall = 30.0,
@@ -96,7 +101,10 @@ def serve(
         limits = _limits(limit or [])
         settings = ServerSettings(bind, limits, silence, grace)
         folder = _cache_folder(cache) if cache_mib else None
-        local = WorkerSettings(device, workers, models, folder, cache_mib << 20, batch, stall_seconds, limits=limits)
+        memory = worker_memory_mib and worker_memory_mib << 20
+        local = WorkerSettings(
+            device, workers, models, folder, cache_mib << 20, batch, memory, stall_seconds, limits=limits
+        )
         pairs = load_keys(keys) if keys else None
         server = Server(settings, lambda context, authenticator: LocalWorkerPool(context, authenticator, local), pairs)
         log.configure()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import psutil
 import zmq
 
 from sdf_backend.errors import InputError
@@ -52,6 +53,8 @@ class WorkerSettings:
     """largest size of the cache"""
     batch: int | None = None
     """maximum number of jobs in a batch; None for 8 on a GPU, and 1 on a CPU, where batches save no time"""
+    memory_bytes: int | None = None
+    """what a worker on a CPU may allocate; None for its share of three quarters of this computer's memory"""
     stall_seconds: float = 30.0
     """a worker without a heartbeat for this time is replaced"""
     start_seconds: float = 120.0
@@ -234,6 +237,10 @@ class LocalWorkerPool:
         count = self.settings.count or 1
         return max(1, (os.cpu_count() or 1) // count) if count > 1 else 0
 
+    def _memory_share(self) -> int:
+        """Bytes that each worker may allocate: three quarters of this computer's memory for all of them."""
+        return psutil.virtual_memory().total * 3 // 4 // (self.settings.count or 1)
+
     # --- processes ---
 
     def _start_due(self, now: float) -> None:
@@ -279,6 +286,7 @@ class LocalWorkerPool:
             cache_bytes=self.settings.cache_bytes,
             batch=self.settings.batch or 0,
             models_may_be_missing=self._ever_ready,
+            memory_bytes=self.settings.memory_bytes or self._memory_share(),
             threads=self._threads(),
             heartbeat=min(1.0, self.settings.stall_seconds / 4),
             limits=self.settings.limits,

@@ -11,6 +11,17 @@ def resident_bytes() -> int:
     return psutil.Process().memory_info().rss
 
 
+def limit_memory(most: int) -> None:
+    """Let this process allocate no more than `most` bytes: what asks for more gets a `MemoryError`.
+
+    Where the system has no such limit nothing happens.
+    """
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
 def release_free_memory() -> None:
     """Return freed memory to the system; glibc itself returns only the end of its heap.
 

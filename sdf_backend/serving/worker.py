@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sdf_backend import log
 from sdf_backend.errors import Cancelled, InputError
 from sdf_backend.log import line, logger
-from sdf_backend.serving.memory import release_free_memory, resident_bytes
+from sdf_backend.serving.memory import limit_memory, release_free_memory, resident_bytes
 from sdf_backend.serving.worker_link import CANCELLED_MESSAGE, ServerLink
 from sdf_backend.serving.worker_messages import STOP_SIGNALS, Heartbeat, WorkerConfig, WorkerHello
 from sdf_backend.wire.codec import Frame, WireError, decode, encode, encode_error, read_header
@@ -66,6 +66,7 @@ def _exit_on_closed_stdin() -> None:
 def _make_runner(config: WorkerConfig) -> "TaskRunner":
     from pathlib import Path
 
+    import numpy as np
     import torch
 
     from sdf_backend.content_cache import ContentCache
@@ -77,7 +78,12 @@ def _make_runner(config: WorkerConfig) -> "TaskRunner":
         torch.set_num_threads(config.threads)
     folder = Path(config.models) if config.models else None
     cache = ContentCache(Path(config.cache), config.cache_bytes) if config.cache else None
-    return TaskRunner(Engine(ModelStore(folder, config.models_may_be_missing), config.device, cache))
+    engine = Engine(ModelStore(folder, config.models_may_be_missing), config.device, cache)
+    if engine.device.type == "cpu":  # drivers of GPUs map far more than they use
+        # BLAS ends the process where it cannot have its buffers, so it gets them first.
+        np.dot(np.ones((512, 512)), np.ones((512, 512)))
+        limit_memory(config.memory_bytes)
+    return TaskRunner(engine)
 
 
 def _work(config: WorkerConfig, link: ServerLink, runner: "TaskRunner") -> int:

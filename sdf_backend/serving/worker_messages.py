@@ -36,6 +36,8 @@ class WorkerConfig:
     cache_bytes: int = 0
     batch: int = 0
     """maximum number of jobs in a batch; 0 for the default of the device"""
+    memory_bytes: int = 0
+    """what it may allocate on a CPU"""
     threads: int = 0
     """threads of torch on a CPU; 0 for the default of torch"""
     heartbeat: float = 1.0

@@ -326,7 +326,7 @@ class Refusal:
 
 REFUSALS = [
     Refusal(("--model", "boats"), "unknown model 'boats'; known models: "),
-    Refusal(("--model", "gone.safetensors"), "unknown model 'gone.safetensors'; known models: "),
+    Refusal(("--model", "gone.safetensors"), "gone.safetensors does not exist; give the name or the file of a model"),
     Refusal(("--resolution", "5"), "resolution is 5; use 16 to 1024"),
     Refusal(("--resolution", "5000"), "resolution is 5000; use 16 to 1024"),
     Refusal(("--seed", "-1"), "seed is -1; use 0 to 9223372036854775807"),
@@ -389,7 +389,7 @@ def test_an_output_folder_that_is_a_file_is_one_line(cloud: Path, tmp_path: Path
     ("output", "said"),
     [
         ("/proc/nowhere/whole.ply", "cannot write /proc/nowhere/whole.ply"),
-        ("long/" + "x" * 240 + ".ply", "File name too long"),
+        ("long/" + "x" * 300 + ".ply", "File name too long"),
         ("broken link/whole.ply", "cannot write"),
         ("folder.ply", "it is a folder"),
     ],

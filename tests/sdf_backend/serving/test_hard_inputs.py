@@ -118,3 +118,15 @@ def progress_gaps(client: Listener) -> np.ndarray:
 def test_progress_of_a_large_mesh_comes_twice_a_second(client: Listener) -> None:
     """On a busy machine some messages are late, so in one of a few attempts."""
     assert any(np.quantile(progress_gaps(client), 0.9) < 0.6 for _ in range(3))
+
+
+def test_a_job_that_needs_more_memory_than_a_worker_has_fails_alone(models_folder: Path, tmp_path: Path) -> None:
+    options = ("--models", models_folder, "--worker-memory-mib", "768")
+    with Backend(tmp_path, *options) as backend, backend.client() as client:
+        worker = backend.until_idle()
+        large = Source(half_sphere(4_000_000))
+        with pytest.raises(ClientError, match="ran out of memory") as refusal:
+            client.run(complete(sources=(large, large)))
+        assert refusal.value.code == "out_of_memory"
+        assert isinstance(client.run(complete()), Result)
+        assert backend.until_idle().pid == worker.pid
