@@ -14,6 +14,7 @@ from rich.table import Table
 from sdf_backend.console import print_json, printable, report_errors, stderr, stdout
 from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder
+from sdf_backend.geometry.camera import AZIMUTH, ELEVATION
 from sdf_backend.geometry.closure import enclosed_volume
 from sdf_backend.geometry.mesh_files import OUTPUT_FORMATS, PRINT_FORMATS, check_output, read_geometry, write_mesh
 from sdf_backend.progress import Progress
@@ -140,6 +141,52 @@ def sample(
     with _engine(device, models, address, key) as engine, _progress_bar() as progress:
         shapes = engine.sample(model, count, settings, progress)
     _report(_write(shapes, _numbered_files(output, "sample", suffix, len(shapes))), as_json)
+
+
+@app.command()
+@settings_options(TaskSettings, "pose", "up", "front", "quality")
+def render(
+    output: Annotated[Path, typer.Option("-o", help="PNG file; several frames make an animation")],
+    model: ModelName,
+    settings: TaskSettings,
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help="a mesh or point file, or several to interpolate between")
+    ] = None,
+    shape: Annotated[str | None, typer.Option(help="in place of files: a shape that the model was trained on")] = None,
+    code: Annotated[Path | None, typer.Option(help="in place of files: a code, as a JSON list of numbers")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="views around one shape, or steps between several")] = 1,
+    size: Annotated[int, typer.Option(min=16, max=4096, help="width and height in pixels")] = 480,
+    azimuth: Annotated[float, typer.Option(help="of the view: degrees to the right of the front")] = AZIMUTH,
+    elevation: Annotated[float, typer.Option(help="of the view: degrees above the horizontal")] = ELEVATION,
+    device: Device = LOCAL_DEVICE,
+    models: Models = None,
+) -> None:
+    """Render the signed distance field itself, without a mesh, by sphere tracing, in the canonical frame."""
+    if output.suffix.lower() != ".png":
+        raise InputError(f"{output} is no PNG file; name it picture.png")
+    if (bool(sources), shape is not None, code is not None).count(True) != 1:
+        raise InputError("nothing or too much is named to render; give files, or --shape, or --code")
+    from sdf_backend.engine import Engine
+    from sdf_backend.geometry.png import write_png
+    from sdf_backend.geometry.ray_casting import View
+    from sdf_backend.model.codes import checked_codes, read_code, training_code
+    from sdf_backend.model.store import ModelStore
+    from sdf_backend.shapes.interpolation import ImplicitShape
+    from sdf_backend.shapes.pictures import render_shapes
+
+    engine = Engine(ModelStore(models), device)
+    with _progress_bar() as progress:
+        if sources:
+            found = engine.encode(model, [_source(path, None) for path in sources], settings, progress)
+            implicit = [ImplicitShape(one.code, one.refinement) for one in found]
+        else:
+            loaded = engine.model(model, progress)
+            latent = read_code(code) if code else training_code(loaded, shape or "")
+            implicit = [ImplicitShape(checked_codes(loaded, latent[None])[0].cpu().numpy(), None)]
+        view = View((size, size), azimuth, elevation)
+        images = list(render_shapes(engine.model(model), implicit, view, frames, progress))
+    write_png(output, images)
+    stdout.print(f"{output}: {len(images)} frames" if len(images) > 1 else str(output), soft_wrap=True)
 
 
 @app.command(name="models")

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from sdf_backend.files import atomic_write
-from training.rendering import BACKGROUND, FONT_SIZE, GAP, Pixels, rounded_color
+from sdf_backend.geometry.camera import BACKGROUND
+from training.rendering import FONT_SIZE, GAP, Pixels, rounded_color
 
 LABEL_COLOR = (52, 56, 64)
 

@@ -25,26 +25,30 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from sdf_backend.errors import InputError
+from sdf_backend.geometry.camera import (
+    AZIMUTH,
+    BACKGROUND,
+    CLAY,
+    ELEVATION,
+    Camera,
+    Color,
+    Up,
+    downsampled,
+    shaded,
+    unit,
+)
 from training.triangle_mesh import Floats, Ints, checked_mesh, checked_points
 
 Pixels = NDArray[np.uint8]
-Color = tuple[float, float, float]
-Up = Literal["y", "z"]
 Axis = Literal["x", "y", "z"]
 
-BACKGROUND: Color = (250, 250, 251)
-CLAY: Color = (178, 190, 204)
 BACK_FACE: Color = (225, 30, 190)  # magenta, used for nothing else
 OBSERVED: Color = (62, 124, 214)
 COMPLETED: Color = (246, 146, 50)
 INSIDE: tuple[Color, Color] = ((20, 72, 160), (150, 200, 232))  # at the surface, far from the surface
 OUTSIDE: tuple[Color, Color] = ((178, 20, 38), (248, 184, 156))
 
-# Three-quarter view of the front: most canonical frames face +z, that of airplanes faces -x.
-AZIMUTH, ELEVATION = -38.0, 24.0
 SUPERSAMPLING = 2
-MARGIN = 0.06  # share of the image, on each side
-GAMMA = 2.2
 # Normals that differ by more than this angle mark a crease, which is shaded flat.
 CREASE_COSINE = float(np.cos(np.radians(40)))
 # Raw data doubles faces back to back: within this depth, in pixels, the front face hides the back face.
@@ -114,10 +118,10 @@ def render_mesh(
         face, weights = hits.face[shown], hits.weights[shown]
         normals = _shading_normals(face_normals[face], vertex_normals[faces[face]], weights)
         if hits is front:
-            canvas[shown] = _shaded(np.einsum("nk,nkd->nd", weights, colors[faces[face]]), normals)
+            canvas[shown] = shaded(np.einsum("nk,nkd->nd", weights, colors[faces[face]]), normals)
         else:
-            canvas[shown] = _shaded(np.array([BACK_FACE]), -normals)
-    return _downsampled(canvas, camera)
+            canvas[shown] = shaded(np.array([BACK_FACE]), -normals)
+    return downsampled(canvas, SUPERSAMPLING)
 
 
 def render_points(
@@ -152,10 +156,10 @@ def render_points(
         given = checked_points(normals, "normals")
         if len(given) != len(points):
             raise InputError(f"There are {len(points)} points but {len(given)} normals.")
-        shading_normals = _unit(given @ camera.basis.T)[shown]
+        shading_normals = unit(given @ camera.basis.T)[shown]
     canvas = camera.canvas()
-    canvas[hit] = _with_haze(_shaded(colors[shown], shading_normals), in_pixels[shown, 2], in_pixels[:, 2])
-    return _downsampled(canvas, camera)
+    canvas[hit] = _with_haze(shaded(colors[shown], shading_normals), in_pixels[shown, 2], in_pixels[:, 2])
+    return downsampled(canvas, SUPERSAMPLING)
 
 
 def signed_slice(
@@ -199,56 +203,15 @@ def signed_slice(
     canvas[owner >= 0] = _sign_colors(values, half_width)[owner[owner >= 0]]
     inside = int(np.count_nonzero(values < 0))
     legend = [(f"inside {inside:,}", INSIDE[0]), (f"outside {len(values) - inside:,}", OUTSIDE[0])]
-    return _with_legend(_downsampled(canvas, camera), legend)
-
-
-@dataclass(frozen=True)
-class _Camera:
-    """An orthographic camera; lengths are in supersampled pixels."""
-
-    basis: Floats  # (3, 3): rows are right, up, and towards the viewer
-    centre: Floats  # (2,): right and up coordinates of the image centre
-    scale: float  # pixels per unit
-    width: int
-    height: int
-
-    def to_pixels(self, points: Floats) -> Floats:
-        """Transform (n, 3) points into pixel space."""
-        x, y, z = self.scale * (points @ self.basis.T - [*self.centre, 0]).T
-        return np.stack([self.width / 2 + x, self.height / 2 - y, z], axis=1)
-
-    def canvas(self) -> Floats:
-        """An empty image, (height, width, 3)."""
-        return np.tile(np.array(BACKGROUND, dtype=np.float64), (self.height, self.width, 1))
+    return _with_legend(downsampled(canvas, SUPERSAMPLING), legend)
 
 
 def _camera(
     points: Floats, size: tuple[int, int], azimuth: float, elevation: float, up: Up, bounds: ArrayLike | None
-) -> _Camera:
-    width, height = (SUPERSAMPLING * side for side in size)
-    if min(width, height) < 1:
-        raise ValueError(f"size is {size}; both sides must be at least one pixel.")
-    basis = _view_basis(azimuth, elevation, up)
-    flat = (points if bounds is None else _box_corners(bounds)) @ basis[:2].T
-    low, high = flat.min(axis=0), flat.max(axis=0)
-    # A single point has no extent; the bound keeps the scale finite.
-    extent = np.maximum(high - low, 1e-9 + 1e-6 * np.abs(flat).max())
-    scale = (1 - 2 * MARGIN) * min(width / extent[0], height / extent[1])
-    return _Camera(basis, (low + high) / 2, float(scale), width, height)
-
-
-def _view_basis(azimuth: float, elevation: float, up: Up) -> Floats:
-    azimuth, elevation = np.radians([azimuth, elevation])
-    right = np.array([np.cos(azimuth), 0, -np.sin(azimuth)])
-    toward = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
-    basis = np.stack([right, np.cross(toward, right), toward])
-    match up:
-        case "y":
-            return basis
-        case "z":
-            # The same camera in Blender's axes: y up, front +z becomes z up, front -y.
-            return basis @ np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-    raise ValueError(f"up is {up!r}; it must be 'y' or 'z'.")
+) -> Camera:
+    points = points if bounds is None else _box_corners(bounds)
+    width, height = size
+    return Camera.framing(points, (SUPERSAMPLING * width, SUPERSAMPLING * height), azimuth, elevation, up)
 
 
 def _box_corners(bounds: ArrayLike) -> Floats:
@@ -277,7 +240,7 @@ class _Hits:
     depth: Floats  # (height, width): z in pixel space, -inf for none
 
     @classmethod
-    def trace(cls, vertices: Floats, faces: Ints, chosen: Ints, camera: _Camera) -> _Hits:
+    def trace(cls, vertices: Floats, faces: Ints, chosen: Ints, camera: Camera) -> _Hits:
         """Cast a ray along -z through each pixel centre, at the chosen faces only; vertices are in pixel space."""
         shape = camera.height, camera.width
         face, weights, depth = np.full(shape, -1), np.zeros((*shape, 3)), np.full(shape, -np.inf)
@@ -314,7 +277,7 @@ def _cross2(a: Floats, b: Floats) -> Floats:
 def _face_normals(vertices: Floats, faces: Ints) -> Floats:
     """Unit normals, (m, 3); zero for faces of zero area."""
     corners = vertices[faces]
-    return _unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
+    return unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
 
 
 def _vertex_normals(vertices: Floats, faces: Ints, face_normals: Floats) -> Floats:
@@ -332,7 +295,7 @@ def _vertex_normals(vertices: Floats, faces: Ints, face_normals: Floats) -> Floa
     normals = np.stack(sums, axis=1).astype(np.float64)
     # The normals of faces doubled back to back cancel; the rounding error that remains has no meaningful direction.
     normals[np.linalg.norm(normals, axis=1) < 1e-6] = 0
-    return _unit(normals)
+    return unit(normals)
 
 
 def _shading_normals(flat: Floats, smooth: Floats, weights: Floats) -> Floats:
@@ -342,21 +305,7 @@ def _shading_normals(flat: Floats, smooth: Floats, weights: Floats) -> Floats:
     """
     flat = flat[:, None]
     gentle = np.sum(flat * smooth, axis=2, keepdims=True) > CREASE_COSINE
-    return _unit(np.einsum("nk,nkd->nd", weights, np.where(gentle, smooth, flat)))
-
-
-def _shaded(colors: Floats, normals: Floats) -> Floats:
-    """Lambert shading in linear light: a key light, a weak fill light, and an ambient term that is brighter from above.
-
-    colors : (n, 3) or (1, 3); normals : (n, 3), unit, in view space (right, up, towards the viewer).
-    """
-    key, fill = _unit(np.array([-0.45, 0.65, 0.75])), _unit(np.array([0.8, 0.1, 0.45]))
-    ambient = 0.17 + 0.07 * normals[:, 1]
-    # Wrapping the key light around the terminator keeps the shadow side readable.
-    wrapped = np.clip((normals @ key + 0.2) / 1.2, 0, None)
-    light = ambient + 0.85 * wrapped + 0.16 * np.clip(normals @ fill, 0, None)
-    linear = (colors / 255) ** GAMMA * light[:, None]
-    return 255 * np.clip(linear, 0, 1) ** (1 / GAMMA)
+    return unit(np.einsum("nk,nkd->nd", weights, np.where(gentle, smooth, flat)))
 
 
 def _with_haze(colors: Floats, depth: Floats, all_depths: Floats) -> Floats:
@@ -366,7 +315,7 @@ def _with_haze(colors: Floats, depth: Floats, all_depths: Floats) -> Floats:
     return (1 - haze) * colors + haze * np.array(BACKGROUND)
 
 
-def _splat(centres: Floats, camera: _Camera, radius: float) -> tuple[Ints, Floats]:
+def _splat(centres: Floats, camera: Camera, radius: float) -> tuple[Ints, Floats]:
     """Draw each point as a ball, with a depth buffer.
 
     centres : (n, 3) in pixel space; radius : in pixels of the final image.
@@ -418,17 +367,7 @@ def _with_legend(image: Pixels, entries: Sequence[tuple[str, Color]]) -> Pixels:
     return np.asarray(picture)
 
 
-def _downsampled(canvas: Floats, camera: _Camera) -> Pixels:
-    blocks = canvas.reshape(camera.height // SUPERSAMPLING, SUPERSAMPLING, -1, SUPERSAMPLING, 3)
-    return np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
-
-
 def rounded_color(color: Color) -> tuple[int, int, int]:
     """A colour as whole numbers, as PIL takes it."""
     red, green, blue = (round(value) for value in color)
     return red, green, blue
-
-
-def _unit(vectors: Floats) -> Floats:
-    # Zero vectors stay zero.
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-300)

@@ -1,5 +1,8 @@
 """Latent codes of a model: checked, drawn at random, and moved along the principal components."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,6 +24,24 @@ def checked_codes(model: Model, codes: np.ndarray) -> Tensor:
         found = f"it has NaN or numbers above {LARGEST_NUMBER:g}" if fits else f"its shape is {np.shape(codes)[1:]}"
         raise InputError(f"a code of {model.card.name} must be {length} finite numbers; {found}")
     return latents
+
+
+def training_code(model: Model, name: str) -> np.ndarray:
+    """The code, (code_length,), of a shape that the model was trained on. Raises `InputError` for an unknown name."""
+    names = model.card.shapes
+    if name not in names:
+        raise InputError(
+            f"{model.card.name} was trained on no shape {name!r}, but on {', '.join(names[:8])} and others"
+        )
+    return model.codes[names.index(name)].cpu().numpy()
+
+
+def read_code(path: Path) -> np.ndarray:
+    """Read a code, (code_length,), from a JSON list of numbers. Raises `InputError` where the file is none."""
+    try:
+        return np.array(json.loads(path.read_text()), dtype=np.float32).reshape(-1)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"cannot read the code {path} ({error}); it must be a JSON list of numbers") from error
 
 
 def draw_code_deviations(model: Model, count: int, seed: int) -> Tensor:

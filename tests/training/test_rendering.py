@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdf_backend.errors import InputError
+from sdf_backend.geometry.camera import BACKGROUND, MARGIN
 from training import rendering
 
 RED = (220, 20, 20)
@@ -20,7 +21,7 @@ def centre(image: np.ndarray) -> np.ndarray:
 
 
 def covered(image: np.ndarray) -> np.ndarray:
-    return (np.abs(image.astype(int) - np.array(rendering.BACKGROUND, int)) > 3).any(axis=2)
+    return (np.abs(image.astype(int) - np.array(BACKGROUND, int)) > 3).any(axis=2)
 
 
 def is_red(pixel: np.ndarray) -> bool:
@@ -42,12 +43,12 @@ class TestMesh:
         assert image.shape == (90, 120, 3)
         assert image.dtype == np.uint8
         assert is_red(centre(image))
-        assert tuple(image[0, 0]) == rendering.BACKGROUND
-        assert tuple(image[-1, -1]) == rendering.BACKGROUND
+        assert tuple(image[0, 0]) == BACKGROUND
+        assert tuple(image[-1, -1]) == BACKGROUND
 
     def test_the_mesh_fills_the_image_except_for_the_margin(self):
         disc = covered(rendering.render_mesh(BALL.vertices, BALL.faces, SIZE))
-        diameter = 90 * (1 - 2 * rendering.MARGIN)
+        diameter = 90 * (1 - 2 * MARGIN)
         assert disc.any(axis=1).sum() == pytest.approx(diameter, abs=2)
         assert disc.any(axis=0).sum() == pytest.approx(diameter, abs=2)
         assert disc.sum() == pytest.approx(np.pi / 4 * diameter**2, rel=0.05)
@@ -158,7 +159,7 @@ class TestPoints:
         points, _ = trimesh.sample.sample_surface(BALL, 20_000, seed=0)
         image = rendering.render_points(points, SIZE, color=RED, radius=2)
         assert is_red(centre(image))
-        assert tuple(image[0, 0]) == rendering.BACKGROUND
+        assert tuple(image[0, 0]) == BACKGROUND
 
     def test_one_point_is_one_small_disc(self):
         image = rendering.render_points([[5.0, 5.0, 5.0]], SIZE, color=RED, radius=3)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sdf_backend.geometry.camera import BACKGROUND
 from training.contact_sheet import write_contact_sheet
 from training.evaluation.outcomes import ShapeOutcome, ShapeResult
 from training.evaluation.sampled_shapes import SampledShape
 from training.evaluation.tasks import Task
-from training.rendering import BACKGROUND, Pixels, render_mesh, render_points, shared_bounds
+from training.rendering import Pixels, render_mesh, render_points, shared_bounds
 from training.triangle_mesh import Mesh
 
 # Width and height before empty margins are cropped.
