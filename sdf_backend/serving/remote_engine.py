@@ -76,7 +76,13 @@ class RemoteEngine:
             submit = wire.Submit(new_job(), task, model, settings, sent, count=count)
             self._client.wait_connected(CONNECT_SECONDS)
             result = self._client.run(submit, lambda event: _report(event, progress))
-        return [shape_from_wire(shape, model) for shape in result.shapes]
+        shapes = [shape_from_wire(shape, model) for shape in result.shapes]
+        # What the reader of a file left out is known here alone. Of several inputs the first shape tells all.
+        each = len(shapes) // len(sources) if task in (wire.Task.COMPLETE, wire.Task.RECONSTRUCT) else len(shapes)
+        for place, source in enumerate(sources):
+            at = place * each % max(len(shapes), 1)
+            shapes[at] = shapes[at].with_notes(*source.geometry.notes)
+        return shapes
 
 
 @contextmanager
