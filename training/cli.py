@@ -129,9 +129,12 @@ def prepare(
     """Sample the signed distances of every mesh; running it again continues a killed run."""
     SAMPLES.check("samples", samples)  # by the name of the option
     entries = list_meshes(source, layout, settings.category or None)
+    absent: list[str] = []
     if train_split or test_split:
-        splits = (("train", train_split), ("test", test_split))
-        entries = [entry for name, path in splits if path for entry in select_split(entries, read_split(path), name)]
+        splits = [(name, read_split(path)) for name, path in (("train", train_split), ("test", test_split)) if path]
+        found = {entry.name for entry in entries}
+        absent = [listed for _, names in splits for listed in names if listed not in found]
+        entries = [entry for name, names in splits for entry in select_split(entries, names, name)]
     settings = replace(
         settings,
         category=settings.category or source.resolve().name,
@@ -141,7 +144,7 @@ def prepare(
     with _bar("preparing") as bar:
         task = bar.add_task("preparing", total=None)
         outcomes = prepare_dataset(
-            entries, output, settings, jobs, lambda _, total: bar.update(task, advance=1, total=total)
+            entries, output, settings, jobs, lambda _, total: bar.update(task, advance=1, total=total), absent
         )
     if as_json:
         print_json([vars(outcome) for outcome in outcomes])

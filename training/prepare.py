@@ -8,7 +8,7 @@ import os
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -93,6 +93,7 @@ def prepare_dataset(
     settings: PrepareSettings,
     jobs: int | None = None,
     progress: Callable[[MeshOutcome, int], None] | None = None,
+    absent: Sequence[str] = (),
 ) -> list[MeshOutcome]:
     """Sample every mesh into `output`. Samples of an earlier run are kept, so that a killed run continues.
 
@@ -101,6 +102,7 @@ def prepare_dataset(
     entries : meshes with their splits and credits
     jobs : worker processes, 1 or more; None for one per core
     progress : called as `progress(outcome, total)` for each mesh
+    absent : names that a split file lists and no mesh has; they are reported as rejected
 
     Returns
     -------
@@ -124,10 +126,13 @@ def prepare_dataset(
         outcomes.append(outcome)
         if progress:
             progress(outcome, len(work))
+    outcomes += [
+        MeshOutcome(name, "the split file lists it, and there is no mesh of that name", 0.0) for name in absent
+    ]
     with atomic_write(output / "report.json") as temporary:
         temporary.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
     if all(outcome.rejected for outcome in outcomes):
-        raise InputError(f"none of the {len(work)} meshes could be used; the first reason: {outcomes[0].reason}")
+        raise InputError(f"none of the {len(outcomes)} meshes could be used; the first reason: {outcomes[0].reason}")
     draw_contact_sheet(dataset, output / "contact_sheet.png")
     return outcomes
 

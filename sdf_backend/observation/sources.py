@@ -11,7 +11,7 @@ from sdf_backend.geometry.signed_distance import sample_surface_points
 from sdf_backend.geometry.source_geometry import Geometry
 from sdf_backend.observation.cuts import find_cut
 from sdf_backend.observation.noise import estimate_noise
-from sdf_backend.observation.normals import doubt_normals
+from sdf_backend.observation.normals import believe_normals
 from sdf_backend.observation.observations import (
     Observations,
     ObservationSettings,
@@ -58,13 +58,12 @@ def observe_surface(source: Source, up: np.ndarray | None) -> Observations:
     geometry = source.geometry
     if len(geometry.faces) == 0:
         check_point_cloud(geometry.vertices)
-        normals, sensor = geometry.normals, source.sensor
-        doubt = ""
+        normals, sensor, told = geometry.normals, source.sensor, ""
         if normals is not None:
             seen_from = estimate_sensor_position(geometry.vertices) if sensor is None else sensor
-            doubt = doubt_normals(geometry.vertices, normals, seen_from)
-        observed = observe_points(geometry.vertices, None if doubt else normals, sensor, up=up)
-        notes = (*observed.notes, doubt) if doubt else observed.notes
+            normals, told = believe_normals(geometry.vertices, normals, seen_from)
+        observed = observe_points(geometry.vertices, normals, sensor, up=up)
+        notes = (*observed.notes, told) if told else observed.notes
         observed, raw = replace(observed, noise=estimate_noise(observed.surface), notes=notes), observed.surface
     else:
         check_extent(geometry.vertices)
