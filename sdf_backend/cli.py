@@ -281,9 +281,11 @@ def _numbered_files(folder: Path, stem: str, suffix: Suffix, count: int) -> list
 
 
 def _write(shapes: "list[Shape]", paths: list[Path]) -> "list[tuple[Path, Shape]]":
+    written = []
     for path, shape in zip(paths, shapes, strict=True):
-        write_mesh(path, shape.vertices, shape.faces, shape.observed, shape.deviation, shape.colors)
-    return list(zip(paths, shapes, strict=True))
+        moved = write_mesh(path, shape.vertices, shape.faces, shape.observed, shape.deviation, shape.colors)
+        written.append((path, shape.with_notes(moved)))
+    return written
 
 
 def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:

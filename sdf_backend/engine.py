@@ -136,7 +136,10 @@ class Engine:
         loaded, clock = self._models.load(model, progress), Clock()
         encodings = self._encode(loaded, sources, settings, observe_solid_or_surface, progress, None, clock)
         seconds = clock.seconds_each(len(sources))
-        return [shape_without_mesh(loaded.model.card.name, encoding, settings, seconds) for encoding in encodings]
+        return [
+            shape_without_mesh(loaded.model.card.name, encoding, settings, seconds).with_notes(*source.geometry.notes)
+            for encoding, source in zip(encodings, sources, strict=True)
+        ]
 
     def fit(
         self,
@@ -187,7 +190,8 @@ class Engine:
         check_steps(len(sources), steps)
         found = self.encode(model, sources, settings, progress)
         codes, poses, refinements = ([getattr(one, name) for one in found] for name in ("code", "pose", "refinement"))
-        return self.interpolate_codes(model, np.stack(codes), poses, steps, settings, progress, refinements)
+        first, *others = self.interpolate_codes(model, np.stack(codes), poses, steps, settings, progress, refinements)
+        return [first.with_notes(*(one.note for one in found)), *others]
 
     def interpolate_codes(
         self,
@@ -316,7 +320,7 @@ class Engine:
                 seconds = shared | shape.seconds
                 seconds[Phase.REFINING] = shared.get(Phase.REFINING, 0.0) + clock.seconds[Phase.REFINING]
                 described = describe_shape(loaded.model, replace(shape, seconds=seconds), encoding)
-                shapes.append(color_shape(described, source.geometry))
+                shapes.append(color_shape(described, source.geometry).with_notes(*source.geometry.notes))
                 clock = Clock()
         return shapes
 

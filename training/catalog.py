@@ -127,7 +127,7 @@ def _folder(root: Path) -> list[CatalogEntry]:
     described = _read_sources(root / SOURCES_FILE)
     entries = []
     for path in files:
-        name = path.relative_to(root).with_suffix("").as_posix().replace("/", "_")
+        name = _encodable(path.relative_to(root).with_suffix("").as_posix().replace("/", "_"))
         known = described.get(name, {})
         fields = {key: str(known[key]) for key in ("split", "licence", "creator", "family") if known.get(key)}
         entries.append(CatalogEntry(name, path, **fields, procedural=bool(known.get("procedural"))))
@@ -136,6 +136,11 @@ def _folder(root: Path) -> list[CatalogEntry]:
     if twice:
         raise InputError(f"{root} contains several meshes named {sorted(twice)[0]}; rename all but one")
     return entries
+
+
+def _encodable(name: str) -> str:
+    """The name with what is no UTF-8 spelled out, since names of files become text in others."""
+    return name.encode(errors="backslashreplace").decode().replace("\\", "_")
 
 
 def _read_sources(path: Path) -> dict[str, dict]:

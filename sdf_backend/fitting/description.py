@@ -25,7 +25,7 @@ def describe_shape(model: Model, shape: Shape, encoding: Encoding) -> Shape:
     )
     deviation = surface_deviation(model, code, covariance_root, points) * scale
     return replace(
-        shape,
+        shape.with_notes(*encoding.notes),
         observed=observed_weights(shape.vertices, encoding.surface, scale),
         deviation=deviation.detach().float().cpu().numpy(),
         residual=encoding.residual,
@@ -49,4 +49,5 @@ def shape_without_mesh(model: str, encoding: Encoding, settings: TaskSettings, s
         confidence=encoding.confidence,
         steps=encoding.steps,
         seconds=seconds,
+        note=" ".join(encoding.notes),
     )

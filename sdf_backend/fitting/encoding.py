@@ -22,6 +22,7 @@ class Encoding:
     noise : of the observed points, see `Observations`
     solid : whether signed distances about the whole surface were observed
     confidence : 1 where no alternative comes near, to 0 where one explains the source as well
+    notes : see `Observations`
     alternatives : other local optima, at other poses or with another shape, that are nearly as good; best first
     """
 
@@ -36,6 +37,7 @@ class Encoding:
     noise: float | None = None
     solid: bool = False
     confidence: float = 1.0
+    notes: tuple[str, ...] = ()
     alternatives: tuple["Encoding", ...] = ()
 
     @classmethod
@@ -54,4 +56,5 @@ class Encoding:
             refinement,
             observed.noise,
             observed.solid,
+            notes=observed.notes,
         )

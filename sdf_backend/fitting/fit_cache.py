@@ -15,8 +15,9 @@ from sdf_backend.geometry.signed_samples import SignedSampleSettings
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.observation.cuts import CutSettings
 from sdf_backend.observation.noise import NoiseSettings
+from sdf_backend.observation.normals import NormalSettings
 from sdf_backend.observation.observations import AssumedFreeSpaceSettings, ObservationSettings
-from sdf_backend.observation.outliers import GroundPlaneSettings, OutlierSettings
+from sdf_backend.observation.outliers import GroundPlaneSettings, OutlierSettings, StraySettings
 from sdf_backend.observation.sensor_position import SensorSearchSettings, VisibilitySettings
 from sdf_backend.observation.sources import Observe, Source
 from sdf_backend.settings import TaskSettings
@@ -42,6 +43,8 @@ def relevant_settings(settings: TaskSettings) -> tuple[object, ...]:
         VisibilitySettings(),
         GroundPlaneSettings(),
         OutlierSettings(),
+        StraySettings(),
+        NormalSettings(),
         AssumedFreeSpaceSettings(),
         CutSettings(),
         PoseSearchSettings(),
@@ -115,6 +118,7 @@ def _to_arrays(encoding: Encoding, prefix: str) -> dict[str, np.ndarray]:
         "numbers": np.array(numbers, dtype=np.float64),
         "surface": encoding.surface,
         "refinement": encoding.refinement,
+        "notes": np.frombuffer("\n".join(encoding.notes).encode(), dtype=np.uint8),
     }
     return {prefix + name: array for name, array in arrays.items()}
 
@@ -133,4 +137,5 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], prefix: str) -> Encoding:
         None if np.isnan(noise) else noise,
         bool(solid),
         confidence,
+        tuple(arrays[f"{prefix}notes"].tobytes().decode().splitlines()),
     )

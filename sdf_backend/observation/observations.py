@@ -27,7 +27,7 @@ from sdf_backend.geometry.signed_samples import (
 from sdf_backend.geometry.similarity import Similarity
 from sdf_backend.geometry.source_geometry import LARGEST_COORDINATE, MINIMUM_POINTS
 from sdf_backend.observation.cuts import Cut
-from sdf_backend.observation.outliers import find_ground_plane
+from sdf_backend.observation.outliers import find_ground_plane, find_strays
 from sdf_backend.observation.sensor_position import is_occluded
 
 
@@ -45,6 +45,7 @@ class Observations:
     noise : standard deviation of the surface points across the surface; None where it was not estimated
     possible_cut : where the input ends, be it a cut or a rim; None where it ends nowhere
     cut : the possible cut, if it is taken for one; then nothing is known of what lies beyond it
+    notes : sentences that say what of the input was left out, or is doubted
     """
 
     points: np.ndarray
@@ -58,6 +59,7 @@ class Observations:
     noise: float | None = None
     possible_cut: Cut | None = None
     cut: Cut | None = None
+    notes: tuple[str, ...] = ()
 
     def with_ground_plane(self) -> "Observations":
         """The same, with the ground plane's points as surface points of the object."""
@@ -136,6 +138,11 @@ def check_point_cloud(points: np.ndarray) -> None:
         raise InputError("the input has NaN or infinite coordinates; remove these points")
     if len(points) < MINIMUM_POINTS:
         raise InputError(f"the input has {len(points)} points; at least {MINIMUM_POINTS} are needed")
+    check_extent(points)
+
+
+def check_extent(points: np.ndarray) -> None:
+    """Raise `InputError` for (n, 3) finite points that coincide, or lie on one line or plane."""
     centred = points - points.mean(axis=0)
     spread = np.linalg.svd(centred.T @ centred, compute_uv=False) ** 0.5
     if spread[0] <= 1e-12 * max(1.0, np.abs(points).max()):
@@ -169,6 +176,10 @@ def observe_points(
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(points))[: settings.surface_points]
     surface = np.asarray(points, dtype=np.float64)[chosen]
+    stray, notes = find_strays(surface), ()
+    if stray.any():
+        chosen, surface = chosen[~stray], surface[~stray]
+        notes = (f"{int(stray.sum()):,} of {len(stray):,} points lie far from the object and were left out.",)
     ground = np.zeros(len(surface), dtype=bool) if up is None else find_ground_plane(surface, up)
     ground_plane_points, surface, chosen = surface[ground], surface[~ground], chosen[~ground]
     low, high = _bounding_box(surface, settings)
@@ -180,7 +191,9 @@ def observe_points(
         sensor = np.asarray(sensor, dtype=np.float64)
         parts.append(_free_space_samples(surface, sensor, extent, settings.free_points, rng))
     placed, lows, highs = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Observations(placed, lows, highs, surface, ground_plane_points=ground_plane_points, sensor=sensor)
+    return Observations(
+        placed, lows, highs, surface, ground_plane_points=ground_plane_points, sensor=sensor, notes=notes
+    )
 
 
 def observe_whole_mesh(
@@ -196,7 +209,7 @@ def observe_whole_mesh(
 
     Raises `InputError` where the mesh encloses no volume, or to tell that takes too long.
     """
-    check_point_cloud(vertices)
+    check_extent(vertices)
     mesh = NormalisedMesh.from_mesh(vertices, faces, WorkLimits())
     rng = np.random.default_rng(0)  # the same mesh gives the same fit
     surface, _ = sample_surface_points(mesh.triangles, settings.signed_samples, rng)

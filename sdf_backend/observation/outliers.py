@@ -1,9 +1,12 @@
-"""Input points that do not belong to the object: the ground plane below it, and outliers beside it."""
+"""Input points that do not belong to the object: strays far from it, the ground plane below it, outliers beside it."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,63 @@ class OutlierSettings:
     """cells per axis of the grid, about the origin"""
     component_share: float = 0.05
     """a connected component with a larger share of all points is a part of the object"""
+
+
+@dataclass(frozen=True)
+class StraySettings:
+    """When points are strays, before anything is known of the object.
+
+    Chosen on simulated scans of drawn beds, chairs, lamps and tables and of demo/truth.ply, of 500, 2,500 and 20,000
+    points, clean and with 5 % strays within 1.2, 2, 5 and 50 radii: 0.8 to 0.85, 0.96, all and all of them are found,
+    none of the others lies farther out than 1.25 radii, and a clean scan loses 0.1 to 0.3 % in the mean.
+    """
+
+    neighbours: int = 4
+    """the distance to this neighbour measures the density of the points"""
+    link: float = 2.5
+    """points are linked where they are nearer than this, in medians of that distance"""
+    cluster: int = 3
+    """fewer linked points are no part of an object by themselves"""
+    near: float = 0.1
+    """unless they are so near to the rest, as a share of the diagonal of its bounding box"""
+    gap: float = 0.5
+    """from such a share of that diagonal on, a cluster is something else, seen beside the object ..."""
+    large: float = 0.1
+    """... unless it has a larger share of all points"""
+    clusters: int = 50
+    """clusters that are looked at, the largest"""
+    most: float = 0.15
+    """a larger share of strays than this is no such thing: the density of the points differs from place to place"""
+    sampled_points: int = 2_000
+    """points at which the density is measured"""
+
+
+def find_strays(points: np.ndarray, settings: StraySettings = StraySettings()) -> np.ndarray:
+    """Which points, (n, 3) in any unit, lie by themselves, far from the object, (n,) bool; at most 15 %."""
+    count, none = len(points), np.zeros(len(points), dtype=bool)
+    tree = KDTree(points)
+    sample = points[:: max(1, count // settings.sampled_points)]
+    length = settings.link * float(np.median(tree.query(sample, k=settings.neighbours + 1)[0][:, -1]))
+    if length == 0:
+        return none
+    pairs = tree.query_pairs(length, output_type="ndarray")
+    graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    label = connected_components(graph, directed=False)[1]
+    sizes = np.bincount(label)
+    ranked = np.argsort(-sizes, kind="stable")[: settings.clusters]
+    kept = label == ranked[0]
+    for cluster in ranked[1:][sizes[ranked[1:]] >= settings.cluster]:
+        members = label == cluster
+        gap = KDTree(points[kept]).query(points[members])[0].min()
+        if gap <= settings.gap * _diagonal(points[kept]) or sizes[cluster] > settings.large * count:
+            kept |= members
+    alone = ~kept & (sizes[label] < settings.cluster)
+    kept[alone] = KDTree(points[kept]).query(points[alone])[0] <= settings.near * _diagonal(points[kept])
+    return ~kept if (~kept).mean() <= settings.most else none
+
+
+def _diagonal(points: np.ndarray) -> float:
+    return float(np.linalg.norm(np.ptp(points, axis=0)))
 
 
 def find_ground_plane(

@@ -11,9 +11,11 @@ from sdf_backend.geometry.signed_distance import sample_surface_points
 from sdf_backend.geometry.source_geometry import Geometry
 from sdf_backend.observation.cuts import find_cut
 from sdf_backend.observation.noise import estimate_noise
+from sdf_backend.observation.normals import believe_normals
 from sdf_backend.observation.observations import (
     Observations,
     ObservationSettings,
+    check_extent,
     check_point_cloud,
     observe_points,
     observe_whole_mesh,
@@ -55,10 +57,16 @@ def observe_surface(source: Source, up: np.ndarray | None) -> Observations:
     """
     geometry = source.geometry
     if len(geometry.faces) == 0:
-        observed = observe_points(geometry.vertices, geometry.normals, source.sensor, up=up)
-        observed, raw = replace(observed, noise=estimate_noise(observed.surface)), observed.surface
-    else:
         check_point_cloud(geometry.vertices)
+        normals, sensor, told = geometry.normals, source.sensor, ""
+        if normals is not None:
+            seen_from = estimate_sensor_position(geometry.vertices) if sensor is None else sensor
+            normals, told = believe_normals(geometry.vertices, normals, seen_from)
+        observed = observe_points(geometry.vertices, normals, sensor, up=up)
+        notes = (*observed.notes, told) if told else observed.notes
+        observed, raw = replace(observed, noise=estimate_noise(observed.surface), notes=notes), observed.surface
+    else:
+        check_extent(geometry.vertices)
         rng, count = np.random.default_rng(0), ObservationSettings().surface_points
         triangles = geometry.vertices[geometry.faces]
         points, which = sample_surface_points(triangles, count, rng)

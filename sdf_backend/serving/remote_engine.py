@@ -81,7 +81,13 @@ class RemoteEngine:
             while (result := self._try(submit, progress)) is None:
                 progress(FULL, 0.0)
                 time.sleep(BUSY_SECONDS)
-        return [shape_from_wire(shape, model) for shape in result.shapes]
+        shapes = [shape_from_wire(shape, model) for shape in result.shapes]
+        # What the reader of a file left out is known here alone. Of several inputs the first shape tells all.
+        each = len(shapes) // len(sources) if task in (wire.Task.COMPLETE, wire.Task.RECONSTRUCT) else len(shapes)
+        for place, source in enumerate(sources):
+            at = place * each % max(len(shapes), 1)
+            shapes[at] = shapes[at].with_notes(*source.geometry.notes)
+        return shapes
 
     def _try(self, submit: wire.Submit, progress: Progress) -> wire.Result | None:
         """Run a job; None if the queue has no place for it."""

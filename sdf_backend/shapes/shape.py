@@ -31,8 +31,8 @@ class Shape:
     evaluations : decoder evaluations of the extraction; 0 for a mesh from the cache
     seconds : of each phase
     kept_vertices, kept_faces : how many of the first vertices and faces are those of the input, unchanged
-    note : sentences that a user should know, of an input that was to be kept or a mesh that was to be simplified; empty
-        where there is nothing to say
+    note : sentences that a user should know: of what the input lost on the way, of an input that was to be kept, or of
+        a mesh that was to be simplified; empty where there is nothing to say
     colors : (n, 3) float32, sRGB from 0 to 1; None where the input has no vertex colours
     """
 
@@ -72,6 +72,10 @@ class Shape:
             return None
         area = trimesh.triangles.area(self.vertices[self.faces])
         return float((area * self.observed[self.faces].mean(axis=1)).sum() / area.sum())
+
+    def with_notes(self, *notes: str) -> "Shape":
+        """The same with further sentences before its own."""
+        return replace(self, note=" ".join(filter(None, [*notes, self.note])))
 
 
 def without_floaters(shape: Shape, surface: np.ndarray) -> Shape:

@@ -145,6 +145,12 @@ def test_an_official_split_file_selects_its_shapes(tmp_path: Path) -> None:
     assert select_split(entries, read_split(path), "test") == [CatalogEntry("b2", tmp_path, "test")]
 
 
+def test_a_name_that_is_not_utf_8_is_spelled_out(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.obj")).write_text("v 0 0 0\n")
+    [entry] = list_meshes(tmp_path, Layout.FOLDER)
+    assert entry.name == "caf_udce9" and entry.path.exists()
+
+
 def test_a_split_file_may_be_a_plain_list(tmp_path: Path) -> None:
     path = tmp_path / "split.json"
     path.write_text('["b2", "a1"]')

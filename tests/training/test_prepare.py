@@ -313,6 +313,18 @@ def test_axes_that_are_parallel_or_unknown_are_rejected_before_anything_is_writt
     assert not (tmp_path / "dataset").exists()
 
 
+@pytest.mark.parametrize("option", ["--split", "--test-split"])
+def test_shapes_that_a_split_file_lists_and_that_are_not_there_are_told_by_name(
+    source: Path, tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "split.json").write_text(json.dumps({"set": {"boxes": ["cube", "gone", "rod", "lost"]}}))
+    arguments = ["prepare", str(source), "-o", str(tmp_path / "data"), "--samples", "1000", "--jobs", "1", "--json"]
+    result = CliRunner().invoke(app, [*arguments, option, str(tmp_path / "split.json")])
+    assert result.exit_code == 0, result.output
+    assert {row["name"]: row["reason"] for row in json.loads(result.stdout)} == {"cube": "", "rod": ""}
+    assert result.stderr == "absent: 2 shapes of the splits: gone, lost\n"
+
+
 def test_a_mesh_in_both_splits_is_rejected(source: Path, tmp_path: Path) -> None:
     entry = CatalogEntry("cube", source / "cube.obj")
     with pytest.raises(InputError, match="2 meshes are named cube"):

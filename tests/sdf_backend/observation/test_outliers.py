@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from sdf_backend.observation.outliers import find_ground_plane, find_outliers
+from sdf_backend.observation.outliers import find_ground_plane, find_outliers, find_strays
 
 UP = np.array([0.0, 1.0, 0.0])
 
@@ -111,3 +111,27 @@ def test_a_cloud_in_one_place_takes_no_more_memory_than_others() -> None:
     distance = np.full(20_000, 0.5)
     distance[0] = 0.0
     assert not find_outliers(heap, distance).any()
+
+
+@pytest.mark.parametrize("count", [500, 2_500, 15_000])
+@pytest.mark.parametrize("reach", [1.5, 2.5, 25.0])
+def test_strays_at_any_distance_are_found_and_the_object_stays(count: int, reach: float) -> None:
+    body, rng = ball(1, count), np.random.default_rng(2)
+    strays = rng.normal(size=(count // 20, 3))
+    strays *= reach * (0.5 + 0.5 * rng.random((len(strays), 1))) / np.linalg.norm(strays, axis=1, keepdims=True)
+    found = find_strays(np.concatenate([body, strays]) * 7 + 30)
+    assert not found[:count].any()
+    left = np.linalg.norm(strays[~found[count:]], axis=1)
+    assert found[count:].mean() > 0.8 and left.max(initial=0) < 1.2
+
+
+def test_a_piece_of_wall_far_behind_is_a_stray_and_a_part_beside_is_not() -> None:
+    body, rng = ball(1), np.random.default_rng(2)
+    patch = rng.uniform(-0.1, 0.1, size=(200, 3)) * [1, 1, 0]
+    found = find_strays(np.concatenate([body, patch + [3, 0, 0], patch + [0, 0.8, 0]]))
+    assert found[4_000:4_200].all() and not found[4_200:].any() and not found[:4_000].any()
+
+
+def test_a_cloud_of_two_densities_loses_nothing() -> None:
+    assert not find_strays(np.concatenate([ball(1, 4_000) * 0.02, ball(2, 1_000)])).any()
+    assert not find_strays(np.repeat(ball(1, 40), 50, axis=0)).any()
