@@ -82,6 +82,7 @@ class SDF_PT_interpolate(_SubPanel, bpy.types.Panel):
 
     bl_idname = "SDF_PT_interpolate"
     bl_label = "Interpolate"
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
 
     def draw(self, context: bpy.types.Context) -> None:
         """Settings and button."""
@@ -142,7 +143,9 @@ class SDF_PT_shape(_SubPanel, bpy.types.Panel):
         row.prop(sliders, "resolution")
         row.operator("sdf.redo", text="", icon="FILE_REFRESH")
         directions = self.layout.column(align=True)
-        directions.label(text=f"Main Directions of {shape.model}")
+        title = directions.row()
+        title.label(text=f"Main Directions of {shape.model}")
+        title.operator("sdf.reset_directions", text="", icon="LOOP_BACK")
         for index in range(min(PANEL_DIRECTIONS, len(shape.code))):
             directions.prop(sliders, "directions", index=index, text=f"Direction {index + 1}", slider=True)
 

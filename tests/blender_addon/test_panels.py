@@ -594,6 +594,7 @@ def test_the_active_shape_has_its_sliders(blender: Blender, ends: int, grid: boo
         "Resolution: 256",
         "[sdf.redo]",
         "Main Directions of chairs",
+        "[sdf.reset_directions]",
     ]
     assert blender.draw("SDF_PT_shape") == [*sliders, *buttons, *DIRECTIONS]
     item.sdf.blend, item.sdf.directions = 0.25, (0.5, -1.5, *(0.0,) * 6)
@@ -606,7 +607,7 @@ def test_a_short_code_has_fewer_directions(blender: Blender) -> None:
     blender.connect()
     blender.see(blender.shape(code_length=3))
     lines = blender.draw("SDF_PT_shape")
-    assert lines[-4:] == ["Main Directions of chairs", *DIRECTIONS[:3]]
+    assert lines[-5:] == ["Main Directions of chairs", "[sdf.reset_directions]", *DIRECTIONS[:3]]
 
 
 def invalid(blender: Blender) -> Any:
