@@ -14,6 +14,7 @@ from .properties import panel_fields, scene_settings
 from .session import session
 from .shapes import stored_shape
 from .sliders import DIRECTIONS, object_sliders
+from .translations import translated
 from .verdict import verdict_of
 from .wire.client import State
 from .wire.settings import Pose
@@ -144,7 +145,7 @@ class SDF_PT_shape(_SubPanel, bpy.types.Panel):
         row.operator("sdf.redo", text="", icon="FILE_REFRESH")
         directions = self.layout.column(align=True)
         title = directions.row()
-        title.label(text=f"Main Directions of {shape.model}")
+        title.label(text=translated("Main Directions of {model}", model=shape.model))
         title.operator("sdf.reset_directions", text="", icon="LOOP_BACK")
         for index in range(min(PANEL_DIRECTIONS, len(shape.code))):
             directions.prop(sliders, "directions", index=index, text=f"Direction {index + 1}", slider=True)
@@ -216,7 +217,11 @@ def _draw_connection(layout: bpy.types.UILayout, context: bpy.types.Context) -> 
     row.operator("sdf.stop_backend" if session.is_local else "sdf.disconnect", text="", icon="X")
     if session.welcome and session.state is State.CONNECTED:
         devices = ", ".join(dict.fromkeys(session.welcome.devices))
-        _draw_wrapped(box.column(align=True), session.unavailable_reason or f"Computing on {devices}", context)
+        _draw_wrapped(
+            box.column(align=True),
+            session.unavailable_reason or translated("Computing on {devices}", devices=devices),
+            context,
+        )
         for model in session.welcome.models:
             if model.problem:
                 _draw_wrapped(box.column(align=True), f"{model.name} cannot be used: {model.problem}", context)
