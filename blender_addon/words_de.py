@@ -26,6 +26,7 @@ WORDS = {
     "Copy Path of Log": "Pfad des Protokolls kopieren",
     "Count": "Anzahl",
     "Default Model": "Standardmodell",
+    "Direction {number}": "Richtung {number}",
     "Directions": "Richtungen",
     "Disconnect": "Trennen",
     "Dismiss": "Schließen",

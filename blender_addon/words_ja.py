@@ -26,6 +26,7 @@ WORDS = {
     "Copy Path of Log": "ログのパスをコピー",
     "Count": "個数",
     "Default Model": "既定のモデル",
+    "Direction {number}": "方向 {number}",
     "Directions": "方向",
     "Disconnect": "切断",
     "Dismiss": "閉じる",

@@ -26,6 +26,7 @@ WORDS = {
     "Copy Path of Log": "复制日志路径",
     "Count": "数量",
     "Default Model": "默认模型",
+    "Direction {number}": "方向 {number}",
     "Directions": "方向",
     "Disconnect": "断开",
     "Dismiss": "关闭",
