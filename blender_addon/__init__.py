@@ -2,7 +2,18 @@
 
 import bpy
 
-from . import fit_operators, importing, menus, operators, panels, preferences, properties, shape_operators, timer
+from . import (
+    fit_operators,
+    importing,
+    menus,
+    operators,
+    panels,
+    preferences,
+    properties,
+    shape_operators,
+    timer,
+    translations,
+)
 
 CLASSES = (
     *preferences.CLASSES,
@@ -22,12 +33,14 @@ def register() -> None:
         bpy.utils.register_class(cls)
     properties.attach()
     menus.attach()
+    translations.attach()
     timer.start()
 
 
 def unregister() -> None:
     """Called by Blender when the add-on is disabled, possibly while jobs run, and when Blender quits."""
     timer.stop()
+    translations.detach()
     menus.detach()
     properties.detach()
     for cls in reversed(CLASSES):

@@ -23,6 +23,7 @@ from .shapes import (
     replace_mesh,
     store_shape,
 )
+from .translations import translated
 from .trials import Outcome, start_trials
 from .verdict import VERDICT, Verdict
 from .wire.messages import Preview, Result, Shape
@@ -99,7 +100,7 @@ class InPlace:
         def then(outcomes: list[Outcome]) -> Steps:
             best = best_of(outcomes)
             if best.explained < first.explained + VERDICT.better:
-                self._note = "No other up axis explains more."
+                self._note = translated("No other up axis explains more.")
                 return self._show(result)
             self.fail()
             share = f"{first.explained:.0%} with {first.request.settings.up.upper()}"

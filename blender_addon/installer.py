@@ -23,6 +23,8 @@ DOWNLOAD, COLLECT, INSTALL = (
     re.compile(pattern, re.MULTILINE)
     for pattern in (r"^\s*Downloading (\S+) \(([\d.]+ \w+)\)", r"^Collecting ([\w.\-\[\]]+)", r"^Installing collected")
 )
+# What a distribution's Python prints from which the distribution has taken a part.
+NO_PIP = "ensurepip is not"
 REMOVE = "import shutil, sys; shutil.rmtree(sys.argv[1], ignore_errors=True)"
 
 
@@ -123,7 +125,11 @@ class Installer:
         if self.stage is Stage.CANCELLING:
             self.stage, self.reason = Stage.IDLE, "The installation was cancelled"
         elif code:
-            error = last_error(self.log) if self.log else ""
+            text, error = (read_tail(self.log), last_error(self.log)) if self.log else ("", "")
+            if NO_PIP in text:
+                error = (
+                    f"{self._python} has no ensurepip; install your distribution's package for it, such as python3-venv"
+                )
             self._fail(f"The backend was not installed ({error or describe_exit(code)}); see the log {self.log}")
         elif self._commands:
             self._next("Looking for what the backend needs")

@@ -11,9 +11,10 @@ from .interpolation import Arrangement
 from .launcher import Stage
 from .preferences import chosen_model, preferences
 from .properties import panel_fields, scene_settings
-from .session import session
+from .session import capitalised, session
 from .shapes import stored_shape
 from .sliders import DIRECTIONS, object_sliders
+from .translations import translated
 from .verdict import verdict_of
 from .wire.client import State
 from .wire.settings import Pose
@@ -82,6 +83,7 @@ class SDF_PT_interpolate(_SubPanel, bpy.types.Panel):
 
     bl_idname = "SDF_PT_interpolate"
     bl_label = "Interpolate"
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
 
     def draw(self, context: bpy.types.Context) -> None:
         """Settings and button."""
@@ -142,9 +144,12 @@ class SDF_PT_shape(_SubPanel, bpy.types.Panel):
         row.prop(sliders, "resolution")
         row.operator("sdf.redo", text="", icon="FILE_REFRESH")
         directions = self.layout.column(align=True)
-        directions.label(text=f"Main Directions of {shape.model}")
+        title = directions.row()
+        title.label(text=translated("Main Directions of {model}", model=shape.model))
+        title.operator("sdf.reset_directions", text="", icon="LOOP_BACK")
         for index in range(min(PANEL_DIRECTIONS, len(shape.code))):
-            directions.prop(sliders, "directions", index=index, text=f"Direction {index + 1}", slider=True)
+            label = translated("Direction {number}", number=str(index + 1))
+            directions.prop(sliders, "directions", index=index, text=label, slider=True)
 
 
 class SDF_PT_messages(_SidebarPanel, bpy.types.Panel):
@@ -153,7 +158,6 @@ class SDF_PT_messages(_SidebarPanel, bpy.types.Panel):
     bl_parent_id = "SDF_PT_shapes"
     bl_idname = "SDF_PT_messages"
     bl_label = "Messages and Jobs"
-    bl_options = {"HIDE_HEADER"}  # noqa: RUF012
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -213,7 +217,11 @@ def _draw_connection(layout: bpy.types.UILayout, context: bpy.types.Context) -> 
     row.operator("sdf.stop_backend" if session.is_local else "sdf.disconnect", text="", icon="X")
     if session.welcome and session.state is State.CONNECTED:
         devices = ", ".join(dict.fromkeys(session.welcome.devices))
-        _draw_wrapped(box.column(align=True), session.unavailable_reason or f"Computing on {devices}", context)
+        _draw_wrapped(
+            box.column(align=True),
+            session.unavailable_reason or translated("Computing on {devices}", devices=devices),
+            context,
+        )
         for model in session.welcome.models:
             if model.problem:
                 _draw_wrapped(box.column(align=True), f"{model.name} cannot be used: {model.problem}", context)
@@ -247,7 +255,7 @@ def _draw_complete(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
     row = column.split(factor=0.25)
     row.label(text="Model:")
     model = chosen_model(settings.model)
-    row.menu("SDF_MT_models", text=model or "None Yet")
+    row.menu("SDF_MT_models", text=capitalised(model) or "None Yet")
     if model and session.models and model not in session.models:
         column.label(text="The backend does not have this model", icon="ERROR")
     for name in panel_fields():

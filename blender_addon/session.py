@@ -12,6 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from .installer import Installer
 from .launcher import Launcher
 from .wire.client import Client, ClientError, Event, State, StateChanged
@@ -167,6 +169,10 @@ class SliderActivity:
     """the last job, and the slider values and resolution that it was submitted with"""
     muted: bool = False
     """whether moves are ignored"""
+    directions: dict[str, np.ndarray | None] = field(default_factory=dict)
+    """the directions of variation of a model, (k, code_length), one standard deviation long; None if not known"""
+    asked: set[str] = field(default_factory=set)
+    """the models whose directions were asked for"""
 
     @contextmanager
     def mute(self) -> Iterator[None]:
@@ -181,6 +187,7 @@ class SliderActivity:
         """Forget all moves and jobs."""
         self.moved_at.clear()
         self.submitted.clear()
+        self.asked &= set(self.directions)
 
 
 @dataclass
@@ -270,6 +277,8 @@ class Session:
         client = Client(address, key_file, name="Blender", software=software)
         self.close()
         self._client, self.address, self.notice, self.is_local = client, address, "", is_local
+        self.sliders.directions.clear()
+        self.sliders.asked.clear()  # a model of the same name may be another one there
 
     def close(self) -> None:
         """Close the connection and abandon its jobs, which the next `poll` delivers as failed."""

@@ -33,7 +33,7 @@ from .shapes import (
     upright_pose,
     world_pose,
 )
-from .sliders import decode_request, object_sliders
+from .sliders import DIRECTIONS, decode_request, object_sliders
 from .wire.client import new_job
 from .wire.messages import Submit
 
@@ -168,6 +168,28 @@ class SDF_OT_redo(JobOperator, RemeshingProperties, bpy.types.Operator):
         session.submit(submit, Job(submit.job, item.name, MeshReplacement(item, {"resolution": resolution})))
 
 
+class SDF_OT_reset_directions(bpy.types.Operator):
+    """Set the directions of the active shape to zero, where it is as it was completed"""
+
+    bl_idname = "sdf.reset_directions"
+    bl_label = "Reset Directions"
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Disabled without a shape."""
+        if stored_shape(context.active_object) is None:
+            cls.poll_message_set("The active object is not a shape")
+            return False
+        return True
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Reset them; the mesh follows."""
+        if context.active_object:
+            object_sliders(context.active_object).directions = (0.0,) * DIRECTIONS
+        return {"FINISHED"}
+
+
 class _ShowMaterial:
     """Shows a material of the selected shapes, or restores theirs if the first of them shows it."""
 
@@ -244,6 +266,7 @@ CLASSES = (
     SDF_OT_sample,
     SDF_OT_vary,
     SDF_OT_redo,
+    SDF_OT_reset_directions,
     SDF_OT_show_observed,
     SDF_OT_show_uncertainty,
 )

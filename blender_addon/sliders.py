@@ -16,7 +16,7 @@ from .session import KEEP_SECONDS, NO_MORE_STEPS, Job, JobState, Steps, capitali
 from .shapes import StoredShape, find_object, stored_shape, unpack_refinement
 from .wire.client import new_job
 from .wire.codec import WireError
-from .wire.messages import Result, Submit
+from .wire.messages import Preview, Result, Submit
 from .wire.settings import TaskSettings
 
 # Resolution of the mesh that follows a slider.
@@ -26,6 +26,10 @@ SHOWN = "sdf_shown"
 # A custom property: the resolution of the full mesh.
 RESOLUTION = "sdf_resolution"
 SETTLED_SECONDS = 0.4
+# From this distance along the directions on, in standard deviations, nothing is left of what the input showed. By eye.
+FADE_LENGTH = 2.0
+# Resolution of the shapes that tell which way the directions lead; only their codes are used.
+DIRECTIONS_RESOLUTION = 32
 DIRECTIONS = 8
 
 
@@ -73,10 +77,14 @@ def decode_request(item: bpy.types.Object, shape: StoredShape, resolution: int) 
     """The job that meshes an object's shape at its slider values."""
     values = object_sliders(item)
     code, pose = blend_stored_shape(shape, values.blend, values.across)
-    weights = np.array(values.directions, dtype=np.float64)[None, : len(code)]
-    offset = weights if weights.any() else None
-    # The residual field belongs to the fitted code only.
-    refinement = unpack_refinement(shape.refinement) if offset is None and len(shape.codes) == 1 else None
+    weights = np.array(values.directions, dtype=np.float64)[: len(code)]
+    refinement, directions = unpack_refinement(shape.refinement), session.sliders.directions.get(shape.model)
+    if len(shape.codes) > 1 or (weights.any() and directions is None):
+        refinement = None  # it belongs to the fitted code, and that of the moved one is not known
+    elif refinement is not None and directions is not None:
+        code = code + weights @ directions[: len(weights)]
+        refinement = faded(refinement, weights)
+        weights = np.zeros(0)
     return Submit(
         new_job(),
         "decode",
@@ -84,10 +92,16 @@ def decode_request(item: bpy.types.Object, shape: StoredShape, resolution: int) 
         TaskSettings(resolution=resolution),
         codes=code[None],
         poses=pose[None],
-        weights=offset,
+        weights=weights[None] if weights.any() else None,
         refinements=() if refinement is None else (refinement,),
         keep=KEEP_SECONDS,
     )
+
+
+def faded(refinement: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """A residual field, (m, 2), for a shape that was moved along the directions; weaker, the farther it was moved."""
+    strength = max(0.0, 1 - float(np.linalg.norm(weights)) / FADE_LENGTH)
+    return (refinement * (1, strength)).astype(refinement.dtype)
 
 
 def follow_moves() -> None:
@@ -97,6 +111,8 @@ def follow_moves() -> None:
         shape = stored_shape(item)
         if item is None or shape is None:
             del session.sliders.moved_at[uid]
+        elif _needs_directions(item, shape):
+            _submit_directions(uid, item.name, shape)
         elif _last_submission(uid)[0] not in session.jobs:
             _follow(uid, item, shape, time.monotonic() - moved_at >= SETTLED_SECONDS)
         else:
@@ -109,6 +125,53 @@ def mark_outdated() -> None:
         shown = item.get(SHOWN)
         if shown is not None and (list(shown[:-1]) != _values(item) or shown[-1] == COARSE_RESOLUTION):
             session.sliders.moved_at[item.session_uid] = time.monotonic()
+
+
+def _needs_directions(item: bpy.types.Object, shape: StoredShape) -> bool:
+    """Whether a fitted shape was moved along directions that are not known."""
+    return bool(shape.refinement) and shape.model not in session.sliders.directions and any(_values(item)[2:])
+
+
+def _submit_directions(uid: int, name: str, shape: StoredShape) -> None:
+    """Ask which way the directions of a model lead, once: the server tells by the codes of shapes moved along each."""
+    if shape.model in session.sliders.asked:
+        return
+    count = min(DIRECTIONS, len(shape.codes[0]))
+    settings = TaskSettings(resolution=DIRECTIONS_RESOLUTION)
+    codes, poses = np.tile(shape.codes[0], (count, 1)), np.tile(np.eye(4), (count, 1, 1))
+    submit = Submit(new_job(), "decode", shape.model, settings, codes=codes, poses=poses, weights=np.eye(count))
+    handler = _Directions(shape.model, shape.codes[0])
+    try:
+        session.submit(submit, Job(submit.job, f"Directions of {shape.model}", handler, hidden=True))
+    except WireError as error:
+        session.sliders.moved_at.pop(uid, None)
+        session.notify(f"{name} cannot follow its sliders: {capitalised(str(error))}")
+    else:
+        session.sliders.asked.add(shape.model)
+
+
+class _Directions:
+    """Remembers which way the directions of a model lead."""
+
+    undoable = False
+
+    def __init__(self, model: str, code: np.ndarray) -> None:
+        self._model, self._code = model, code
+
+    def preview(self, preview: Preview) -> Steps:
+        """Ignore it."""
+        return NO_MORE_STEPS
+
+    def finish(self, result: Result) -> Steps:
+        """Remember them."""
+        codes = np.concatenate([shape.code for shape in result.shapes])
+        session.sliders.directions[self._model] = codes - self._code
+        return NO_MORE_STEPS
+
+    def fail(self) -> Steps:
+        """Do without: shapes that are moved lose their residual field."""
+        session.sliders.directions[self._model] = None
+        return NO_MORE_STEPS
 
 
 def _follow(uid: int, item: bpy.types.Object, shape: StoredShape, settled: bool) -> None:

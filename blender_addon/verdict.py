@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import bpy
 
+from .translations import translated
 from .wire.messages import AMBIGUOUS_CONFIDENCE
 
 # Custom properties of a result.
@@ -51,11 +52,12 @@ class Verdict:
     @property
     def lines(self) -> list[str]:
         """The verdict, one fact a line."""
-        pose = "Ambiguous" if self.is_ambiguous else "Certain"
+        pose = translated("Ambiguous" if self.is_ambiguous else "Certain")
+        category = translated("Doubtful" if self.is_weak else "Fits")
         return [
-            f"Explains {self.explained:.0%} of the input",
-            f"Pose: {pose}",
-            f"Category: {'Doubtful' if self.is_weak else 'Fits'}",
+            translated("Explains {share} of the input", share=f"{self.explained:.0%}"),
+            translated("Pose: {verdict}", verdict=pose),
+            translated("Category: {verdict}", verdict=category),
         ]
 
     @property
@@ -63,9 +65,10 @@ class Verdict:
         """A sentence about a weak result; empty for a good one."""
         if not self.is_weak:
             return ""
-        return (
-            f"Only {self.explained:.0%} of the input is explained by {self.model}: "
-            "it may be of another category, or lie another way."
+        return translated(
+            "Only {share} of the input is explained by {model}: it may be of another category, or lie another way.",
+            share=f"{self.explained:.0%}",
+            model=self.model,
         )
 
 

@@ -181,6 +181,7 @@ def stand_in() -> Iterator[Any]:
         bpy.app.background, bpy.app.online_access = False, True
         bpy.app.version, bpy.app.version_string = (5, 0, 0), "5.0.0"
         bpy.app.handlers.persistent = bpy.path.abspath = lambda given: given
+        bpy.app.translations.pgettext_iface = lambda text: text
         yield bpy
     finally:
         sys.meta_path.remove(finder)  # type: ignore[arg-type]

@@ -88,6 +88,15 @@ def test_a_python_that_does_not_exist_is_reported(installer: Any, wheel: Path, t
     assert installer.stage is Stage.FAILED and "nowhere cannot be started: No such file" in installer.reason
 
 
+def test_a_python_without_pip_is_reported_with_the_remedy(installer: Any, wheel: Path, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'Not created because ensurepip is not'\necho 'available.'\nexit 1\n")
+    python.chmod(0o755)
+    installer.start(python, wheel, tmp_path / "add-on")
+    ended(installer)
+    assert f"{python} has no ensurepip; install your distribution's package for it" in installer.reason
+
+
 @pytest.mark.parametrize(
     ("printed", "reason"),
     [

@@ -30,7 +30,7 @@ CONNECT = "Or Connect to a Running Backend:"
 NO_BACKEND = ["[Start Local Backend]", "[Install Backend]", CONNECT, "tcp://127.0.0.1:5577", "Key File: ", "[Connect]"]
 SETTINGS = [
     "Model:",
-    "chairs >",
+    "Chairs >",
     "Quality: Standard",
     "Resolution: 256",
     "Pose: Upright",
@@ -336,7 +336,7 @@ def test_settings_are_shown_before_the_first_model_is_loaded(blender: Blender) -
 def test_a_model_that_the_backend_does_not_have_is_marked(blender: Blender) -> None:
     blender.connect()
     blender.scene.sdf.model = "lamps"
-    assert blender.draw()[3:6] == ["Model:", "lamps >", "The backend does not have this model"]
+    assert blender.draw()[3:6] == ["Model:", "Lamps >", "The backend does not have this model"]
 
 
 def drawn_menu(blender: Blender, name: str) -> list[str]:
@@ -351,7 +351,7 @@ def test_every_model_is_listed_whichever_is_chosen(blender: Blender) -> None:
     every = ["[Chairs: learned from 458 shapes chairs]", "[Lamps lamps]"]
     assert drawn_menu(blender, "SDF_MT_models") == every
     blender.press("sdf.choose_model", model="lamps")
-    assert blender.draw()[3:5] == ["Model:", "lamps >"]
+    assert blender.draw()[3:5] == ["Model:", "Lamps >"]
     assert drawn_menu(blender, "SDF_MT_models") == every
     choose = blender.panel("SDF_OT_choose_model")
     assert choose.description(blender.context, SimpleNamespace(model="chairs")) == "Under CC0 1.0, CC BY 3.0"
@@ -361,9 +361,9 @@ def test_the_default_model_is_that_of_the_preferences(blender: Blender) -> None:
     info = blender.module("wire.messages").ModelInfo
     blender.connect(info("chairs"), info("lamps"))
     blender.preferences.model = "lamps"
-    assert blender.draw()[4] == "lamps >"
+    assert blender.draw()[4] == "Lamps >"
     blender.scene.sdf.model = "chairs"
-    assert blender.draw()[4] == "chairs >"
+    assert blender.draw()[4] == "Chairs >"
 
 
 def test_an_unusable_model_is_listed_with_the_reason(blender: Blender) -> None:
@@ -477,7 +477,7 @@ def test_the_front_axis_is_shown_for_an_aligned_pose(blender: Blender) -> None:
         assert lines[3:] == [*SETTINGS[:4], *shown, *SETTINGS[6:], *BUTTONS]
     settings.model, settings.quality, settings.resolution = "chairs", "fine", 384
     lines = blender.draw()
-    assert lines[3:7] == ["Model:", "chairs >", "Quality: Fine", "Resolution: 384"]
+    assert lines[3:7] == ["Model:", "Chairs >", "Quality: Fine", "Resolution: 384"]
 
 
 def test_each_task_setting_is_a_property_as_declared(blender: Blender) -> None:
@@ -594,6 +594,7 @@ def test_the_active_shape_has_its_sliders(blender: Blender, ends: int, grid: boo
         "Resolution: 256",
         "[sdf.redo]",
         "Main Directions of chairs",
+        "[sdf.reset_directions]",
     ]
     assert blender.draw("SDF_PT_shape") == [*sliders, *buttons, *DIRECTIONS]
     item.sdf.blend, item.sdf.directions = 0.25, (0.5, -1.5, *(0.0,) * 6)
@@ -606,7 +607,7 @@ def test_a_short_code_has_fewer_directions(blender: Blender) -> None:
     blender.connect()
     blender.see(blender.shape(code_length=3))
     lines = blender.draw("SDF_PT_shape")
-    assert lines[-4:] == ["Main Directions of chairs", *DIRECTIONS[:3]]
+    assert lines[-5:] == ["Main Directions of chairs", "[sdf.reset_directions]", *DIRECTIONS[:3]]
 
 
 def invalid(blender: Blender) -> Any:

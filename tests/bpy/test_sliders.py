@@ -55,9 +55,9 @@ def test_a_coarse_mesh_follows_a_slider_and_then_the_full_mesh(
     until(lambda: shows_coarse_mesh(completed))
     release(moving)
     until(idle)
-    assert resolutions(connected) == [sliders.COARSE_RESOLUTION, 200]
+    assert resolutions(connected) == [sliders.DIRECTIONS_RESOLUTION, sliders.COARSE_RESOLUTION, 200]
     assert all(submit.task == "decode" for submit in submissions(connected))
-    np.testing.assert_allclose(submissions(connected)[-1].weights[0], [1.5, 0, 0, 0])
+    np.testing.assert_allclose(submissions(connected)[-1].codes[0], CODE + 1.5)
     np.testing.assert_allclose(stored_shape(completed).code, CODE + 1.5)
     np.testing.assert_allclose(stored_shape(completed).codes, [CODE])
     completed.sdf.directions[0] = 0
@@ -70,12 +70,12 @@ def test_only_the_newest_value_of_a_dragged_slider_is_followed(completed: bpy.ty
     for step in range(50):
         completed.sdf.directions[0] = 0.01 * step
         timer.work()
-    until(lambda: len(held) == 1)
+    until(lambda: len(held) == 2)  # the shape at 0, and the directions of the model
     connected.answer = exact
-    connected.say(*exact(held[0]))
+    connected.say(*exact(held[0]), *exact(held[1]))
     until(idle)
-    np.testing.assert_allclose(submissions(connected)[-1].weights[0, 0], 0.49, rtol=1e-6)
-    assert len(submissions(connected)) <= 3
+    np.testing.assert_allclose(submissions(connected)[-1].codes[0], CODE + 0.49, rtol=1e-6)
+    assert len(submissions(connected)) <= 4
 
 
 def test_a_blend_lies_between_its_ends(connected: Backend) -> None:
@@ -146,19 +146,35 @@ def test_remeshing_changes_the_resolution_in_place(completed: bpy.types.Object, 
     assert resolutions(connected) == [400, 300] and completed["sdf_resolution"] == 300
 
 
-def test_the_residual_field_is_applied_to_the_fitted_code_only(completed: bpy.types.Object, connected: Backend) -> None:
-    bpy.ops.sdf.redo(resolution=400)
+def test_the_residual_field_fades_as_the_shape_is_moved(completed: bpy.types.Object, connected: Backend) -> None:
+    for moved, strength in ((0.01, 0.995), (1, 0.5), (3, 0)):
+        completed.sdf.directions[0] = moved
+        until(idle)
+        [refinement] = submissions(connected)[-1].refinements
+        np.testing.assert_array_equal(refinement[:, 0], REFINEMENT[:, 0])
+        np.testing.assert_allclose(refinement[:, 1], strength * REFINEMENT[:, 1], rtol=1e-5)
+        assert submissions(connected)[-1].weights is None
+    asked = [submit for submit in submissions(connected) if submit.weights is not None]
+    assert len(asked) == 1  # the directions of a model are asked for once
+    with bpy.context.temp_override(active_object=completed):
+        bpy.ops.sdf.reset_directions()
+    until(idle)
+    np.testing.assert_array_equal(submissions(connected)[-1].refinements[0], REFINEMENT)
+    np.testing.assert_allclose(submissions(connected)[-1].codes[0], CODE)
+
+
+def test_a_shape_can_be_moved_where_the_directions_are_not_known(
+    completed: bpy.types.Object, connected: Backend
+) -> None:
+    def refuse_directions(submit: Submit) -> list:
+        refused = submit.settings.resolution == sliders.DIRECTIONS_RESOLUTION
+        return [Error("failed", "it has none", submit.job)] if refused else exact(submit)
+
+    connected.answer = refuse_directions
     completed.sdf.directions[0] = 1
     until(idle)
-    completed.sdf.directions[0] = 0
-    until(idle)
-    decodes = [request for request in submissions(connected) if request.task == "decode"]
-    for submit in decodes:
-        assert bool(submit.refinements) == (submit.weights is None)
-        for refinement in submit.refinements:
-            np.testing.assert_array_equal(refinement, REFINEMENT)
-    assert decodes[0].refinements and decodes[-1].refinements
-    assert any(submit.weights is not None for submit in decodes)
+    assert submissions(connected)[-1].weights is not None and not submissions(connected)[-1].refinements
+    np.testing.assert_allclose(stored_shape(completed).code, CODE + 1)
 
 
 def test_the_material_of_the_observed_region_is_added_and_removed(completed: bpy.types.Object) -> None:
@@ -251,7 +267,7 @@ def test_the_materials_of_single_faces_are_restored(completed: bpy.types.Object)
 
 def test_an_outdated_full_mesh_is_cancelled(completed: bpy.types.Object, connected: Backend) -> None:
     def only_coarse(submit: Submit) -> list:
-        coarse = submit.settings.resolution == sliders.COARSE_RESOLUTION
+        coarse = submit.settings.resolution <= sliders.COARSE_RESOLUTION
         return exact(submit) if coarse else [Accepted(submit.job)]
 
     connected.answer = only_coarse

@@ -1,0 +1,33 @@
+"""The languages of the interface: Blender translates labels and names itself, and `translated` sentences with values.
+
+A text without a translation is shown in English.
+"""
+
+import bpy
+
+from .words_de import WORDS as GERMAN
+from .words_ja import WORDS as JAPANESE
+from .words_zh import WORDS as CHINESE
+
+LANGUAGES = {"de_DE": GERMAN, "ja_JP": JAPANESE, "zh_HANS": CHINESE}
+# Blender looks up the labels of operators in a context of their own.
+CONTEXTS = ("*", "Operator")
+
+
+def translated(text: str, **values: str) -> str:
+    """A text in the language of the interface, with values in the places that it names."""
+    return bpy.app.translations.pgettext_iface(text).format(**values)
+
+
+def attach() -> None:
+    """Add the translations to Blender's."""
+    tables = {
+        language: {(context, text): there for text, there in words.items() for context in CONTEXTS}
+        for language, words in LANGUAGES.items()
+    }
+    bpy.app.translations.register(__package__ or "", tables)
+
+
+def detach() -> None:
+    """Remove them."""
+    bpy.app.translations.unregister(__package__ or "")
