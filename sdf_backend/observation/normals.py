@@ -40,7 +40,8 @@ def believe_normals(
     if len(chosen) <= settings.neighbours:
         return normals, ""
     place, normal = points[chosen], normals[chosen] / np.linalg.norm(normals[chosen], axis=1, keepdims=True)
-    near = KDTree(place).query(place, k=settings.neighbours + 1)[1][:, 1:]
+    _, nearest = KDTree(place).query(place, k=settings.neighbours + 1)
+    near = np.asarray(nearest)[:, 1:]  # the first is the point itself
     opposed = float((np.einsum("nkj,nj->nk", normal[near], normal) < -0.5).mean())
     if opposed > settings.opposed:
         return None, f"Its normals were left out: {opposed:.0%} of neighbouring ones point to opposite sides."
