@@ -45,9 +45,10 @@ def _network(model: Model, size: int) -> str:
     card = model.card
     thousands = sum(parameter.numel() for parameter in model.decoder.parameters()) / 1000
     symmetry = "" if card.decoder.get("mirror_axis") is None else ", left and right share their weights"
+    encoder = "" if model.encoder is None else ", with an encoder that finds poses"
     return (
-        f"A DeepSDF decoder, made by `make starter-{card.name}`: {thousands:,.0f} thousand parameters, codes of "
-        f"{card.decoder['code_length']}{symmetry}; {size / 1e6:.1f} MB. Canonical frame: {card.up} up, {card.front} "
+        f"A DeepSDF decoder{encoder}, made by `make starter-{card.name}`: {thousands:,.0f} thousand parameters, codes "
+        f"of {card.decoder['code_length']}{symmetry}; {size / 1e6:.1f} MB. Canonical frame: {card.up} up, {card.front} "
         f"ahead, inside the unit sphere. Distances are learnt up to {card.clamp:g} of its radius; beyond that only the "
         "sign counts."
     )

@@ -13,6 +13,7 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from torch import Tensor
 
+from sdf_backend.errors import InputError
 from sdf_backend.geometry.isosurface import EmptySurfaceError, Extraction, ExtractSettings, extract_surface
 from sdf_backend.model.store import Model
 from training.evaluation.scanning import CameraSettings, camera_rays, sample_view_directions
@@ -53,6 +54,8 @@ def scan_codes(
     """Decode and scan a model's training codes and some between them.
 
     progress : called with the number of shapes done and of all
+
+    Raises `InputError` where no code has a surface.
     """
     rng = np.random.default_rng(seed)
     codes = torch.cat([model.codes, _codes_between(model.codes, settings, rng)])
@@ -64,6 +67,8 @@ def scan_codes(
             scans.append(np.stack(views))
             kept.append(number)
         progress(number + 1, len(codes))
+    if not scans:
+        raise InputError(f"no training code of {model.card.name} has a surface; train the model for longer")
     return DecodedScans(torch.from_numpy(np.stack(scans)).half(), codes[kept].cpu())
 
 
@@ -78,12 +83,13 @@ def _codes_between(codes: Tensor, settings: DecodedScanSettings, rng: np.random.
 
 
 def _surface(model: Model, code: Tensor, resolution: int) -> Extraction | None:
-    """The surface of a code, (code_length,); None where it has none."""
+    """The surface of a code, (code_length,); None where it has none, or specks: a shape that was not learnt."""
     decoder, settings = model.folded(torch.bfloat16), ExtractSettings(resolution=resolution, clamp=model.card.clamp)
     try:
-        return extract_surface(lambda points: decoder.distances(code[None], points[None])[0], settings, model.device)
+        mesh = extract_surface(lambda points: decoder.distances(code[None], points[None])[0], settings, model.device)
     except EmptySurfaceError:
         return None
+    return mesh if np.linalg.norm(np.ptp(mesh.vertices, axis=0)) > model.card.reach else None
 
 
 def _scans(surface: Extraction, settings: DecodedScanSettings, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -95,7 +101,7 @@ def _scans(surface: Extraction, settings: DecodedScanSettings, rng: np.random.Ge
         origins = np.broadcast_to(sensor, rays.shape).astype(np.float32)
         hits = scene.run(origins, rays.astype(np.float32), query="INTERSECT", output=1)
         hit = np.flatnonzero(hits["primID"] >= 0)
-        if not len(hit):  # a speck, which no code of a good model is
+        if not len(hit):
             return
         chosen = hit[rng.integers(len(hit), size=settings.points)]
         yield sensor + hits["tfar"][chosen, None] * rays[chosen]

@@ -1,7 +1,11 @@
 """Scans of a model's own shapes, of spheres, of which the radius is known."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 
+from sdf_backend.errors import InputError
 from sdf_backend.model.store import Model
 from training.encoder.decoded_scans import DecodedScanSettings, scan_codes
 
@@ -27,3 +31,14 @@ def test_shapes_between_are_mixtures_of_two_training_codes(spheres: Model) -> No
 
 def test_the_same_seed_gives_the_same_scans(spheres: Model) -> None:
     torch.testing.assert_close(scan_codes(spheres, FEW).points, scan_codes(spheres, FEW).points)
+
+
+def test_codes_without_a_surface_and_with_specks_alone_are_left_out(spheres: Model) -> None:
+    # The radius of the last two would be 0 and 0.1, where the others have about 0.5.
+    codes = torch.cat([spheres.codes[:3], torch.tensor([[-5.0, 0, 0], [-4.0, 0, 0]])])
+    assert torch.equal(scan_codes(replace(spheres, codes=codes), FEW).codes, spheres.codes[:3])
+
+
+def test_a_model_without_any_surface_is_refused(spheres: Model) -> None:
+    with pytest.raises(InputError, match="no training code of spheres has a surface; train the model for longer"):
+        scan_codes(replace(spheres, codes=torch.tensor([[-6.0, 0, 0]])), FEW)
