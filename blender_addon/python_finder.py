@@ -17,7 +17,7 @@ BACKEND = "sdf_backend"
 # The modules that `pip install sdf-shapes[backend]` installs.
 REQUIRED_MODULES = (
     *("numpy", "zmq", "torch", "safetensors", "scipy", "skimage", "trimesh", "charset_normalizer"),
-    *("igl", "lxml", "embreex", "typer", "rich", "psutil"),
+    *("igl", "lxml", "mapbox_earcut", "embreex", "typer", "rich", "psutil"),
 )
 # Prints which modules are missing, without importing any; old Pythons must be able to run it. A module without an
 # origin is a folder that an uninstallation has left.

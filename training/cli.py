@@ -428,7 +428,7 @@ def _print_estimate(found: Estimate, jobs: int, as_json: bool) -> None:
         f"disk: {found.disk / 1e9:.2f} GB in the end, and up to 4 GB beside it while packing; "
         f"{found.free / 1e9:.1f} GB are free",
     )
-    stdout.print("\n".join(lines), soft_wrap=True, highlight=False)
+    stdout.print(*lines, sep="\n", soft_wrap=True)
 
 
 def _bar(name: str, *more: ProgressColumn) -> Progress:

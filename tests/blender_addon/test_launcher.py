@@ -335,17 +335,15 @@ def test_the_first_suitable_python_is_used(launch: Callable[..., Any], home: Pat
 def test_a_search_without_success_reports_a_remedy(
     launch: Callable[..., Any], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pythons = lambda: iter(sorted(home.glob("*/bin/python")))  # noqa: E731  # this computer may have a suitable one
+    pythons = lambda *_: iter(sorted(home.glob("*/bin/python")))  # noqa: E731  # this computer may have a suitable one
     monkeypatch.setattr(launcher_module, "usual_pythons", pythons)
     reason = refused(launch(), "", tmp_path)
-    assert reason.startswith("No Python was found in the usual locations; in the add-on's preferences choose")
+    remedy = "click Install Backend, choose a Python that has it in the preferences, or connect to a running one"
+    assert reason == f"No Python was found in the usual locations; {remedy}"
     for name in ("a", "b"):
         fake(home / name / "bin" / "python", missing="sdf_backend,torch")
     reason = refused(launch(), "", tmp_path)
-    assert reason.startswith("The backend is not installed in any of the 2 Pythons in the usual locations; ")
-    assert reason.endswith(
-        "in the add-on's preferences choose a Python that has the backend, or connect to a running one"
-    )
+    assert reason == f"The backend is not installed in any of the 2 Pythons in the usual locations; {remedy}"
     nearly = fake(home / "c" / "bin" / "python", missing="torch")
     reason = refused(launch(), "", tmp_path)
     assert reason.startswith(f"Found Python at {nearly}, but it lacks: torch; install")
