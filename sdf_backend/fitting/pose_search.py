@@ -199,7 +199,12 @@ def _proposed_starts(
         chosen = _distinct(sorted(proposals, key=lambda one: -one.right), count, settings)
         rotations = [one.pose.rotation for one in chosen]
     likely = [one for one in chosen if one.right > chosen[0].right - settings.proposal_odds]
-    return [_Start(one.pose, one.pose, one.codes) for one in likely]
+    reach = model.card.reach * settings.reach_share
+    # What is expected stays the estimate by the extent: sizes that the encoder proposes are some hundredths too large.
+    return [
+        _Start(one.pose, _first_estimate(observed, one.pose.rotation, reach, settings.outlier_percent), one.codes)
+        for one in likely
+    ]
 
 
 def _distinct(proposals: list[Proposal], count: int, settings: PoseSearchSettings) -> list[Proposal]:
