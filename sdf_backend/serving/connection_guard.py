@@ -30,6 +30,8 @@ STRANGER_BYTES, STRANGERS_AN_ADDRESS = 64 << 10, 256
 # (170) and READY (at least 60), and not just ERROR (12). Without, this thread may be ahead of the one that reads.
 ADMITTED_BYTES = 64 + 170 + 30
 UNREAD_SECONDS = 0.25
+# Bytes that all strangers together may have sent meanwhile: in a quarter of a second one can send hundreds of MB.
+STRANGERS_BYTES = 24 << 20
 # A connection that is silent for this many times the silence that the server puts up with is closed.
 IDLE_SILENCES = 6
 # Connections at the same time; fewer if there are fewer descriptors, two for each and the rest for files and workers.
@@ -172,12 +174,17 @@ class ConnectionGuard:
         return ""
 
     def _check_strangers(self, meters: list[TcpMeter]) -> None:
-        """Of too many strangers from one address, close the oldest connections."""
+        """Of too many strangers from one address, close the oldest connections; of all, those that sent too much."""
         strangers = [meter for meter in meters if self._is_stranger(meter)]
         for address, count in Counter(meter.address for meter in strangers).items():
             oldest = [meter for meter in strangers if meter.address == address]
             for meter in oldest[: max(0, count - STRANGERS_AN_ADDRESS)]:
                 self._cut_off(meter, "too many connections of its address sent no message")
+        total = 0
+        for meter in sorted(strangers, key=lambda one: one.received):
+            total += meter.received
+            if total > STRANGERS_BYTES and not meter.cut:
+                self._cut_off(meter, "it sent too much before its first message")
 
     def _check_number(self, meters: list[TcpMeter]) -> None:
         """Of too many connections, close those of whoever has most, the longest silent first."""

@@ -274,7 +274,6 @@ BAD_INPUTS: list[tuple[Callable[[Path], None], str]] = [
     (missing, "does not exist"),
     (garbage, "cannot be read as a mesh or point file"),
     (empty, "cannot be read as a mesh or point file"),
-    (with_nan, "1 vertices with NaN or infinite coordinates"),
     (fifty_points, "has 50 points; at least 100 are needed"),
     (one_point, "coincide"),
     (one_line, "in one plane"),
@@ -297,6 +296,14 @@ def test_bad_input_is_one_line_and_writes_nothing(
     line = refused(invoke(command, *sources, "-o", output, *QUICK))
     assert message in line
     assert not (tmp_path / "out").exists()
+
+
+def test_points_that_are_not_finite_are_left_out_and_counted(tmp_path: Path) -> None:
+    with_nan(tmp_path / "input.ply")
+    done = invoke("complete", tmp_path / "input.ply", "-o", tmp_path / "whole.ply", *QUICK)
+    assert done.exit_code == 0, done.stderr
+    assert "1 of 3,000 points have no finite coordinates and were left out." in done.stdout + done.stderr
+    assert np.isfinite(read_geometry(tmp_path / "whole.ply").vertices).all()
 
 
 @pytest.mark.parametrize("spoil", [missing, garbage, with_nan, a_mesh_in_one_point, a_flat_mesh])

@@ -584,7 +584,7 @@ def test_a_public_fit_and_extraction_give_the_shape_of_the_task(engine: Engine) 
 
 @pytest.mark.parametrize("scale", [np.inf, np.nan, 1e308])
 def test_a_shape_that_is_not_finite_does_not_leave(engine: Engine, scale: float) -> None:
-    pose = replace(Similarity.identity(), scale=scale, translation=np.full(3, 1e308))
+    pose = replace(Similarity.identity(), scale=scale, translation=np.full(3, 1.7e308))
     with pytest.raises(InputError, match="not finite"):
         engine.decode("spheres", np.zeros((1, 3)), [pose], KNOWN)
     with pytest.raises(InputError, match="finite numbers"):

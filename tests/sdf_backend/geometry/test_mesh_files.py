@@ -200,9 +200,9 @@ def test_a_file_without_vertices_is_refused(tmp_path: Path) -> None:
         read_geometry(tmp_path / "none.ply")
 
 
-@pytest.mark.parametrize("name", ["missing.ply", "."])
-def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="does not exist; give a mesh or point file"):
+@pytest.mark.parametrize(("name", "reason"), [("missing.ply", "does not exist"), (".", "is a folder")])
+def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(InputError, match=f"{reason}; give a mesh or point file"):
         read_geometry(tmp_path / name)
 
 

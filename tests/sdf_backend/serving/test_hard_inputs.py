@@ -43,12 +43,11 @@ def ball(subdivisions: int) -> Source:
     return Source(np.asarray(mesh.vertices), np.asarray(mesh.faces, dtype=np.int32))
 
 
-@pytest.mark.parametrize(("count", "said"), [(200, "no clear volume"), (20_000, "places to look at")])
-def test_triangle_soup_is_refused_before_the_work_is_done(
-    backend: Backend, client: Listener, count: int, said: str
-) -> None:
+@pytest.mark.parametrize("count", [200, 20_000])
+def test_triangle_soup_is_refused_before_the_work_is_done(backend: Backend, client: Listener, count: int) -> None:
     before, start = backend.worker(), time.monotonic()
-    with pytest.raises(ClientError, match=said) as refusal:
+    # Triangles of which no two share a corner are taken for a cloud.
+    with pytest.raises(ClientError, match="a point cloud has no inside") as refusal:
         client.run(complete(task="reconstruct", sources=(soup(count),)))
     assert refusal.value.code == "bad_input"
     assert time.monotonic() - start < 60  # on a busy machine; the work takes minutes

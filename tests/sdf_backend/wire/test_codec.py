@@ -333,7 +333,7 @@ def test_a_field_of_the_wrong_type_is_refused(fields: dict[str, Any], message: s
         {"settings": {"candidates": 0}},
         {"settings": {"seed": -1}},
         {"settings": {"refine": 1.5}},
-        {"settings": {"up": "+z", "front": "-z"}},
+        {"settings": {"pose": "aligned", "up": "+z", "front": "-z"}},
         {"settings": []},
         {"job": None},
         {"job": "short"},
