@@ -175,13 +175,18 @@ def _cache_folder(given: Path | None) -> Path:
     return folder
 
 
+def _is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
 @contextmanager
 def _stopped_by_signals(server: Server) -> Iterator[None]:
     """Let SIGTERM, Ctrl-C and a closed terminal stop the server, after its grace or, the second time, at once.
 
-    What is ignored stays ignored: nohup lets a server outlive its terminal.
+    A hangup that is ignored stays ignored: nohup lets a server outlive its terminal.
     """
-    heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    outlives = {number for number in STOP_SIGNALS if number.name == "SIGHUP" and _is_ignored(number)}
+    heard = [number for number in STOP_SIGNALS if number not in outlives]
     before = {number: signal.signal(number, lambda *_: server.stop()) for number in heard}
     try:
         yield

@@ -72,6 +72,12 @@ class Listener(Client):
         return [self.end(job, seconds) for job in jobs]
 
 
+def hear() -> None:
+    """Let a process hear hangups and interrupts, which the tests themselves may have been told to ignore."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Backend:
     """A backend in processes of its own. `start` returns as soon as it listens; its workers take longer."""
 
@@ -92,9 +98,8 @@ class Backend:
         self._close_status_client()
         command = [sys.executable, "-m", "sdf_backend", "serve", "--bind", self.address, *self.options]
         with self.output.open("w") as output, self.errors.open("a") as errors:
-            self.process = subprocess.Popen(
-                command, **{"stdout": output, "stderr": errors, "env": self.environment, "cwd": ROOT} | popen
-            )
+            options: dict[str, Any] = {"stdout": output, "stderr": errors, "env": self.environment, "cwd": ROOT}
+            self.process = subprocess.Popen(command, **options | {"preexec_fn": hear} | popen)
         self.address = until(self._announced, f"the backend has not started: {self.log()}")
         return self
 
