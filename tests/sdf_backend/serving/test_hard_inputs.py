@@ -59,11 +59,11 @@ def job(**changes: Any) -> Submit:
     return complete(**{"settings": THOROUGH} | changes)
 
 
+# Each phase lasts for seconds; refining never does, so that a cancellation cannot be aimed at it.
 JOBS = {
     "observing": job(task="reconstruct", sources=(ball(6),)),
     "posing": job(sources=(Source(half_sphere(20_000)),)),
-    "fitting": job(task="reconstruct", sources=(ball(3),)),
-    "refining": job(sources=(Source(half_sphere(20_000)),), settings=TaskSettings(256, Pose.KNOWN, candidates=16)),
+    "fitting": job(task="reconstruct", sources=(ball(3),) * 8),
     "extracting": job(task="sample", sources=(), count=16, settings=TaskSettings(256)),
 }
 
@@ -110,7 +110,7 @@ def progress_gaps(client: Listener) -> np.ndarray:
         return False
 
     until(ended, "the result")
-    assert len(times) > 4
+    assert len(times) > 2  # it takes two seconds and more
     return np.diff(times)
 
 
