@@ -41,7 +41,7 @@ STREAM_BYTES = 16 << 20
 # Memory beyond that of one message of the largest size that may be on its way, in and out, on all connections.
 TRANSIT_BYTES = 128 << 20
 # libzmq frees the memory of a closed connection within this time.
-SETTLE_SECONDS = 0.25
+SETTLE_SECONDS = 0.1
 # A check that is this late means that the process was suspended, which is no silence of its peers.
 SUSPENDED_SECONDS = 1.0
 
