@@ -16,8 +16,8 @@ class VerdictSettings:
     """Shares of the input that a result explains, and how results compare.
 
     Chosen on one-view scans of stretched shapes that the models had drawn themselves: their own model explained all of
-    each, another one 0.90, their own lying on its back 0.73, and upside down 0.95. The demonstration scan is
-    explained to 0.99, and lying on its back to 0.87.
+    each, another one 0.90, their own lying on its back 0.73, and upside down 0.95. The scan of the
+    demonstration, a TEST aircraft, is explained to 0.99, and lying on its back to 0.87.
     """
 
     weak: float = 0.93

@@ -47,9 +47,10 @@ class Geometry:
 
 @dataclass(frozen=True)
 class InputCheckSettings:
-    """What counts as a missing pixel and as meaningless faces; checked on drawn pieces and samples of demo/truth.ply.
+    """What counts as a missing pixel and as meaningless faces.
 
-    These had 1 to 20 % missing pixels, or faces that join samples in order, at random and in strips.
+    Checked on drawn pieces and on samples of demo/truth.ply, a TEST aircraft; these had 1 to 20 % missing pixels, or
+    faces that join samples in order, at random and in strips.
     """
 
     repeated: int = 4
