@@ -8,6 +8,7 @@ model file gets the encoder.
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -192,9 +193,9 @@ def encoder_loss(guesses: Guesses, clouds: Clouds, targets: Tensor, settings: En
 def _scans(
     model: Model, path: Path, settings: EncoderTraining, identity: str, progress: Callable[[int, int], None]
 ) -> DecodedScans:
-    """The scans of a model, those of an earlier run where they are there."""
+    """The scans of a model, those of an earlier run where they are there and can be read."""
     if path.exists():
-        with safe_open(path, framework="pt") as file:
+        with suppress(OSError, SafetensorError), safe_open(path, framework="pt") as file:
             if (file.metadata() or {}).get("identity") == identity:
                 return DecodedScans(file.get_tensor("points"), file.get_tensor("codes"))
     scans = scan_codes(model, settings.scans, progress, settings.seed)

@@ -79,3 +79,12 @@ def test_a_damaged_checkpoint_is_told(model_file: Path, tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoint.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match="is damaged"):
         train_encoder(model_file, tmp_path / "run", replace(SHORT, steps=20))
+
+
+def test_damaged_scans_are_made_again(model_file: Path, tmp_path: Path) -> None:
+    short = replace(SHORT, steps=1)
+    train_encoder(model_file, tmp_path / "run", short)
+    (tmp_path / "run" / "scans.safetensors").write_bytes(b"nothing")
+    scanned: list[int] = []
+    train_encoder(model_file, tmp_path / "run", short, on_scan=lambda done, total: scanned.append(done))
+    assert scanned[-1] == 18
