@@ -136,7 +136,7 @@ class InPlace:
 
     def _report(self, best: Shape, has_alternatives: bool) -> None:
         """Say in the panel what the user should know; it is no error, and a script reads it from the object."""
-        verdict = Verdict(best.explained, best.confidence, self.request.model)
+        verdict = Verdict(best.explained, best.confidence, best.model or self.request.model)
         if verdict.is_weak:
             self._notices.append(verdict.warning)
         elif verdict.is_ambiguous:
@@ -159,7 +159,8 @@ class InPlace:
             mesh = new_mesh(name, seen.to_result(shape.vertices), shape.faces, shape.observed, deviation, shape.colors)
             item = add_object(name, mesh, matrix, self.request.asked.scene)
         pose, refinement = seen.pose_in_result(shape.pose[0]), pack_refinement(shape.refinement)
-        stored = StoredShape(self.request.model, shape.code, pose[None], shape.code[0], pose, refinement=refinement)
+        model = shape.model or self.request.model
+        stored = StoredShape(model, shape.code, pose[None], shape.code[0], pose, refinement=refinement)
         verdict = {"explained": shape.explained, "confidence": shape.confidence, "candidates_of": self._job}
         store_shape(item, stored, {**self.request.stored, **verdict})
         mark_as_made(item)

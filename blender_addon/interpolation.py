@@ -111,7 +111,8 @@ class _Encoding:
             keyframe if keyframe.geometry is None else _fitted(keyframe, keyframe.geometry, next(shapes))
             for keyframe in self._keyframes
         ]
-        _submit_interpolation(keyframes, self._request)
+        model = result.shapes[0].model or self._request.model
+        _submit_interpolation(keyframes, replace(self._request, model=model))
         return NO_MORE_STEPS
 
     def fail(self) -> Steps:

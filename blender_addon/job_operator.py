@@ -58,7 +58,7 @@ class JobOperator:
         return getattr(self.properties if given(name) else scene_settings(context.scene), name)
 
     def chosen_model(self, context: bpy.types.Context) -> str:
-        """The chosen model, that of the preferences, or the first of the backend."""
+        """The chosen model, that of the preferences, or `AUTO_MODEL`."""
         return chosen_model(self.chosen(context, "model"))
 
     def chosen_settings(self, context: bpy.types.Context, settings: type[TaskSettings] = TaskSettings) -> TaskSettings:

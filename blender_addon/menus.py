@@ -9,6 +9,7 @@ from .importing import SDF_OT_import
 from .operators import CLASSES as OPERATORS
 from .session import capitalised, session
 from .shape_operators import CLASSES as SHAPE_OPERATORS
+from .wire.messages import AUTO_MODEL
 
 # Those that are for the panel and the timer only have no entry.
 INTERNAL = ("sdf.tell", "sdf.dismiss", "sdf.choose_model")
@@ -31,7 +32,7 @@ class SDF_MT_shapes(bpy.types.Menu):
 
 
 class SDF_MT_models(bpy.types.Menu):
-    """The models of the backend, one line each"""
+    """Auto, and the models of the backend, one line each"""
 
     bl_idname = "SDF_MT_models"
     bl_label = "Model"
@@ -39,6 +40,7 @@ class SDF_MT_models(bpy.types.Menu):
     def draw(self, context: bpy.types.Context) -> None:
         """One entry for each model that can be used."""
         column = self.layout.column()
+        column.operator("sdf.choose_model", text="Auto: the one that explains the input best").model = AUTO_MODEL
         for model in session.usable_models:
             learned = f": learned from {model.shapes} shapes" if model.shapes else ""
             column.operator("sdf.choose_model", text=f"{capitalised(model.name)}{learned}").model = model.name

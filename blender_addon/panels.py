@@ -17,6 +17,7 @@ from .sliders import DIRECTIONS, object_sliders
 from .translations import translated
 from .verdict import verdict_of
 from .wire.client import State
+from .wire.messages import AUTO_MODEL
 from .wire.settings import Pose
 
 STATE_LABELS = {
@@ -255,8 +256,8 @@ def _draw_complete(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
     row = column.split(factor=0.25)
     row.label(text="Model:")
     model = chosen_model(settings.model)
-    row.menu("SDF_MT_models", text=capitalised(model) or "None Yet")
-    if model and session.models and model not in session.models:
+    row.menu("SDF_MT_models", text=capitalised(model))
+    if session.models and model not in (AUTO_MODEL, *session.models):
         column.label(text="The backend does not have this model", icon="ERROR")
     for name in panel_fields():
         if _has_effect(name, Pose(settings.pose)):

@@ -10,6 +10,7 @@ from typing import cast
 import bpy
 
 from .session import session
+from .wire.messages import AUTO_MODEL
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5577"
 OFFLINE = "Blender is offline; enable Allow Online Access in the preferences under System, or start a local backend"
@@ -39,7 +40,7 @@ class SDFPreferences(bpy.types.AddonPreferences):
 
     model: bpy.props.StringProperty(
         name="Default Model",
-        description="The model of scenes in which none is chosen; if this is empty, the first one of the backend",
+        description="The model of scenes in which none is chosen; if this is empty, Auto",
     )
 
     start_at_launch: bpy.props.BoolProperty(
@@ -60,8 +61,8 @@ def preferences() -> SDFPreferences:
 
 
 def chosen_model(given: str) -> str:
-    """The model that is given, that of the preferences, or the first of the backend; empty if there is none."""
-    return given or preferences().model or next(iter(session.models), "")
+    """The model that is given, that of the preferences, or `AUTO_MODEL`."""
+    return given or preferences().model or AUTO_MODEL
 
 
 def start_local_backend(options: Sequence[str] = ()) -> None:

@@ -142,7 +142,7 @@ class ModelProperty:
     __annotations__ = {
         "model": bpy.props.StringProperty(
             name="Model",
-            description="Object category; that of the preferences, or the first of the backend, if this is empty",
+            description="Object category; that of the preferences, or Auto, if this is empty",
         )
     }
 

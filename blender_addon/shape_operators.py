@@ -35,7 +35,7 @@ from .shapes import (
 )
 from .sliders import DIRECTIONS, decode_request, object_sliders
 from .wire.client import new_job
-from .wire.messages import Submit
+from .wire.messages import AUTO_MODEL, Submit
 
 SELECT_A_SHAPE = "select a completed, reconstructed or new shape"
 # From a shape to the middle of its first variation, relative to the depth of the shape.
@@ -120,7 +120,7 @@ class SDF_OT_sample(_SamplingOperator, SamplingProperties, bpy.types.Operator):
 
     def submit(self, context: bpy.types.Context) -> None:
         """Submit the job."""
-        model = self.chosen_model(context)
+        model = _sampled_model(self.chosen_model(context), context.active_object)
         cursor = np.array(context.scene.cursor.location, dtype=np.float64) if context.scene else np.zeros(3)
         orientation = upright_pose(session.front(model)) @ np.diag([*(self.chosen(context, "size") / 2,) * 3, 1])
         self.submit_samples(context, model, f"New {model}", orientation, cursor, cursor[2])
@@ -141,6 +141,14 @@ class SDF_OT_vary(_SamplingOperator, SamplingProperties, bpy.types.Operator):
         self.submit_samples(
             context, shape.model, f"{source_name(item)} variation", orientation, start, corner[2], shape.code
         )
+
+
+def _sampled_model(chosen: str, active: bpy.types.Object | None) -> str:
+    """The model of new shapes; where the choice is Auto, that of the active shape, or the first of the backend."""
+    if chosen != AUTO_MODEL:
+        return chosen
+    shape = stored_shape(active) if active else None
+    return shape.model if shape else next(iter(session.models), "")
 
 
 def _unused_seed(name: str, first: int) -> int:

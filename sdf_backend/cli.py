@@ -21,7 +21,7 @@ from sdf_backend.progress import Progress
 from sdf_backend.serving import cli as serving_cli
 from sdf_backend.settings import TaskSettings
 from sdf_backend.settings_options import settings_options
-from sdf_backend.wire.messages import AMBIGUOUS_CONFIDENCE
+from sdf_backend.wire.messages import AMBIGUOUS_CONFIDENCE, AUTO_MODEL
 
 if TYPE_CHECKING:  # torch takes a second to load, for which `--help` and usage errors should not wait
     from sdf_backend.engine import Engine, Shape, Source
@@ -46,6 +46,9 @@ InputFile = Annotated[Path, typer.Argument(help="mesh or point file; a file with
 OutputFile = Annotated[Path, typer.Option("-o", help=f"mesh to write: {', '.join(OUTPUT_FORMATS)}")]
 OutputFolder = Annotated[Path, typer.Option("-o", help="folder for the meshes")]
 ModelName = Annotated[str, typer.Option("--model", help="name of a model (see `models`), or its file")]
+FittedModelName = Annotated[
+    str, typer.Option("--model", help=f"name of a model (see `models`), or its file; {AUTO_MODEL}: by the input")
+]
 Device = Annotated[str, typer.Option(help="device of this computer: auto, cpu, cuda or cuda:N")]
 Models = Annotated[Path | None, typer.Option(help="folder of further models; also SDF_BACKEND_MODELS")]
 Address = Annotated[str | None, typer.Option(help="backend that runs the task, such as tcp://127.0.0.1:5577")]
@@ -59,8 +62,8 @@ Format = Annotated[Suffix, typer.Option("--format", help="format of the meshes")
 def complete(
     source: InputFile,
     output: OutputFile,
-    model: ModelName,
     settings: TaskSettings,
+    model: FittedModelName = AUTO_MODEL,
     sensor: Annotated[str | None, typer.Option(help="position of the sensor: X,Y,Z in the frame of the input")] = None,
     device: Device = LOCAL_DEVICE,
     models: Models = None,
@@ -83,8 +86,8 @@ def complete(
 def reconstruct(
     source: InputFile,
     output: OutputFile,
-    model: ModelName,
     settings: TaskSettings,
+    model: FittedModelName = AUTO_MODEL,
     device: Device = LOCAL_DEVICE,
     models: Models = None,
     address: Address = None,
@@ -104,8 +107,8 @@ def reconstruct(
 def interpolate(
     sources: Annotated[list[Path], typer.Argument(help="two or more mesh or point files")],
     output: OutputFolder,
-    model: ModelName,
     settings: TaskSettings,
+    model: FittedModelName = AUTO_MODEL,
     steps: Annotated[int, typer.Option(help="number of shapes, both ends included")] = 8,
     suffix: Format = Suffix.PLY,
     device: Device = LOCAL_DEVICE,
@@ -322,7 +325,8 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
         )
         inside = "open" if row["volume"] is None else f"volume {row['volume']:.4g}"
         stdout.print(
-            f"{row['path']}: {row['vertices']} vertices, {row['faces']} faces, {inside}{covered}; {seconds}",
+            f"{row['path']}: {row['model']}, {row['vertices']} vertices, {row['faces']} faces, "
+            f"{inside}{covered}; {seconds}",
             soft_wrap=True,
         )
         if row["volume"] is None and Path(row["path"]).suffix.lower() in PRINT_FORMATS:
@@ -331,7 +335,7 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
             stdout.print(f"{row['path']}: {shape.note}", soft_wrap=True)
         if shape.confidence < AMBIGUOUS_CONFIDENCE:
             stdout.print(
-                f"{row['path']}: the pose is ambiguous (confidence {shape.confidence:.2f}); "
+                f"{row['path']}: the pose or the model is ambiguous (confidence {shape.confidence:.2f}); "
                 "--candidates 2 shows both answers",
                 soft_wrap=True,
             )

@@ -5,6 +5,8 @@ This is the one Python API; the command line and the workers call nothing else.
     engine = Engine(ModelStore())
     [shape] = engine.complete("airplanes", [Source(read_geometry(Path("scan.ply")))], TaskSettings(pose=Pose.KNOWN))
 
+In place of a name, `AUTO_MODEL` chooses the model by the input, in all tasks that have one.
+
 Data takes three steps:
 
     source -> observations       observe_surface, observe_solid    (sdf_backend/observation)
@@ -27,8 +29,9 @@ from sdf_backend.fitting.candidates import backtrack, draw_candidates
 from sdf_backend.fitting.description import describe_shape, shape_without_mesh
 from sdf_backend.fitting.encoding import Encoding
 from sdf_backend.fitting.fit import OnStage
-from sdf_backend.fitting.fit_cache import fit_key, load_encoding, store_encoding
+from sdf_backend.fitting.fit_cache import choice_key, fit_key, load_choice, load_encoding, store_choice, store_encoding
 from sdf_backend.fitting.hypotheses import encode_observations
+from sdf_backend.fitting.model_choice import ModelChoice, choose_model
 from sdf_backend.geometry.isosurface import EmptySurfaceError
 from sdf_backend.geometry.similarity import Similarity, axis_vector
 from sdf_backend.model.card import ModelCard
@@ -38,7 +41,7 @@ from sdf_backend.model.model_cache import LoadedModel, ModelCache
 from sdf_backend.model.store import Model, ModelStore
 from sdf_backend.observation.observations import Observations
 from sdf_backend.observation.sources import Observe, Source, observe_solid, observe_solid_or_surface, observe_surface
-from sdf_backend.progress import Clock, Phase, Progress, parts, silent
+from sdf_backend.progress import Clock, Phase, Progress, of_phase, parts, silent
 from sdf_backend.settings import Keep, Pose, TaskSettings
 from sdf_backend.shapes.coloring import color_shape
 from sdf_backend.shapes.interpolation import ImplicitShape
@@ -47,6 +50,7 @@ from sdf_backend.shapes.mesher import Mesher
 from sdf_backend.shapes.posed_shapes import check_steps, checked_refinements, extract_shape, interpolate_shapes
 from sdf_backend.shapes.residual_field import scale_residual_field
 from sdf_backend.shapes.shape import Shape
+from sdf_backend.wire.messages import AUTO_MODEL
 
 # Cells per axis of the preview mesh after a fit's first stage: a tenth of a second on two cores.
 PREVIEW_RESOLUTION = 48
@@ -128,11 +132,15 @@ class Engine:
     ) -> list[Shape]:
         """Code and pose of each source, without a mesh, which `decode` makes afterwards.
 
-        A source that encloses a volume is fitted as a solid, any other as a partial surface.
+        A source that encloses a volume is fitted as a solid, any other as a partial surface. `AUTO_MODEL` chooses one
+        model for all, since codes of different models cannot be compared.
         Raises `InputError` for input that no shape can be fitted to, and for an unknown model.
         """
         if not sources:
             return []
+        if model == AUTO_MODEL:
+            choice = self._choose(sources, settings, observe_solid_or_surface, progress)
+            return [_chosen(shape, choice) for shape in self.encode(choice.name, sources, settings, progress)]
         loaded, clock = self._models.load(model, progress), Clock()
         encodings = self._encode(loaded, sources, settings, observe_solid_or_surface, progress, None, clock)
         seconds = clock.seconds_each(len(sources))
@@ -190,8 +198,11 @@ class Engine:
         check_steps(len(sources), steps)
         found = self.encode(model, sources, settings, progress)
         codes, poses, refinements = ([getattr(one, name) for one in found] for name in ("code", "pose", "refinement"))
+        if model == AUTO_MODEL:
+            model = found[0].model
         first, *others = self.interpolate_codes(model, np.stack(codes), poses, steps, settings, progress, refinements)
-        return [first.with_notes(*(one.note for one in found)), *others]
+        noted = [first.with_notes(*(one.note for one in found)), *others]
+        return [replace(shape, model=found[0].model) for shape in noted]
 
     def interpolate_codes(
         self,
@@ -308,6 +319,8 @@ class Engine:
     ) -> list[Shape]:
         if not sources:
             return []
+        if model == AUTO_MODEL:
+            return self._fit_each_and_extract(sources, settings, observe, progress, preview)
         loaded, clock = self._models.load(model, progress), Clock()
         encodings = self._encode(loaded, sources, settings, observe, progress, preview, clock)
         count = len(encodings) * settings.candidates
@@ -323,6 +336,52 @@ class Engine:
                 shapes.append(color_shape(described, source.geometry).with_notes(*source.geometry.notes))
                 clock = Clock()
         return shapes
+
+    def _fit_each_and_extract(
+        self,
+        sources: Sequence[Source],
+        settings: TaskSettings,
+        observe: Observe,
+        progress: Progress,
+        preview: Preview | None,
+    ) -> list[Shape]:
+        """Each source with the model that explains it best; those of one model in one batch."""
+        choices = [
+            self._choose([source], settings, observe, share)
+            for source, share in zip(sources, parts(progress, len(sources)), strict=True)
+        ]
+        shapes: list[list[Shape]] = [[] for _ in sources]
+        names = list(dict.fromkeys(choice.name for choice in choices))
+        for name, share in zip(names, parts(progress, len(names)), strict=True):
+            indices = [index for index, choice in enumerate(choices) if choice.name == name]
+            chosen, show = [sources[index] for index in indices], preview and _of_subset(preview, indices)
+            found = self._fit_and_extract(name, chosen, settings, observe, share, show)
+            for place, shape in enumerate(found):
+                index = indices[place // settings.candidates]
+                shapes[index].append(_chosen(shape, choices[index]))
+        return [shape for of_source in shapes for shape in of_source]
+
+    def _choose(
+        self, sources: Sequence[Source], settings: TaskSettings, observe: Observe, progress: Progress
+    ) -> ModelChoice:
+        """The model that explains all sources best, from the cache if it was chosen before."""
+        usable: dict[str, LoadedModel] = {}
+        for path, card in self.store.cards().items():
+            if isinstance(card, ModelCard):
+                with suppress(InputError):  # one damaged file is no reason to choose none
+                    usable[path.stem] = self._models.load(path.stem, progress)
+        if not usable:
+            raise InputError("there is no model to choose; add one to the folder of models")
+        digests = {name: loaded.digest for name, loaded in usable.items()}
+        key = choice_key(sources, settings, observe, digests, self.device.type) if self.cache else ""
+        choice = load_choice(self.cache, key)
+        if choice is None:
+            progress(Phase.CHOOSING, 0.0)
+            observed = [observe(source, _up_axis(settings)) for source in sources]
+            models = {name: loaded.model for name, loaded in usable.items()}
+            choice = choose_model(models, observed, settings, of_phase(progress, Phase.CHOOSING))
+            store_choice(self.cache, key, choice)
+        return choice
 
     def _encode(
         self,
@@ -402,6 +461,17 @@ def _up_axis(settings: TaskSettings) -> np.ndarray | None:
     if settings.pose is Pose.FREE:
         return None
     return axis_vector("+y" if settings.pose is Pose.KNOWN else settings.up)
+
+
+def _chosen(shape: Shape, choice: ModelChoice) -> Shape:
+    """A shape with what is to be said of the choice of its model."""
+    confidence = min(shape.confidence, choice.confidence)
+    return replace(shape, model=choice.name, confidence=confidence).with_notes(choice.note)
+
+
+def _of_subset(preview: Preview, indices: Sequence[int]) -> Preview:
+    """The preview of some of the sources."""
+    return lambda index, vertices, faces: preview(indices[index], vertices, faces)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

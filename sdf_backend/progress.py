@@ -10,6 +10,7 @@ class Phase(StrEnum):
 
     LOADING = "loading"
     OBSERVING = "observing"
+    CHOOSING = "choosing"
     POSING = "posing"
     FITTING = "fitting"
     REFINING = "refining"

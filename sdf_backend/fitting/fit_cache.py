@@ -1,7 +1,8 @@
-"""The cache of encodings: by the source, the model, and every setting that decides a fit."""
+"""The cache of encodings and chosen models: by the source, the models, and every setting that decides a fit."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from sdf_backend.content_cache import ContentCache, content_key
 from sdf_backend.fitting.encoding import Encoding
 from sdf_backend.fitting.fit_settings import solid_settings, surface_settings
 from sdf_backend.fitting.hypotheses import HypothesisSettings
+from sdf_backend.fitting.model_choice import ModelChoice, ModelChoiceSettings
 from sdf_backend.fitting.pose_search import PoseSearchSettings
 from sdf_backend.geometry.signed_distance import DEFAULT_SIGN_SETTINGS
 from sdf_backend.geometry.signed_samples import SignedSampleSettings
@@ -78,6 +80,35 @@ def fit_key(source: Source, settings: TaskSettings, observe: Observe, model_dige
         geometry.normals,
         source.sensor,
     )
+
+
+def choice_key(
+    sources: Sequence[Source],
+    settings: TaskSettings,
+    observe: Observe,
+    model_digests: Mapping[str, str],
+    device_type: str,
+) -> str:
+    """Cache key of the model that is chosen for some sources.
+
+    model_digests : hash of each model's file by its name
+    """
+    digests = json.dumps(model_digests, sort_keys=True)
+    return content_key(
+        "choice", ModelChoiceSettings(), *(fit_key(one, settings, observe, digests, device_type) for one in sources)
+    )
+
+
+def load_choice(cache: ContentCache | None, key: str) -> ModelChoice | None:
+    """The choice stored under `key`; None where there is none, or no cache."""
+    arrays = cache.get(key) if cache else None
+    return None if arrays is None else ModelChoice(**json.loads(arrays["choice"].tobytes()))
+
+
+def store_choice(cache: ContentCache | None, key: str, choice: ModelChoice) -> None:
+    """Store a choice under `key`, where there is a cache."""
+    if cache is not None:
+        cache.put(key, {"choice": np.frombuffer(json.dumps(asdict(choice)).encode(), dtype=np.uint8)})
 
 
 def load_encoding(cache: ContentCache | None, key: str) -> Encoding | None:

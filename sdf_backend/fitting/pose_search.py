@@ -150,6 +150,18 @@ def search_poses(
     return _ranked(found, settings)
 
 
+def likely_starts(
+    model: Model, observed: Observations, freedom: Pose, axes: np.ndarray, settings: PoseSearchSettings
+) -> list[tuple[Similarity, torch.Tensor]]:
+    """The poses, and codes, (k, code_length), that a model's encoder takes for the most likely; see `search_poses`.
+
+    Where the pose is known, that one alone.
+    """
+    if freedom is Pose.KNOWN:
+        return [(Similarity.identity(), propose(model, observed.surface, [np.eye(3)], freedom)[0].codes)]
+    return [(one.pose, one.codes) for one in _proposed_starts(model, observed, freedom, axes, settings)]
+
+
 def _refined(
     model: Model,
     observed: Observations,

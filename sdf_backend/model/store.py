@@ -24,6 +24,7 @@ from sdf_backend.model.card import ModelCard, parse_card
 from sdf_backend.model.decoder import Decoder, DecoderSettings, FoldedDecoder, weight_shapes
 from sdf_backend.model.devices import padded_chunks
 from sdf_backend.model.encoder import Encoder, EncoderSettings, encoder_shapes
+from sdf_backend.wire.messages import AUTO_MODEL
 
 FORMAT = "sdf-shapes-model-1"
 STARTER_MODELS = Path(__file__).parents[1] / "starter_models"
@@ -218,6 +219,10 @@ class ModelStore:
         if name.endswith(SUFFIX):
             return Path(name)
         paths = self.paths()
+        if name == AUTO_MODEL:
+            raise InputError(
+                f"without an input {name} has nothing to choose by; name one of {', '.join(sorted(paths))}"
+            )
         if name not in paths:
             raise InputError(f"unknown model {name!r}; known models: {', '.join(sorted(paths)) or 'none'}")
         return paths[name]
@@ -244,6 +249,8 @@ def _opened(path: Path, device: torch.device | str = "cpu") -> Iterator[safe_ope
 
 
 def _card_or_reason(path: Path) -> ModelCard | InputError:
+    if path.stem == AUTO_MODEL:
+        return InputError(f"the name {AUTO_MODEL} stands for any model; rename the file")
     try:
         return read_card(path)
     except InputError as error:

@@ -33,8 +33,12 @@ def source_from_wire(source: wire.Source, name: str) -> Source:
     return Source(check_geometry(Geometry(vertices, faces, normals, colors), name), sensor)
 
 
-def shape_to_wire(shape: Shape, dtype: np.dtype) -> wire.Shape:
-    """Convert a finished shape; `dtype` is that of the vertices."""
+def shape_to_wire(shape: Shape, dtype: np.dtype, is_chosen: bool = False) -> wire.Shape:
+    """Convert a finished shape.
+
+    dtype : that of the vertices
+    is_chosen : whether its model was chosen by the input, so that the client has to be told which
+    """
     return wire.Shape(
         shape.vertices.astype(dtype),
         shape.faces.astype(np.int32),
@@ -52,13 +56,14 @@ def shape_to_wire(shape: Shape, dtype: np.dtype) -> wire.Shape:
         shape.kept_faces,
         shape.note,
         shape.colors,
+        shape.model if is_chosen else "",
     )
 
 
 def shape_from_wire(shape: wire.Shape, model: str) -> Shape:
-    """The inverse of `shape_to_wire`, without the number of evaluations."""
+    """The inverse of `shape_to_wire`, without the number of evaluations; `model` is what was asked for."""
     return Shape(
-        model,
+        shape.model or model,
         shape.vertices.astype(np.float64),
         shape.faces.astype(np.int64),
         shape.code[0].astype(np.float32),

@@ -19,6 +19,7 @@ from sdf_backend.serving.task_table import TASKS
 from sdf_backend.wire import messages as wire
 from sdf_backend.wire.codec import WireError
 from sdf_backend.wire.errors import ErrorCode
+from sdf_backend.wire.messages import AUTO_MODEL
 
 # Receives a coarse mesh of a job, with the name of the job.
 Preview = Callable[[str, wire.Preview], None]
@@ -64,7 +65,7 @@ class TaskRunner:
         if run is None:
             return [wire.Result(job.job, sources=job.sources) for job in jobs]
         job = _merge(jobs)
-        if job.model not in self.engine.store.paths():
+        if job.model not in (AUTO_MODEL, *self.engine.store.paths()):
             known = ", ".join(sorted(self.engine.store.paths())) or "none"
             raise WireError(ErrorCode.UNKNOWN_MODEL, f"unknown model {job.model!r}; known models: {known}", job.job)
         try:
@@ -133,7 +134,8 @@ def _merge(jobs: Sequence[wire.Submit]) -> wire.Submit:
 
 def _result(job: wire.Submit, shapes: list[engines.Shape]) -> wire.Result:
     dtype, cached = _precision(job), not any(map(_is_uncached, shapes))
-    return wire.Result(job.job, tuple(shape_to_wire(shape, dtype) for shape in shapes), cached=cached)
+    is_chosen = job.model == AUTO_MODEL
+    return wire.Result(job.job, tuple(shape_to_wire(shape, dtype, is_chosen) for shape in shapes), cached=cached)
 
 
 def _precision(job: wire.Submit) -> np.dtype:

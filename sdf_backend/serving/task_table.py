@@ -11,7 +11,7 @@ import numpy as np
 
 from sdf_backend.wire.codec import WireError
 from sdf_backend.wire.errors import ErrorCode
-from sdf_backend.wire.messages import Submit, Task
+from sdf_backend.wire.messages import AUTO_MODEL, Submit, Task
 
 if TYPE_CHECKING:
     from sdf_backend.engine import Shape
@@ -44,6 +44,7 @@ def check_task(submit: Submit) -> None:
     reason = (
         _check_inputs(submit, task)
         or ("" if submit.model or task.run is None else f"{submit.task} needs the name of a model")
+        or _check_auto(submit)
         or _check_codes(submit)
         or task.check(submit)
     )
@@ -58,6 +59,12 @@ def _check_inputs(submit: Submit, task: TaskDefinition) -> str:
             users = " and ".join(other for other, row in TASKS.items() if name in row.inputs)
             return f"{submit.task} takes no {name}; use it with {users}"
     return ""
+
+
+def _check_auto(submit: Submit) -> str:
+    if submit.model != AUTO_MODEL or submit.sources:
+        return ""
+    return f"without an input {AUTO_MODEL} has nothing to choose by; name a model"
 
 
 def _check_codes(submit: Submit) -> str:

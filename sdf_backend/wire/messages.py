@@ -14,6 +14,8 @@ from .errors import ErrorCode
 from .settings import TaskSettings
 
 JOB_PATTERN = re.compile(r"[A-Za-z0-9_-]{8,64}")
+# As the name of a model: the one that explains the inputs best is chosen.
+AUTO_MODEL = "auto"
 
 
 class Task(StrEnum):
@@ -148,6 +150,8 @@ class Shape:
     note: str = ""
     """with `keep` and `triangles`: sentences for the user, such as why the input could not be kept"""
     colors: Points | None = None
+    model: str = ""
+    """the model that was chosen for the input; empty where the job named one"""
 
     def __post_init__(self) -> None:
         _check_faces(self.faces, self.vertices)
@@ -187,6 +191,7 @@ class Submit:
     task: str
     """a `Task`, or its value"""
     model: str = ""
+    """its name, or for inputs `AUTO_MODEL`"""
     settings: TaskSettings = field(default_factory=TaskSettings)
     sources: tuple[Source, ...] = ()
     codes: Codes | None = None

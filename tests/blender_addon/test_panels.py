@@ -30,7 +30,7 @@ CONNECT = "Or Connect to a Running Backend:"
 NO_BACKEND = ["[Start Local Backend]", "[Install Backend]", CONNECT, "tcp://127.0.0.1:5577", "Key File: ", "[Connect]"]
 SETTINGS = [
     "Model:",
-    "Chairs >",
+    "Auto >",
     "Quality: Standard",
     "Resolution: 256",
     "Pose: Upright",
@@ -329,8 +329,8 @@ def test_settings_are_shown_before_the_first_model_is_loaded(blender: Blender) -
     client.welcome = blender.module("wire.messages").Welcome("scripted")
     lines = blender.draw()
     loading = ["Connected", "[sdf.disconnect]", "The backend is still", "loading its models; try", "again in a moment"]
-    assert lines == [*loading, "Model:", "None Yet >", *SETTINGS[2:], *BUTTONS]
-    assert drawn_menu(blender, "SDF_MT_models") == [" ".join(loading[2:])]
+    assert lines == [*loading, *SETTINGS, *BUTTONS]
+    assert drawn_menu(blender, "SDF_MT_models")[1:] == [" ".join(loading[2:])]
 
 
 def test_a_model_that_the_backend_does_not_have_is_marked(blender: Blender) -> None:
@@ -348,7 +348,8 @@ def drawn_menu(blender: Blender, name: str) -> list[str]:
 def test_every_model_is_listed_whichever_is_chosen(blender: Blender) -> None:
     info = blender.module("wire.messages").ModelInfo
     blender.connect(info("chairs", shapes=458, licences=("CC0 1.0", "CC BY 3.0")), info("lamps"))
-    every = ["[Chairs: learned from 458 shapes chairs]", "[Lamps lamps]"]
+    auto = "[Auto: the one that explains the input best auto]"
+    every = [auto, "[Chairs: learned from 458 shapes chairs]", "[Lamps lamps]"]
     assert drawn_menu(blender, "SDF_MT_models") == every
     blender.press("sdf.choose_model", model="lamps")
     assert blender.draw()[3:5] == ["Model:", "Lamps >"]
@@ -357,9 +358,10 @@ def test_every_model_is_listed_whichever_is_chosen(blender: Blender) -> None:
     assert choose.description(blender.context, SimpleNamespace(model="chairs")) == "Under CC0 1.0, CC BY 3.0"
 
 
-def test_the_default_model_is_that_of_the_preferences(blender: Blender) -> None:
+def test_the_default_model_is_that_of_the_preferences_or_auto(blender: Blender) -> None:
     info = blender.module("wire.messages").ModelInfo
     blender.connect(info("chairs"), info("lamps"))
+    assert blender.draw()[4] == "Auto >"
     blender.preferences.model = "lamps"
     assert blender.draw()[4] == "Lamps >"
     blender.scene.sdf.model = "chairs"

@@ -1,45 +1,20 @@
 """Proposals of an encoder that knows the answer for balls, and what the pose search and the fit make of them."""
 
-import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from round_things import directions, radius_of
+from round_things import ball_model, directions, radius_of
 from scipy.spatial.transform import Rotation
-from torch import Tensor
 
 from sdf_backend.fitting.fit import Fit, FitRequest, fit_codes
 from sdf_backend.fitting.fit_settings import FitSettings, Stage
 from sdf_backend.fitting.pose_search import search_poses
 from sdf_backend.fitting.proposals import propose
-from sdf_backend.model.encoder import Encoder, EncoderSettings, Guesses
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import observe_points
 from sdf_backend.settings import Pose
-
-SETTINGS = EncoderSettings(3, points=64, point_widths=(4,), width=4, codes=2)
-
-
-class BallEncoder(Encoder):
-    """Takes every cloud for a ball of the radius 0.5; the farther along x its first point lies, the surer it is."""
-
-    def __init__(self, scale: float = 2.0) -> None:
-        super().__init__(SETTINGS)
-        self.scale = scale
-
-    def forward(self, points: Tensor) -> Guesses:
-        count = len(points)
-        codes = torch.tensor([[3.0, 0, 0], [0, 0, 0]]).expand(count, 2, 3)
-        weights, zero = torch.tensor([0.2, 0.8]).expand(count, 2), torch.zeros(count, 3)
-        log_scale = torch.full((count,), math.log(self.scale))
-        return Guesses(codes, weights, log_scale, zero, zero, 20 * points[:, 0, 0])
-
-
-def ball_model(spheres: Model, scale: float = 2.0) -> Model:
-    return replace(spheres, encoder=BallEncoder(scale))
 
 
 @pytest.mark.parametrize("unit", [1e-3, 1.0, 400.0])

@@ -1,0 +1,174 @@
+"""Which of several models explains an input best, and whether any does.
+
+The models' encoders propose poses and codes, which are judged as they are. The models whose proposals come near are
+fitted coarsely and compared by `pose_score`. A model without an encoder is always fitted.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdf_backend.fitting.assessment import assess_surface
+from sdf_backend.fitting.fit import FitRequest, fit_codes
+from sdf_backend.fitting.fit_settings import FitSettings
+from sdf_backend.fitting.pose_ranking import pose_score
+from sdf_backend.fitting.pose_search import PoseSearchSettings, likely_starts, search_poses
+from sdf_backend.geometry.similarity import Similarity, axis_rotation, front_beside
+from sdf_backend.model.store import Model
+from sdf_backend.observation.observations import Observations
+from sdf_backend.progress import PhaseProgress
+from sdf_backend.settings import Pose, TaskSettings
+from sdf_backend.wire.messages import AMBIGUOUS_CONFIDENCE
+
+
+@dataclass(frozen=True)
+class ModelChoiceSettings:
+    """Which models are fitted, and when a choice is doubted; chosen on drawn pieces, see docs/experiments.md."""
+
+    judged_points: int = 2_000
+    """points by which proposals are judged"""
+    near: float = 4.0
+    """models are fitted whose proposals lie at most so many times as far from the input as the best model's"""
+    fitted: int = 4
+    """at most so many of these"""
+    explained: float = 0.9
+    """share of the surface points below which no model is said to know the input"""
+    search: PoseSearchSettings = field(default=PoseSearchSettings(proposals_explained=0.0))
+    """without the search that an encoder saves: of a model of another category it would find nothing either"""
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The model that explains an input best.
+
+    name : of the model
+    confidence : 1 where no other model comes near, to 0 where one explains the input as well
+    note : a sentence for the user where the choice is in doubt; empty otherwise
+    """
+
+    name: str
+    confidence: float
+    note: str
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A model's coarse fits: distance relative to the inputs' size, see `pose_score`, and the least explained share."""
+
+    name: str
+    score: float
+    explained: float
+
+
+def choose_model(
+    models: Mapping[str, Model],
+    inputs: Sequence[Observations],
+    settings: TaskSettings,
+    progress: PhaseProgress,
+    choice: ModelChoiceSettings = ModelChoiceSettings(),
+) -> ModelChoice:
+    """The one of several models that explains all inputs best.
+
+    Parameters
+    ----------
+    models : at least one, by name
+    inputs : at least one, each in its own frame
+
+    Raises
+    ------
+    InputError : nearly all points of an input coincide
+    """
+    if len(models) == 1:
+        return ModelChoice(next(iter(models)), 1.0, "")
+    near = _near(models, inputs, settings, choice)
+    judged = []
+    for number, name in enumerate(near):
+        progress(number / len(near))
+        judged.append(_judge(name, models[name], inputs, settings, choice))
+    best, *others = sorted(judged, key=lambda one: one.score)
+    confidence = 1 - best.score / others[0].score if others else 1.0
+    return ModelChoice(best.name, confidence, _note(best, others[0].name if others else "", confidence, choice))
+
+
+def _note(best: _Judged, second: str, confidence: float, choice: ModelChoiceSettings) -> str:
+    if best.explained < choice.explained:
+        return (
+            f"No model knows this well: {best.name} explains most, about {best.explained:.0%}. It may be of a category "
+            "that there is no model for."
+        )
+    if confidence < AMBIGUOUS_CONFIDENCE:
+        return f"{second} explains this nearly as well as {best.name}; choose that model to compare."
+    return ""
+
+
+def _near(
+    models: Mapping[str, Model],
+    inputs: Sequence[Observations],
+    settings: TaskSettings,
+    choice: ModelChoiceSettings,
+) -> list[str]:
+    """Names of the models whose proposals come near the inputs, the nearest first, and of those without an encoder."""
+    distances = {
+        name: sum(_proposed_distance(model, observed, settings, choice) for observed in inputs)
+        for name, model in models.items()
+        if model.encoder is not None
+    }
+    order = sorted(distances, key=lambda name: distances[name])
+    near = [name for name in order if distances[name] <= choice.near * distances[order[0]]][: choice.fitted]
+    return near + [name for name in models if name not in distances]
+
+
+def _proposed_distance(
+    model: Model, observed: Observations, settings: TaskSettings, choice: ModelChoiceSettings
+) -> float:
+    """Mean distance of an input from the best that the model's encoder proposes, relative to its size."""
+    surface = observed.surface[:: max(1, len(observed.surface) // choice.judged_points)]
+    starts = likely_starts(model, observed, settings.pose, _axes(model, settings), choice.search)
+    return min(
+        assess_surface(model, code, surface, pose, torch.bfloat16)[0] * pose.scale / _size(observed)
+        for pose, codes in starts
+        for code in codes
+    )
+
+
+def _judge(
+    name: str, model: Model, inputs: Sequence[Observations], settings: TaskSettings, choice: ModelChoiceSettings
+) -> _Judged:
+    """The coarse fit of a model to all inputs."""
+    scores, explained = [], []
+    for observed in inputs:
+        code, pose = _coarse_fit(model, observed, settings, choice)
+        scores.append(pose_score(model, code, pose, observed, unit=_size(observed)))
+        explained.append(assess_surface(model, code, observed.surface, pose, torch.bfloat16)[1])
+    return _Judged(name, sum(scores), min(explained))
+
+
+def _coarse_fit(
+    model: Model, observed: Observations, settings: TaskSettings, choice: ModelChoiceSettings
+) -> tuple[Tensor, Similarity]:
+    """A code, (code_length,), and a pose that explain an input."""
+    if settings.pose is not Pose.KNOWN:
+        best = search_poses(model, observed, settings.pose, _axes(model, settings), choice.search)[0]
+        return best.code, best.pose
+    identity = Similarity.identity()
+    codes = None
+    if model.encoder is not None:
+        [(_, codes)] = likely_starts(model, observed, Pose.KNOWN, np.eye(3), choice.search)
+    request = FitRequest(observed, identity, identity, codes=codes)
+    [fit] = fit_codes(model, [request], FitSettings((choice.search.coarse,), assessed=False), Pose.KNOWN)
+    return fit.code, identity
+
+
+def _size(observed: Observations) -> float:
+    """Largest side of an input's bounding box."""
+    return float(np.ptp(observed.surface, axis=0).max())
+
+
+def _axes(model: Model, settings: TaskSettings) -> np.ndarray:
+    """Rotates the input's axes to the model's, (3, 3)."""
+    if settings.pose is Pose.KNOWN:
+        return np.eye(3)
+    return axis_rotation(settings.up, front_beside(settings.up, settings.front), model.card.front)

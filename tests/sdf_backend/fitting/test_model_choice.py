@@ -1,0 +1,86 @@
+"""Which of two models, of balls and of flat discs, is chosen for what is left of one."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from round_things import FLAT, ball_model, directions, stretched
+from scipy.spatial.transform import Rotation
+
+from sdf_backend.fitting import model_choice
+from sdf_backend.fitting.model_choice import choose_model
+from sdf_backend.fitting.pose_search import PoseHypothesis, search_poses
+from sdf_backend.model.store import Model
+from sdf_backend.observation.observations import Observations, observe_points
+from sdf_backend.progress import silent
+from sdf_backend.settings import Pose, TaskSettings
+
+KNOWN = TaskSettings(pose=Pose.KNOWN)
+UPRIGHT = TaskSettings(pose=Pose.UPRIGHT)
+
+
+@pytest.fixture(scope="module")
+def models(spheres: Model) -> dict[str, Model]:
+    return {"balls": spheres, "discs": stretched(spheres, FLAT)}
+
+
+def half(factors: np.ndarray, unit: float = 1.0, centre: float = 0.0) -> Observations:
+    points = directions(4_000) * factors * 0.5
+    return observe_points(points[points[:, 2] > -0.1] * unit + centre)
+
+
+@pytest.mark.parametrize(("factors", "name"), [(np.ones(3), "balls"), (FLAT, "discs")])
+def test_the_model_that_explains_the_input_is_chosen(models: dict[str, Model], factors: np.ndarray, name: str) -> None:
+    choice = choose_model(models, [half(factors)], KNOWN, silent)
+    assert (choice.name, choice.note) == (name, "")
+    assert choice.confidence > 0.5
+
+
+@pytest.mark.parametrize("unit", [1e-3, 500.0])
+def test_an_upright_disc_is_chosen_in_any_unit(models: dict[str, Model], unit: float) -> None:
+    stood_up = Rotation.from_rotvec([np.pi / 2, 0, 0]).as_matrix()  # the y axis to z, which is up
+    points = directions(4_000) * FLAT * 0.5 @ stood_up.T
+    observed = observe_points(points[points[:, 0] > -0.1] * unit + 3 * unit)
+    assert choose_model(models, [observed], UPRIGHT, silent).name == "discs"
+
+
+def test_several_inputs_get_one_model_whatever_their_units(models: dict[str, Model]) -> None:
+    inputs = [half(FLAT), half(FLAT), half(np.ones(3))]
+    assert choose_model(models, inputs, KNOWN, silent).name == "discs"
+
+
+def test_two_models_that_explain_the_same_are_both_named(spheres: Model) -> None:
+    choice = choose_model({"one": spheres, "other": spheres}, [half(np.ones(3))], KNOWN, silent)
+    assert choice.confidence == pytest.approx(0, abs=1e-6)
+    assert choice.note == "other explains this nearly as well as one; choose that model to compare."
+
+
+def test_an_input_of_no_category_is_said_to_be_none(models: dict[str, Model]) -> None:
+    rod = observe_points(np.linspace([-0.9, 0, 0], [0.9, 0.1, 0], 3_000) + directions(3_000) * 0.02)
+    choice = choose_model(models, [rod], KNOWN, silent)
+    assert choice.note.startswith("No model knows this well: ")
+
+
+def test_of_one_model_there_is_no_choice(spheres: Model) -> None:
+    assert choose_model({"balls": spheres}, [half(FLAT)], KNOWN, silent).name == "balls"
+
+
+def test_the_choice_reports_progress(models: dict[str, Model]) -> None:
+    seen: list[float] = []
+    choose_model(models, [half(FLAT)], KNOWN, seen.append)
+    assert seen == [0.0, 0.5]
+
+
+def test_models_whose_proposals_are_far_off_are_not_fitted(spheres: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[Model] = []
+
+    def search(model: Model, *rest: Any, **options: Any) -> list[PoseHypothesis]:
+        searched.append(model)
+        return search_poses(model, *rest, **options)
+
+    monkeypatch.setattr(model_choice, "search_poses", search)
+    near, far = ball_model(spheres), ball_model(spheres, scale=20.0)
+    choice = choose_model(
+        {"near": near, "far": far, "without an encoder": spheres}, [half(np.ones(3))], UPRIGHT, silent
+    )
+    assert choice.name != "far" and searched == [near, spheres]
