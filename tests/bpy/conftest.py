@@ -156,7 +156,7 @@ def addon() -> Iterator[Any]:
 
 @pytest.fixture
 def connected(addon: Any, backend: Backend) -> Backend:
-    addon.address = backend.address
+    addon.address, addon.model = backend.address, "cubes"
     assert bpy.ops.sdf.connect() == {"FINISHED"}
     return backend
 

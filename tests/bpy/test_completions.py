@@ -12,7 +12,7 @@ from blender_addon import timer
 from blender_addon.fit_operators import others_of
 from blender_addon.session import session
 from blender_addon.verdict import verdict_of
-from sdf_backend.wire.messages import Accepted, ModelInfo, Submit, Welcome
+from sdf_backend.wire.messages import AUTO_MODEL, Accepted, ModelInfo, Submit, Welcome
 
 
 def explaining(share: Callable[[Submit], float]) -> Callable[[Submit], list[Any]]:
@@ -71,6 +71,49 @@ def test_every_other_model_is_tried_and_the_best_one_replaces_the_result(connect
     ]  # fmt: skip
     assert (result().name, result()["sdf_model"], result()["sdf_seed"]) == ("Cube completed", "lamps", 4)
     assert session.notice == "lamps explains most: cubes 30%, spoons 50%, lamps 95%."
+
+
+@pytest.fixture
+def choosing(connected: Backend, addon: Any) -> Backend:
+    """A backend that takes every input for a lamp where no model is named, and an add-on that names none."""
+    addon.model = ""
+    with_models(connected, "cubes", "lamps")
+
+    def answer(submit: Submit) -> list[Any]:
+        *before, found = exact(submit)
+        chosen = "lamps" if submit.model == AUTO_MODEL else ""
+        return [*before, replace(found, shapes=tuple(replace(shape, model=chosen) for shape in found.shapes))]
+
+    connected.answer = answer
+    return connected
+
+
+def test_a_result_of_auto_stores_the_model_that_was_chosen(choosing: Backend) -> None:
+    cube()
+    bpy.ops.sdf.complete(up="+z")
+    assert asked(choosing) == [("complete", "auto", "+z")]
+    assert result()["sdf_model"] == "lamps"
+    choosing.requests.clear()
+    bpy.ops.sdf.try_models()
+    assert asked(choosing)[0] == ("encode", "cubes", "+z")  # every other one
+
+
+def test_new_shapes_of_auto_are_of_the_model_of_the_active_shape(choosing: Backend) -> None:
+    bpy.ops.sdf.sample(count=1)
+    assert submissions(choosing)[-1].model == "cubes"  # the first; there is none yet
+    cube()
+    bpy.ops.sdf.complete(up="+z")
+    bpy.context.view_layer.objects.active = bpy.data.objects["Cube completed"]
+    bpy.ops.sdf.sample(count=1)
+    assert submissions(choosing)[-1].model == "lamps"
+
+
+def test_inputs_of_an_interpolation_get_the_model_that_was_chosen(choosing: Backend) -> None:
+    first, second = cube(), cube(location=(3, 0, 0))
+    first.select_set(True)
+    second.select_set(True)
+    bpy.ops.sdf.interpolate(steps=3)
+    assert [(one.task, one.model) for one in submissions(choosing)] == [("encode", "auto"), ("interpolate", "lamps")]
 
 
 def test_a_model_that_is_not_much_better_changes_nothing(connected: Backend) -> None:
