@@ -11,14 +11,13 @@ from sdf_backend.model.store import Model
 from sdf_backend.observation.sources import observed_weights
 from sdf_backend.settings import TaskSettings
 from sdf_backend.shapes.residual_field import scale_residual_field
-from sdf_backend.shapes.shape import Shape, without_floaters
+from sdf_backend.shapes.shape import SCRAP_SIZE, Shape, without_floaters
 
 
 def describe_shape(model: Model, shape: Shape, encoding: Encoding) -> Shape:
-    """The shape of an encoding with the figures of its fit, `observed` and `deviation`; a solid loses its floaters."""
+    """The shape of an encoding without floaters, and with the figures of its fit, `observed` and `deviation`."""
     scale = encoding.pose.scale
-    if encoding.solid:
-        shape = without_floaters(shape, encoding.surface)
+    shape = without_floaters(shape, _supporting_points(model, encoding), np.inf if encoding.solid else SCRAP_SIZE)
     code, covariance_root, points = (
         torch.from_numpy(array).float().to(model.device)
         for array in (encoding.code, encoding.covariance_root, encoding.pose.inverse().apply(shape.vertices))
@@ -33,6 +32,16 @@ def describe_shape(model: Model, shape: Shape, encoding: Encoding) -> Shape:
         confidence=encoding.confidence,
         steps=encoding.steps,
     )
+
+
+def _supporting_points(model: Model, encoding: Encoding) -> np.ndarray:
+    """The observed surface points, (n, 3), of a symmetric category with their mirror images."""
+    axis = model.decoder.settings.mirror_axis
+    if axis is None or encoding.solid:
+        return encoding.surface
+    mirrored = encoding.pose.inverse().apply(encoding.surface)
+    mirrored[:, axis] *= -1
+    return np.concatenate([encoding.surface, encoding.pose.apply(mirrored)])
 
 
 def shape_without_mesh(model: str, encoding: Encoding, settings: TaskSettings, seconds: dict[str, float]) -> Shape:

@@ -128,6 +128,14 @@ class Extraction:
         return self.keep_components(volumes[self.components] > 0)
 
     @cached_property
+    def component_sizes(self) -> np.ndarray:
+        """Longest side of the bounding box of each connected component, (c,)."""
+        low, high = np.full((2, self.components.max() + 1, 3), np.inf)
+        np.minimum.at(low, self.components, self.vertices)
+        np.minimum.at(high, self.components, -self.vertices)
+        return (-high - low).max(axis=1)
+
+    @cached_property
     def components(self) -> np.ndarray:
         """Number of the connected component of each vertex, (v,)."""
         edges = self.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)

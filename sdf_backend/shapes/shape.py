@@ -78,11 +78,19 @@ class Shape:
         return replace(self, note=" ".join(filter(None, [*notes, self.note])))
 
 
-def without_floaters(shape: Shape, surface: np.ndarray) -> Shape:
-    """A solid's shape without its floaters: the pieces with no vertex near the surface points, (m, 3), of the input.
+# Canonical units: a smaller piece that nothing observed supports is a scrap. On scans of 29 drawn pieces of furniture
+# all but one of 50 larger ones are feet, legs and parts of thin shades, which come out apart from the rest; smaller ones
+# are bits of torn shades, or nothing of the object.
+SCRAP_SIZE = 0.03
 
-    Only for solids: all of their surface was observed.
+
+def without_floaters(shape: Shape, surface: np.ndarray, smallest: float = np.inf) -> Shape:
+    """A shape without its floaters: the pieces with no vertex near the surface points, (m, 3), of the input.
+
+    smallest : pieces whose bounding box has a side of at least so many canonical units stay. Of a solid none do, since
+        all of its surface was observed; the hidden foot of a scan may well come out apart from the rest.
     """
+    mesh = Extraction(shape.vertices, shape.faces, shape.evaluations)
     near = observed_weights(shape.vertices, surface, shape.pose.scale) > 0
-    mesh = Extraction(shape.vertices, shape.faces, shape.evaluations).keep_components(near)
+    mesh = mesh.keep_components(near | (mesh.component_sizes >= smallest * shape.pose.scale)[mesh.components])
     return replace(shape, vertices=mesh.vertices, faces=mesh.faces)
