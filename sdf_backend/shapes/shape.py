@@ -79,8 +79,8 @@ class Shape:
 
 
 # Canonical units: a smaller piece that nothing observed supports is a scrap. On scans of 29 drawn pieces of furniture
-# all but one of 50 larger ones are feet, legs and parts of thin shades, which come out apart from the rest; smaller ones
-# are bits of torn shades, or nothing of the object.
+# all but one of 50 larger ones are feet, legs and parts of thin shades, which come out apart from the rest; smaller
+# ones are bits of torn shades, or nothing of the object.
 SCRAP_SIZE = 0.03
 
 
