@@ -81,10 +81,13 @@ class Authenticator:
         self._admits: dict[str, Callable[[str], bool]] = {}
         self._log = Throttle()
 
-    def protect(self, socket: zmq.Socket, domain: str, secret: bytes, admits: Callable[[str], bool]) -> None:
-        """Admit only clients to a socket whose public key, Z85, `admits` knows; it becomes their user id."""
-        self._admits[domain] = admits
-        socket.set(zmq.ZAP_DOMAIN, domain.encode())
+    def protect(self, socket: zmq.Socket, peers: str, secret: bytes, admits: Callable[[str], bool]) -> None:
+        """Admit only peers to a socket whose public key, Z85, `admits` knows; it becomes their user id.
+
+        peers : what connects to this socket, such as `client`, for the log
+        """
+        self._admits[peers] = admits
+        socket.set(zmq.ZAP_DOMAIN, peers.encode())
         socket.set(zmq.CURVE_SERVER, 1)
         socket.set(zmq.CURVE_SECRETKEY, secret)
 
@@ -101,10 +104,11 @@ class Authenticator:
     def _answer(self, request: list[bytes]) -> list[bytes]:
         _, number, domain, address, _, mechanism, *credentials = [*request, b"", b"", b"", b"", b"", b""]
         key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" and len(credentials[0]) == 32 else ""
-        admits = self._admits.get(domain.decode(errors="replace"))
+        peers = domain.decode(errors="replace")
+        admits = self._admits.get(peers)
         if key and admits and admits(key):
             return [b"1.0", number, b"200", b"OK", key.encode(), b""]
         host = address.decode(errors="replace")
-        reason = "its key is not among the authorised clients"
-        self._log.warning((host, key), "client refused", address=host, reason=reason, key=key)
+        reason = f"its key is not among the authorised {peers}s"
+        self._log.warning((host, key), f"{peers} refused", address=host, reason=reason, key=key)
         return [b"1.0", number, b"400", b"unknown key", b"", b""]

@@ -108,7 +108,7 @@ class Server:
         user_of = authorised.user_of if authorised else str
         self._clients = Clients(self._context, settings.limits, settings.silence, user_of)
         if keys:
-            self._authenticator.protect(self._clients.socket, "clients", keys.secret, lambda key: bool(user_of(key)))
+            self._authenticator.protect(self._clients.socket, "client", keys.secret, lambda key: bool(user_of(key)))
         try:
             self.address = self._bind(address)
         except InputError:
