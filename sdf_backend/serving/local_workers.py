@@ -17,7 +17,7 @@ import zmq
 
 from sdf_backend.errors import InputError
 from sdf_backend.log import line, logger
-from sdf_backend.serving.authenticator import Authenticator
+from sdf_backend.serving.authenticator import WORKERS, Authenticator
 from sdf_backend.serving.socket_folder import SOCKET, make_socket_folder
 from sdf_backend.serving.worker_messages import FROM_WORKER, Batch, Heartbeat, WorkerConfig, WorkerHello, WorkerKeys
 from sdf_backend.serving.worker_pool import WorkerEvent, WorkerLost, WorkerReady, WorkerReply
@@ -228,7 +228,7 @@ class LocalWorkerPool:
             return f"ipc://{self._folder / SOCKET}"
         (server_public, server_secret), (public, secret) = zmq.curve_keypair(), zmq.curve_keypair()
         self._keys = server_public.decode(), public.decode(), secret.decode()
-        authenticator.protect(self._socket, "worker", server_secret, lambda key: key == public.decode())
+        authenticator.protect(self._socket, WORKERS, server_secret, lambda key: key == public.decode())
         return f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
 
     # --- slots ---
