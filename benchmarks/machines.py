@@ -15,24 +15,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.table import Table
 
 from benchmarks.backend import START_SECONDS, connected
 from benchmarks.shared import console, show
-from sdf_backend.geometry.mesh_files import read_geometry
 from sdf_backend.serving.server_keys import MACHINES, make_keys
-from sdf_backend.settings import Pose, Quality, TaskSettings
+from sdf_backend.settings import TaskSettings
 from sdf_backend.wire.client import Client, new_job
-from sdf_backend.wire.messages import Error, Result, Source, Submit
+from sdf_backend.wire.messages import Error, Result, Submit
 
 CLIENTS = 8
-SETTINGS = TaskSettings(resolution=32, pose=Pose.KNOWN, quality=Quality.PREVIEW)
-POINTS = 1000
+# Jobs of about half a second, since some hundred of them run.
+RESOLUTION = 32
 HEAD, NAMES = "sdf-head", ("one", "two", "three")
 # Seconds after which a silent machine is lost.
 SILENCE = 3.0
@@ -44,24 +43,21 @@ def main(
     jobs: Annotated[int, typer.Option(help="number of jobs during the faults")] = 200,
     timed: Annotated[int, typer.Option(help="number of jobs for each number of workers")] = 48,
     model: Annotated[str, typer.Option(help="name of a model")] = "airplanes",
-    scan: Annotated[Path, typer.Option(help="scan whose points are completed")] = Path("demo/scan.ply"),
 ) -> None:
     """Print the tables."""
-    points = read_geometry(scan).vertices
-    rng = np.random.default_rng(0)
+    seeds = count()
 
     def submission() -> Submit:
-        source = Source(points[rng.choice(len(points), POINTS, replace=False)])
-        return Submit(new_job(), "complete", model, SETTINGS, (source,), keep=600)
+        return Submit(new_job(), "sample", model, TaskSettings(RESOLUTION, seed=next(seeds)), keep=600)
 
     with tempfile.TemporaryDirectory() as folder, networks(), Server(Path(folder)) as server:
         machines = [Machine(server, number) for number in range(3)]
         rates = []
         with stopped_at_end(machines):
-            for count, machine in enumerate(machines, 1):
+            for workers, machine in enumerate(machines, 1):
                 machine.start()
-                server.wait(lambda count=count: len(server.workers("idle")) == count, f"{count} workers are ready")
-                _run(server, submission, 2 * count)  # each worker loads the model
+                server.wait(lambda workers=workers: len(server.workers("idle")) == workers, f"{workers} are ready")
+                _run(server, submission, 2 * workers)  # each worker loads the model
                 rates.append(timed / _run(server, submission, timed)[0])
             machines[2].stop()
             seconds, outcomes = _run(server, submission, jobs, _faults(server, machines[0]))
@@ -260,9 +256,9 @@ def _report(rates: list[float], jobs: int, seconds: float, outcomes: list[Counte
     show(table, [row], "machines-faults")
     table = Table("workers", "jobs a second", "ratio")
     rows = []
-    for count, rate in enumerate(rates, 1):
-        rows.append({"workers": count, "rate": rate, "ratio": rate / rates[0]})
-        table.add_row(str(count), f"{rate:.2f}", f"{rate / rates[0]:.2f}")
+    for workers, rate in enumerate(rates, 1):
+        rows.append({"workers": workers, "rate": rate, "ratio": rate / rates[0]})
+        table.add_row(str(workers), f"{rate:.2f}", f"{rate / rates[0]:.2f}")
     show(table, rows, "machines-throughput")
 
 
