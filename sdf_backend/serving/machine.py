@@ -75,7 +75,8 @@ class Machine:
         self._instance = secrets.token_hex(8)
         try:
             keys = read_client_keys(settings.key) if settings.key else None
-            timing = Timing(heartbeat=HEARTBEAT_SECONDS, silence=settings.silence)
+            # Its news are the heartbeat; the connection itself would repeat the greeting, which is longer.
+            timing = Timing(heartbeat=2 * HEARTBEAT_SECONDS, silence=settings.silence)
             self._connection = Connection(settings.join, keys, str(settings.key), self._greeting, timing, _read)
         except ValueError as error:
             raise InputError(str(error)) from error

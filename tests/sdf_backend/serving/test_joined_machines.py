@@ -1,5 +1,6 @@
 """The server's side of joined machines: real sockets, and machines that are played by the tests."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -326,6 +327,41 @@ def test_a_client_is_told_that_it_uses_the_wrong_address(head: Head) -> None:
         client.send_multipart(encode(Hello()))
         head.until(lambda: client.poll(0), "a refusal")
         assert "other address" in decode(client.recv_multipart(), REPLIES, Limits()).message
+
+
+HELLO = {"kind": "machine", "name": "gpu-2", "instance": "1", "software": SOFTWARE}
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [b""],
+        [b"SDF1"],
+        [b"SDF9", b"{}"],
+        [b"SDF1", b"[" * 100_000],
+        [b"SDF1", json.dumps({"kind": "reply"}).encode()],
+        [b"SDF1", json.dumps({"kind": "reply", "worker": "worker-0"}).encode(), b"SDF1", b"{}"],
+        [b"SDF1", json.dumps({"kind": "leave"}).encode()],
+        [b"SDF1", json.dumps(HELLO | {"workers": 3}).encode()],
+        [b"SDF1", json.dumps(HELLO | {"kept": {"a": "much"}}).encode()],
+        [b"SDF1", json.dumps(HELLO | {"name": "../gpu"}).encode()],
+        [b"SDF1", json.dumps(HELLO | {"software": ["sdf-shapes"]}).encode()],
+        [b"SDF1"] * 2000,
+    ],
+    ids=range(12),
+)
+def test_what_strangers_send_disturbs_nobody(head: Head, frames: list[bytes]) -> None:
+    machine = head.joined_machine("gpu-1")
+    with head.context.socket(zmq.DEALER) as stranger:
+        stranger.set(zmq.LINGER, 0)
+        stranger.connect(head.joined.address)
+        stranger.send_multipart(frames)
+        stranger.send_multipart(encode(Hello()))  # whose answer comes after all that was read before
+        head.until(lambda: stranger.poll(0), "an answer")
+    assert [worker.name for worker in head.pool.describe()] == ["gpu-1/worker-0"]
+    assert head.pool.submit("gpu-1/worker-0", [job("first-job")])
+    assert assigned(head, machine)
+    assert not [event for event in head.events if isinstance(event, WorkerLost | WorkerReply)]
 
 
 def test_the_name_of_a_machine_is_checked() -> None:
