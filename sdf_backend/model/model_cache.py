@@ -1,12 +1,11 @@
 """Loaded models by file, within a limit of memory."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from sdf_backend.model.store import Model, ModelStore, check_model_file, load_model
+from sdf_backend.model.store import Model, ModelStore, check_model_file, file_digest, load_model
 from sdf_backend.progress import Phase, Progress
 
 
@@ -38,7 +37,7 @@ class ModelCache:
         if loaded is None or loaded.modified != modified:
             progress(Phase.LOADING, 0.0)
             model = load_model(path, self.device)
-            loaded = LoadedModel(model, hashlib.blake2b(path.read_bytes(), digest_size=20).hexdigest(), modified)
+            loaded = LoadedModel(model, file_digest(path), modified)
             progress(Phase.LOADING, 1.0)
         self._loaded[path] = loaded
         while len(self._loaded) > 1 and sum(one.model.nbytes for one in self._loaded.values()) > self.limit:

@@ -3,6 +3,7 @@
 Nothing is ever unpickled. Half-precision codes and single-precision weights keep a `small` model near 2 MB.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -194,6 +195,7 @@ class ModelStore:
         A folder that is made later is found.
         """
         self.folders = [STARTER_MODELS]
+        self._digests: dict[Path, tuple[int, int, str]] = {}  # time of the last change, bytes, digest
         if os.environ.get(MODELS_VARIABLE):
             self.folders.append(Path(os.environ[MODELS_VARIABLE]))
         if folder:
@@ -214,6 +216,16 @@ class ModelStore:
         """The card of every model by its file, sorted by name; or why the model cannot be used."""
         return {path: _card_or_reason(path) for _, path in sorted(self.paths().items())}
 
+    def digest(self, name: str) -> str:
+        """Hash of the file of a model, computed again if it has changed; raises `InputError` for a missing file."""
+        path = self.find(name)
+        status = check_model_file(path)
+        modified, size, digest = self._digests.get(path, (0, 0, ""))
+        if (modified, size) != (status.st_mtime_ns, status.st_size):
+            digest = file_digest(path)
+            self._digests[path] = status.st_mtime_ns, status.st_size, digest
+        return digest
+
     def find(self, name: str) -> Path:
         """The file of a model, by its name or path; raises `InputError` that lists the known names."""
         if name.endswith(SUFFIX):
@@ -226,6 +238,14 @@ class ModelStore:
         if name not in paths:
             raise InputError(f"unknown model {name!r}; known models: {', '.join(sorted(paths)) or 'none'}")
         return paths[name]
+
+
+def file_digest(path: Path) -> str:
+    """Hash of a file, 40 hexadecimal digits; raises `InputError` if it cannot be read."""
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=20).hexdigest()
+    except OSError as error:
+        raise InputError(f"the file {path} cannot be read: {error.strerror}") from error
 
 
 def check_model_file(path: Path) -> os.stat_result:

@@ -1,8 +1,11 @@
 """The addresses that a server may listen on: without keys only those of this computer."""
 
+import errno
 import ipaddress
 import re
 import socket
+
+import zmq
 
 from sdf_backend.errors import InputError
 
@@ -24,6 +27,25 @@ def check_address(address: str, keys: bool) -> str:
             "`python -m sdf_backend keygen KEYS`, then serve with --keys KEYS; or listen on tcp://127.0.0.1:5577"
         )
     return f"tcp://{host}:{match[2]}"
+
+
+def bind(server: zmq.Socket, address: str, keys: bool) -> str:
+    """Listen on an address; returns it with the port that was chosen for `*`.
+
+    Raises `InputError` for what `check_address` refuses, and for an address that cannot be listened on.
+    """
+    address = check_address(address, keys)
+    server.set(zmq.IPV6, 1 if "[" in address else 0)
+    try:
+        server.bind(address)
+    except zmq.ZMQError as error:
+        reason = {
+            zmq.EADDRINUSE: "the port is in use, perhaps by another backend; stop it or choose another port",
+            zmq.EADDRNOTAVAIL: "this computer has no such address",
+            errno.ENODEV: "this computer has no such address",
+        }.get(error.errno or 0, str(error))
+        raise InputError(f"cannot listen on {address}: {reason}") from None
+    return server.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
 
 def is_loopback(host: str) -> bool:

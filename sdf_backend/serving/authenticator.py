@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import zmq
 from zmq.utils import z85
@@ -17,6 +18,19 @@ ZAP_ADDRESS = "inproc://zeromq.zap.01"
 RELOAD_SECONDS = 1.0
 # Bound of one call: strangers may connect faster than requests can be answered.
 REQUESTS_A_CALL = 256
+
+
+class Peers(NamedTuple):
+    """What connects to a socket, and how the log tells that one of them was not admitted or cost too much."""
+
+    name: str
+    refused: str
+    cut_off: str
+
+
+CLIENTS = Peers("client", "client refused", "client cut off")
+MACHINES = Peers("machine", "machine refused", "machine cut off")
+WORKERS = Peers("worker", "worker refused", "worker cut off")
 
 
 class AuthorisedClients:
@@ -78,13 +92,13 @@ class Authenticator:
         self.socket = context.socket(zmq.REP)
         self.socket.set(zmq.LINGER, 0)
         self.socket.bind(ZAP_ADDRESS)
-        self._admits: dict[str, Callable[[str], bool]] = {}
+        self._protected: dict[str, tuple[Peers, Callable[[str], bool]]] = {}
         self._log = Throttle()
 
-    def protect(self, socket: zmq.Socket, domain: str, secret: bytes, admits: Callable[[str], bool]) -> None:
-        """Admit only clients to a socket whose public key, Z85, `admits` knows; it becomes their user id."""
-        self._admits[domain] = admits
-        socket.set(zmq.ZAP_DOMAIN, domain.encode())
+    def protect(self, socket: zmq.Socket, peers: Peers, secret: bytes, admits: Callable[[str], bool]) -> None:
+        """Admit only peers to a socket whose public key, Z85, `admits` knows; it becomes their user id."""
+        self._protected[peers.name] = peers, admits
+        socket.set(zmq.ZAP_DOMAIN, peers.name.encode())
         socket.set(zmq.CURVE_SERVER, 1)
         socket.set(zmq.CURVE_SECRETKEY, secret)
 
@@ -101,10 +115,10 @@ class Authenticator:
     def _answer(self, request: list[bytes]) -> list[bytes]:
         _, number, domain, address, _, mechanism, *credentials = [*request, b"", b"", b"", b"", b"", b""]
         key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" and len(credentials[0]) == 32 else ""
-        admits = self._admits.get(domain.decode(errors="replace"))
-        if key and admits and admits(key):
+        peers, admits = self._protected[domain.decode()]
+        if key and admits(key):
             return [b"1.0", number, b"200", b"OK", key.encode(), b""]
         host = address.decode(errors="replace")
-        reason = "its key is not among the authorised clients"
-        self._log.warning((host, key), "client refused", address=host, reason=reason, key=key)
+        reason = f"its key is not among the authorised {peers.name}s"
+        self._log.warning((host, key), peers.refused, address=host, reason=reason, key=key)
         return [b"1.0", number, b"400", b"unknown key", b"", b""]

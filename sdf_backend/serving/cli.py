@@ -1,6 +1,7 @@
-"""The commands of an operator: serve, status, keygen."""
+"""The commands of an operator: serve, work, status, keygen."""
 
 import os
+import platform
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import zmq
 from rich.table import Table
 
 from sdf_backend import log
@@ -19,10 +21,25 @@ from sdf_backend.console import print_json, report_errors, stdout
 from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder
 from sdf_backend.serving.addresses import is_loopback
+from sdf_backend.serving.authenticator import Authenticator
+from sdf_backend.serving.combined_pool import CombinedPool
+from sdf_backend.serving.joined_machines import SEPARATOR, JoinedMachines
 from sdf_backend.serving.local_workers import LocalWorkerPool, WorkerSettings
-from sdf_backend.serving.server import DEFAULT_ADDRESS, SOFTWARE, Server, ServerSettings
-from sdf_backend.serving.server_keys import DEFAULT_CLIENT, SECRET, SERVER, ServerKeys, load_keys, make_keys
+from sdf_backend.serving.machine import Machine, MachineSettings
+from sdf_backend.serving.server import DEFAULT_ADDRESS, Server, ServerSettings
+from sdf_backend.serving.server_keys import (
+    CLIENTS,
+    DEFAULT_CLIENT,
+    MACHINES,
+    SECRET,
+    SERVER,
+    ServerKeys,
+    load_keys,
+    make_keys,
+)
+from sdf_backend.serving.software import SOFTWARE
 from sdf_backend.serving.worker_messages import STOP_SIGNALS
+from sdf_backend.serving.worker_pool import WorkerPool
 from sdf_backend.wire.client import Client, ClientError
 from sdf_backend.wire.messages import Limits, Status
 
@@ -30,14 +47,22 @@ from sdf_backend.wire.messages import Limits, Status
 STATUS_SECONDS = 3.0
 # Time that a server whose standard input is closed may take beyond its grace.
 LIFELINE_SECONDS = 5.0
+STOP_HELP = "Ctrl-C; twice to stop at once"
 LIMITS_HELP = "change a limit, NAME=VALUE; may be repeated; " + ", ".join(
     f"{limit.name} ({limit.default:g})" for limit in fields(Limits)
 )
 
 Bind = Annotated[str, typer.Option(help="address to listen on; one that other computers can reach requires --keys")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+Machines = Annotated[
+    str | None,
+    typer.Option(
+        help="address at which other machines join with `work`, for example tcp://*:5578; by default none can"
+    ),
+]
 WorkerCount = Annotated[
-    int | None, typer.Option("--workers", min=1, help="number of worker processes; default: one per GPU")
+    int | None,
+    typer.Option("--workers", min=0, help="number of worker processes; default: one per GPU; 0 needs --machines"),
 ]
 BatchSize = Annotated[
     int | None,
@@ -65,8 +90,15 @@ Lifeline = Annotated[
     bool,
     typer.Option("--lifeline", help="stop when standard input is closed, which happens when the parent process ends"),
 ]
+Join = Annotated[str, typer.Option(help="where the server listens for machines, tcp://HOST:PORT")]
+MachineKey = Annotated[Path | None, typer.Option("--key", help="key file of this machine, for a server with keys")]
+MachineName = Annotated[str | None, typer.Option("--name", help="name of this machine; default: that of the computer")]
+ServerSilence = Annotated[
+    float, typer.Option("--silence", min=1, help="seconds after which a silent server counts as lost")
+]
 KeyFolder = Annotated[Path, typer.Argument(help="folder for the keys; created if necessary")]
-ClientName = Annotated[str, typer.Option("--client", help="name of the client")]
+ClientName = Annotated[str | None, typer.Option("--client", help="name of the client")]
+KeyOfMachine = Annotated[str | None, typer.Option("--machine", help="name of a machine that is to work for the server")]
 Address = Annotated[str, typer.Option(help="address of the backend")]
 KeyFile = Annotated[Path | None, typer.Option("--key", help="your key file, for a backend with keys")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
@@ -74,7 +106,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an app."""
-    for command in (serve, status, keygen):
+    for command in (serve, work, status, keygen):
         app.command()(command)
 
 
@@ -85,6 +117,7 @@ def serve(
     batch: BatchSize = None,
     models: Models = None,
     keys: Keys = None,
+    machines: Machines = None,
     cache: Cache = None,
     cache_mib: CacheSize = 4096,
     worker_memory_mib: WorkerMemory = None,
@@ -98,22 +131,61 @@ def serve(
     with report_errors():
         if lifeline and sys.stdin is None:  # its descriptor may belong to another file by now
             raise InputError("--lifeline requires a standard input; start the backend with a pipe as its input")
+        if workers == 0 and not machines:
+            raise InputError("--workers 0 leaves nobody to work; let machines join with --machines ADDRESS")
         limits = _limits(limit or [])
         settings = ServerSettings(bind, limits, silence, grace)
-        folder = _cache_folder(cache) if cache_mib else None
-        memory = worker_memory_mib and worker_memory_mib << 20
-        local = WorkerSettings(
-            device, workers, models, folder, cache_mib << 20, batch, memory, stall_seconds, limits=limits
+        local = replace(
+            _worker_settings(device, workers, batch, models, cache, cache_mib, worker_memory_mib, stall_seconds),
+            limits=limits,
         )
         pairs = load_keys(keys) if keys else None
-        server = Server(settings, lambda context, authenticator: LocalWorkerPool(context, authenticator, local), pairs)
+
+        listening: list[str] = []
+
+        def make_pool(context: zmq.Context, authenticator: Authenticator) -> WorkerPool:
+            if not machines:
+                return LocalWorkerPool(context, authenticator, local)
+            joined = JoinedMachines(context, authenticator, machines, limits, silence, pairs)
+            listening.append(joined.address)
+            return CombinedPool(LocalWorkerPool(context, authenticator, local) if workers != 0 else None, joined)
+
+        server = Server(settings, make_pool, pairs)
         log.configure()
         _raise_open_file_limit()
-        _print_start(server.address, keys, pairs)
+        _print_start(server.address, keys, pairs, *listening)
         if lifeline:
             threading.Thread(target=_stop_on_closed_stdin, args=(server,), name="lifeline", daemon=True).start()
         with _stopped_by_signals(server):
             server.run(_print_ready)
+
+
+def work(
+    join: Join,
+    key: MachineKey = None,
+    name: MachineName = None,
+    device: Device = "auto",
+    workers: WorkerCount = None,
+    batch: BatchSize = None,
+    models: Models = None,
+    cache: Cache = None,
+    cache_mib: CacheSize = 4096,
+    worker_memory_mib: WorkerMemory = None,
+    grace: Grace = 10.0,
+    stall_seconds: Stall = 30.0,
+    silence: ServerSilence = 30.0,
+) -> None:
+    """Let the devices of this machine work for a server elsewhere, until Ctrl-C; the log goes to stderr."""
+    with report_errors():
+        if workers == 0:
+            raise InputError("--workers 0 leaves nobody to work; use 1 or more")
+        local = _worker_settings(device, workers, batch, models, cache, cache_mib, worker_memory_mib, stall_seconds)
+        settings = MachineSettings(join, name or platform.node(), key, silence, grace)
+        machine = Machine(settings, local)
+        log.configure()
+        _print_rows([("SDF Shapes", SOFTWARE), ("machine", settings.name), ("joins", join), ("stop", STOP_HELP)])
+        with _stopped_by_signals(machine):
+            machine.run()
 
 
 def status(address: Address = DEFAULT_ADDRESS, key: KeyFile = None, as_json: AsJson = False) -> None:
@@ -126,15 +198,33 @@ def status(address: Address = DEFAULT_ADDRESS, key: KeyFile = None, as_json: AsJ
             _print_status(content)
 
 
-def keygen(folder: KeyFolder, client: ClientName = DEFAULT_CLIENT) -> None:
-    """Make the key file of a client, and the keys of the server if there are none yet."""
+def keygen(folder: KeyFolder, client: ClientName = None, machine: KeyOfMachine = None) -> None:
+    """Make the key file of a client or a machine, and the keys of the server if there are none yet."""
     with report_errors():
-        server, own = make_keys(folder, client)
+        if client and machine:
+            raise InputError("--client and --machine make different keys; call keygen once for each")
+        name = client or machine or DEFAULT_CLIENT
+        server, own = make_keys(folder, name, MACHINES if machine else CLIENTS)
         stdout.print(f"{server}: keys of the server; keep them here, and serve with --keys {folder}", soft_wrap=True)
-        stdout.print(f"{own}: for {client}; send them this one file, over a private channel", soft_wrap=True)
+        stdout.print(f"{own}: for {name}; send them this one file, over a private channel", soft_wrap=True)
 
 
 # --- serve -------------------------------------------------------------------------------------------------------
+
+
+def _worker_settings(
+    device: str,
+    workers: int | None,
+    batch: int | None,
+    models: Path | None,
+    cache: Path | None,
+    cache_mib: int,
+    worker_memory_mib: int | None,
+    stall_seconds: float,
+) -> WorkerSettings:
+    folder = _cache_folder(cache) if cache_mib else None
+    memory = worker_memory_mib and worker_memory_mib << 20
+    return WorkerSettings(device, workers, models, folder, cache_mib << 20, batch, memory, stall_seconds)
 
 
 def _limits(texts: list[str]) -> Limits:
@@ -180,8 +270,8 @@ def _is_ignored(number: signal.Signals) -> bool:
 
 
 @contextmanager
-def _stopped_by_signals(server: Server) -> Iterator[None]:
-    """Let SIGTERM, Ctrl-C and a closed terminal stop the server, after its grace or, the second time, at once.
+def _stopped_by_signals(server: Server | Machine) -> Iterator[None]:
+    """Let SIGTERM, Ctrl-C and a closed terminal stop a server or machine, after its grace or, the second time, at once.
 
     A hangup that is ignored stays ignored: nohup lets a server outlive its terminal.
     """
@@ -208,10 +298,15 @@ def _stop_on_closed_stdin(server: Server) -> None:
     os._exit(1)  # its workers end too
 
 
-def _print_start(address: str, folder: Path | None, keys: ServerKeys | None) -> None:
-    """Print the address and how to connect."""
+def _reachable(address: str) -> str:
+    """The address at which others reach one that this server listens on."""
     host, _, port = address.removeprefix("tcp://").rpartition(":")
-    reachable = address if is_loopback(host) else f"tcp://THIS-COMPUTER:{port}"
+    return address if is_loopback(host) else f"tcp://THIS-COMPUTER:{port}"
+
+
+def _print_start(address: str, folder: Path | None, keys: ServerKeys | None, machines: str = "") -> None:
+    """Print the addresses and how to connect."""
+    reachable = _reachable(address)
     rows = [("SDF Shapes", SOFTWARE), ("address", address)]
     if keys and folder:
         files = sorted(path.stem for path in keys.clients.glob("*.key"))
@@ -223,8 +318,10 @@ def _print_start(address: str, folder: Path | None, keys: ServerKeys | None) -> 
     rows += [
         ("connect", f"Blender: address {reachable}{' and your key file' if keys else ''}"),
         ("", f"shell:   python -m sdf_backend status --address {reachable}{key}"),
-        ("stop", "Ctrl-C; twice to stop at once"),
+        ("stop", STOP_HELP),
     ]
+    if machines:
+        rows.insert(-1, ("machines", f"python -m sdf_backend work --join {_reachable(machines)}{key}"))
     _print_rows(rows)
 
 
@@ -259,6 +356,8 @@ def _print_status(state: Status) -> None:
         f"{state.malformed} invalid messages, {state.workers_lost} workers lost",
         soft_wrap=True,
     )
+    if machines := sorted({worker.name.rpartition(SEPARATOR)[0] for worker in state.workers} - {""}):
+        stdout.print(f"joined machines: {', '.join(machines)}", soft_wrap=True)
     workers = Table("worker", "device", "state", "process", "job", "models in memory", "memory", "device memory")
     for worker in state.workers:
         sizes = _size(worker.memory_bytes), _size(worker.device_bytes)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import zmq
 
 from sdf_backend.log import Throttle, line, logger
+from sdf_backend.serving.authenticator import CLIENTS, Peers
 from sdf_backend.serving.connection_guard import ConnectionGuard
 from sdf_backend.serving.jobs import count_bytes
 from sdf_backend.serving.tcp_meter import TcpMeter
@@ -71,7 +72,12 @@ class Clients:
     """The ROUTER socket and its clients."""
 
     def __init__(
-        self, context: zmq.Context, limits: Limits, silence: float, user_of: Callable[[str], str | None] = str
+        self,
+        context: zmq.Context,
+        limits: Limits,
+        silence: float,
+        user_of: Callable[[str], str | None] = str,
+        peers: Peers = CLIENTS,
     ) -> None:
         """Make the socket.
 
@@ -79,6 +85,7 @@ class Clients:
         ----------
         silence : a client that sends nothing for so many seconds is treated as disconnected
         user_of : the name of the owner of a key, for the log
+        peers : what connects here, for the log
         """
         self.limits, self.silence, self._user_of = limits, silence, user_of
         self.socket = context.socket(zmq.ROUTER)
@@ -95,7 +102,7 @@ class Clients:
         self.socket.set(zmq.TCP_KEEPALIVE_CNT, PROBES)
         self.socket.set(zmq.TCP_MAXRT, 1000 * TIMEOUT_SECONDS)
         self.socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-        self.guard = ConnectionGuard(context, self.socket, limits, silence)
+        self.guard = ConnectionGuard(context, self.socket, limits, silence, peers)
         self._clients: dict[bytes, Client] = {}
         self._disconnected: list[bytes] = []
         self._log = Throttle()

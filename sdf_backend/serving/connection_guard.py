@@ -16,6 +16,7 @@ from typing import ClassVar
 import zmq
 
 from sdf_backend.log import Throttle, line, logger
+from sdf_backend.serving.authenticator import CLIENTS, Peers
 from sdf_backend.serving.memory import release_free_memory, resident_bytes
 from sdf_backend.serving.tcp_meter import FRAME_BYTES, TcpMeter
 from sdf_backend.wire.messages import Limits
@@ -62,10 +63,12 @@ class ConnectionGuard:
         | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     )
 
-    def __init__(self, context: zmq.Context, guarded: zmq.Socket, limits: Limits, silence: float) -> None:
-        self.expected = 0
+    def __init__(
+        self, context: zmq.Context, guarded: zmq.Socket, limits: Limits, silence: float, peers: Peers = CLIENTS
+    ) -> None:
+        self.expected: float = 0
         """bytes that the server holds for its jobs; the server updates it"""
-        self._guarded, self._limits, self._silence = guarded, limits, silence
+        self._guarded, self._limits, self._silence, self._peers = guarded, limits, silence, peers
         guarded.monitor(f"inproc://guard-{id(self)}", self.EVENTS)
         self._monitor = context.socket(zmq.PAIR)
         self._monitor.set(zmq.RCVHWM, 0)  # if its pipe were full, libzmq would wait
@@ -129,7 +132,7 @@ class ConnectionGuard:
                 meter.close()
             if self._reason:  # libzmq reports the failed handshake before its descriptor
                 address = meter.address if meter else ""
-                self._log.warning((address, self._reason), "client refused", address=address, reason=self._reason)
+                self._log.warning((address, self._reason), self._peers.refused, address=address, reason=self._reason)
                 self._reason = ""
         else:
             self._reason = self.REASONS.get(value, self.UNKNOWN)
@@ -213,7 +216,7 @@ class ConnectionGuard:
 
     def _cut_off(self, meter: TcpMeter, reason: str) -> None:
         values = {"address": meter.address, "user": meter.user, "reason": reason, "bytes": meter.held}
-        self._log.warning((meter.address, meter.user, reason), "client cut off", **values)
+        self._log.warning((meter.address, meter.user, reason), self._peers.cut_off, **values)
         meter.shut_down()
 
 

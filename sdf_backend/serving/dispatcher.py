@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from sdf_backend.log import line, logger
 from sdf_backend.serving.clients import Clients
 from sdf_backend.serving.jobs import Job, JobTable, Outcome, Termination, count_bytes
-from sdf_backend.serving.worker_pool import WorkerEvent, WorkerLost, WorkerPool, WorkerReady, WorkerReply
+from sdf_backend.serving.worker_pool import LossCause, WorkerEvent, WorkerLost, WorkerPool, WorkerReady, WorkerReply
 from sdf_backend.wire.codec import Frame, Header, encode, encode_error
 from sdf_backend.wire.errors import ErrorCode
 from sdf_backend.wire.messages import Accepted, JobState, Limits, Progress, Result, WorkerInfo, WorkerState
@@ -14,8 +15,9 @@ from sdf_backend.wire.messages import Accepted, JobState, Limits, Progress, Resu
 TAKEN_OVER = "another connection has taken over this job, and gets its result"
 # A worker that has not stopped a terminated job after this time is killed.
 STOP_SECONDS = 1.0
-# A job is not retried once it has lost this many workers.
-MAX_LOST_WORKERS = 2
+# A job is not retried once it has lost this many worker processes, or machines: those are mostly lost for reasons of
+# their own, but a job may also take a machine down.
+MAX_LOST_WORKERS, MAX_LOST_MACHINES = 2, 5
 
 
 @dataclass
@@ -106,12 +108,13 @@ class Dispatcher:
 
     def assign(self, now: float) -> None:
         """Assign queued jobs to idle workers, preferring a worker that has the model in memory."""
-        idle = [worker for worker, jobs in self._running.items() if not jobs]
-        while idle and self.jobs.queue_length:
-            model = self.jobs.next_model
-            worker = next((worker for worker in idle if model in self._pool.loaded_models(worker)), idle[0])
+        idle = [worker for worker, jobs in self._running.items() if not jobs and self._pool.capacity(worker)]
+        while idle and (job := self.jobs.next(lambda job: any(self._can_run(worker, job) for worker in idle))):
+            able = [worker for worker in idle if self._can_run(worker, job)]
+            worker = next((worker for worker in able if job.model in self._pool.loaded_models(worker)), able[0])
             idle.remove(worker)
-            self._submit(worker, self.jobs.take(self._pool.capacity(worker), now), now)
+            can_run = partial(self._can_run, worker)
+            self._submit(worker, self.jobs.take(self._pool.capacity(worker), now, can_run), now)
 
     def process_events(self, now: float) -> None:
         """Handle what workers have sent, and workers that are ready or lost."""
@@ -139,6 +142,9 @@ class Dispatcher:
         for job in self.jobs.queued:
             self._finish(job, Termination(ErrorCode.WORKER_LOST, f"no worker can start: {reason}"), now)
 
+    def _can_run(self, worker: str, job: Job) -> bool:
+        return self._pool.can_run(worker, job.model)
+
     def _submit(self, worker: str, batch: list[Job], now: float) -> None:
         if not self._pool.submit(worker, [job.request for job in batch]):  # it has just ended
             for job in batch:
@@ -158,13 +164,15 @@ class Dispatcher:
                 job = self._running.get(worker, {}).get(header.job or "")
                 if job:
                     self._forward(worker, job, header, frames, now)
-            case WorkerLost(worker, reason):
-                self.counts.workers_lost += worker in self._running
+            case WorkerLost(worker, reason, cause):
+                self.counts.workers_lost += worker in self._running and cause is not LossCause.STOPPED
                 jobs = self._running.pop(worker, {})
                 # The loss of a worker that was killed to stop a terminated job does not count against its other jobs.
                 suspect = not any(job.termination for job in jobs.values())
                 for job in jobs.values():
-                    self._handle_loss(job, reason, now, suspect=suspect)
+                    job.lost_workers += suspect and cause is LossCause.PROCESS
+                    job.lost_machines += cause is LossCause.MACHINE
+                    self._handle_loss(job, reason, now)
 
     def _forward(self, worker: str, job: Job, header: Header, frames: Sequence[Frame], now: float) -> None:
         """Forward a message of a worker to the client of the job."""
@@ -182,13 +190,13 @@ class Dispatcher:
             self._log_end(job, str(header.content.get("code")), str(header.content.get("message")))
             self._deliver(job, Outcome.FAILED, frames, now)
 
-    def _handle_loss(self, job: Job, reason: str, now: float, *, suspect: bool) -> None:
+    def _handle_loss(self, job: Job, reason: str, now: float) -> None:
         """Retry a job whose worker was lost, unless it is terminated or may be the cause."""
-        job.lost_workers += suspect
         if job.termination:
             self._finish(job, job.termination, now)
-        elif job.lost_workers >= MAX_LOST_WORKERS:
-            text = f"two workers in a row ended while they ran this job: {reason}"
+        elif job.lost_workers >= MAX_LOST_WORKERS or job.lost_machines >= MAX_LOST_MACHINES:
+            lost = "two workers" if job.lost_workers >= MAX_LOST_WORKERS else f"{MAX_LOST_MACHINES} machines"
+            text = f"{lost} ended or were lost while they ran this job: {reason}"
             self._finish(job, Termination(ErrorCode.WORKER_LOST, text), now)
         else:
             self.jobs.retry(job)

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from typing import NamedTuple
 
 import zmq
@@ -73,7 +74,9 @@ class Job:
     finished: float = 0.0
     worker: str = ""
     lost_workers: int = 0
-    """workers that ended while they ran it"""
+    """worker processes that ended while they ran it"""
+    lost_machines: int = 0
+    """machines that were lost while they ran it"""
     batch_size: int = 1
     """jobs in the batch that it runs in"""
     termination: Termination | None = None
@@ -112,6 +115,11 @@ def fingerprint(frames: Sequence[Frame]) -> bytes:
 def count_bytes(frames: Sequence[Frame] | None) -> int:
     """Count the bytes of the frames of a message."""
     return sum(frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in frames or ())
+
+
+def any_job(job: Job) -> bool:
+    """The condition that every job satisfies."""
+    return True
 
 
 @dataclass
@@ -209,13 +217,14 @@ class JobTable:
         self._request_bytes += job.request_bytes
         self._enqueue(job)
 
-    def take(self, most: int, now: float) -> list[Job]:
+    def take(self, most: int, now: float, can_run: Callable[[Job], bool] = any_job) -> list[Job]:
         """Take the next batch for one worker and mark its jobs as running.
 
-        Returns the next job and up to `most` - 1 after it that have the same batch key. A retried job runs alone.
+        Returns the next job that it `can_run` and up to `most` - 1 after it that have the same batch key. A retried job
+        runs alone.
         """
         batch: list[Job] = []
-        while len(batch) < most and (job := self._next()) and _can_join(batch, job):
+        while len(batch) < most and (job := self.next(can_run)) and _can_join(batch, job):
             self._dequeue(job, scheduled=True)
             job.state, job.started = JobState.RUNNING, now
             batch.append(job)
@@ -223,22 +232,15 @@ class JobTable:
             job.batch_size = len(batch)
         return batch
 
-    @property
-    def next_model(self) -> str:
-        """The model of the next job; empty if none is queued."""
-        job = self._next()
-        return job.model if job else ""
+    def next(self, can_run: Callable[[Job], bool] = any_job) -> Job | None:
+        """The next of the queued jobs that satisfy a condition; None if there is none."""
+        return next(filter(can_run, chain(self._retries, *self._queues.values())), None)
 
     def retry(self, job: Job) -> None:
         """Put a running job back at the head of the queue; it will run alone."""
         job.state, job.worker, job.batch_key = JobState.QUEUED, "", None
         self._retries.append(job)
         self._queued_bytes += job.request_bytes
-
-    def _next(self) -> Job | None:
-        if self._retries:
-            return self._retries[0]
-        return next((queue[0] for queue in self._queues.values()), None)
 
     def _enqueue(self, job: Job) -> None:
         self._queues.setdefault(_queue_key(job.owner, job.client), deque()).append(job)

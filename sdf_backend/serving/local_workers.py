@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ import zmq
 
 from sdf_backend.errors import InputError
 from sdf_backend.log import line, logger
-from sdf_backend.serving.authenticator import Authenticator
+from sdf_backend.serving.authenticator import WORKERS, Authenticator
 from sdf_backend.serving.socket_folder import SOCKET, make_socket_folder
 from sdf_backend.serving.worker_messages import FROM_WORKER, Batch, Heartbeat, WorkerConfig, WorkerHello, WorkerKeys
 from sdf_backend.serving.worker_pool import WorkerEvent, WorkerLost, WorkerReady, WorkerReply
@@ -99,6 +99,7 @@ class LocalWorkerPool:
         self._slots: list[_Slot] = []
         self._by_identity: dict[bytes, _Slot] = {}
         self._models: tuple[ModelInfo, ...] = ()
+        self._digests: Mapping[str, str] = {}
         self._ever_ready = False
         self._configuration_error = ""
         self._folder: Path | None = None
@@ -154,6 +155,10 @@ class LocalWorkerPool:
         hello = self._slot(worker).hello
         return hello.capacity if hello else 0
 
+    def can_run(self, worker: str, model: str) -> bool:
+        """Always: all have the same models, and answer for others that there is no such model."""
+        return True
+
     def loaded_models(self, worker: str) -> Sequence[str]:
         """As of the last heartbeat."""
         return self._slot(worker).heartbeat.loaded
@@ -177,6 +182,16 @@ class LocalWorkerPool:
     def models(self) -> tuple[ModelInfo, ...]:
         """As a worker reported last."""
         return self._models
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Hash of the file of each usable model, by name, as a worker reported last."""
+        return self._digests
+
+    @property
+    def has_been_ready(self) -> bool:
+        """Whether any worker has been ready, so that the models are known."""
+        return self._ever_ready
 
     def unavailable_reason(self) -> str:
         """Why the first worker failed, if all have failed repeatedly."""
@@ -213,7 +228,7 @@ class LocalWorkerPool:
             return f"ipc://{self._folder / SOCKET}"
         (server_public, server_secret), (public, secret) = zmq.curve_keypair(), zmq.curve_keypair()
         self._keys = server_public.decode(), public.decode(), secret.decode()
-        authenticator.protect(self._socket, "workers", server_secret, lambda key: key == public.decode())
+        authenticator.protect(self._socket, WORKERS, server_secret, lambda key: key == public.decode())
         return f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
 
     # --- slots ---
@@ -360,6 +375,7 @@ class LocalWorkerPool:
         if isinstance(message, Heartbeat):
             slot.heartbeat = message
             return
+        self._digests = message.digests
         if message.models != self._models:
             self._models = message.models
             for model in message.models:

@@ -7,25 +7,24 @@ Of the messages of clients it reads the headers only, and forwards the frames un
 connections are `clients.py`, and `dispatcher.py` assigns jobs to the workers behind the interface of `worker_pool.py`.
 """
 
-import errno
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 
 import zmq
 
 from sdf_backend.errors import InputError
 from sdf_backend.log import Throttle, line, logger
-from sdf_backend.serving.addresses import check_address
+from sdf_backend.serving.addresses import bind
 from sdf_backend.serving.admission import check_submission
-from sdf_backend.serving.authenticator import Authenticator, AuthorisedClients
+from sdf_backend.serving.authenticator import CLIENTS, Authenticator, AuthorisedClients
 from sdf_backend.serving.clients import GENERATED_ID, Clients, Incoming
 from sdf_backend.serving.dispatcher import Dispatcher
 from sdf_backend.serving.jobs import Job, Termination, count_bytes, fingerprint
 from sdf_backend.serving.memory import resident_bytes
 from sdf_backend.serving.server_keys import ServerKeys
+from sdf_backend.serving.software import SOFTWARE
 from sdf_backend.serving.task_table import TASKS
 from sdf_backend.serving.worker_pool import WorkerPool
 from sdf_backend.wire.codec import Header, WireError, build, encode, encode_error, read_header
@@ -47,11 +46,6 @@ from sdf_backend.wire.messages import (
 )
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5577"
-try:
-    SOFTWARE = f"sdf-shapes {version('sdf-shapes')}"
-except PackageNotFoundError:  # run from its folder, not installed
-    SOFTWARE = "sdf-shapes"
-
 TICK_SECONDS = 0.1
 # Interval at which backlogs are sent, while there are any.
 BACKLOG_SECONDS = 0.002
@@ -101,20 +95,19 @@ class Server:
         InputError : for an address that cannot be listened on
         """
         self.settings = settings
-        address = check_address(settings.bind, keys is not None)
         self._context = zmq.Context()
         self._authenticator = Authenticator(self._context)
         self._authorised = authorised = AuthorisedClients(keys.clients) if keys else None
         user_of = authorised.user_of if authorised else str
         self._clients = Clients(self._context, settings.limits, settings.silence, user_of)
         if keys:
-            self._authenticator.protect(self._clients.socket, "clients", keys.secret, lambda key: bool(user_of(key)))
+            self._authenticator.protect(self._clients.socket, CLIENTS, keys.secret, lambda key: bool(user_of(key)))
         try:
-            self.address = self._bind(address)
+            self.address = bind(self._clients.socket, settings.bind, keys is not None)
+            self._pool = make_pool(self._context, self._authenticator)
         except InputError:
             self._close()
             raise
-        self._pool = make_pool(self._context, self._authenticator)
         self._dispatcher = Dispatcher(self._pool, self._clients, settings.limits)
         self._log = Throttle()
         self._started = self._turned = time.monotonic()
@@ -369,19 +362,6 @@ class Server:
         )
 
     # --- sockets ---
-
-    def _bind(self, address: str) -> str:
-        self._clients.socket.set(zmq.IPV6, 1 if "[" in address else 0)
-        try:
-            self._clients.socket.bind(address)
-        except zmq.ZMQError as error:
-            reason = {
-                zmq.EADDRINUSE: "the port is in use, perhaps by another backend; stop it or choose another port",
-                zmq.EADDRNOTAVAIL: "this computer has no such address",
-                errno.ENODEV: "this computer has no such address",
-            }.get(error.errno or 0, str(error))
-            raise InputError(f"cannot listen on {address}: {reason}") from None
-        return self._clients.socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
 
     def _close(self) -> None:
         self._clients.close(linger=int(1000 * DRAIN_SECONDS))

@@ -1,7 +1,8 @@
-"""CURVE key files of a server and its clients, in the certificate format of pyzmq.
+"""CURVE key files of a server, its clients and the machines that work for it, in the certificate format of pyzmq.
 
     KEYS/server.key, KEYS/server.key_secret    the key pair of the server
     KEYS/clients/NAME.key                      the public key of each authorised client
+    KEYS/machines/NAME.key                     the public key of each authorised machine
     KEYS/NAME.key_secret                       the one file for NAME: their key pair and the public key of the server
 
 Secrets are never logged.
@@ -18,41 +19,48 @@ import zmq
 from sdf_backend.errors import InputError
 from sdf_backend.wire.keys import check_private, is_key, read_values
 
-SERVER, CLIENTS, PUBLIC, SECRET = "server", "clients", ".key", ".key_secret"
+SERVER, CLIENTS, MACHINES, PUBLIC, SECRET = "server", "clients", "machines", ".key", ".key_secret"
 DEFAULT_CLIENT = "artist"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True)
 class ServerKeys:
-    """The key pair of a server, as Z85 text, and the folder of its authorised clients."""
+    """The key pair of a server, as Z85 text, and the folders of its authorised clients and machines."""
 
     public: bytes
     secret: bytes = field(repr=False)
     clients: Path
+    machines: Path
 
 
-def make_keys(folder: Path, client: str = DEFAULT_CLIENT) -> tuple[Path, Path]:
-    """Make the keys of a client, and those of the server if there are none yet.
+def make_keys(folder: Path, name: str = DEFAULT_CLIENT, of: str = CLIENTS) -> tuple[Path, Path]:
+    """Make the keys of a client or machine, and those of the server if there are none yet.
+
+    Parameters
+    ----------
+    of : `CLIENTS` or `MACHINES`
 
     Returns
     -------
-    The secret files of the server and of the client.
+    The secret files of the server and of the client or machine.
 
     Raises
     ------
-    InputError : for a client that has keys already, or a folder that cannot be written
+    InputError : for a name that has keys already, or a folder that cannot be written
     """
-    if not NAME_PATTERN.fullmatch(client) or client == SERVER:
-        raise InputError(f"{client!r} cannot be the name of a client; use letters, digits, hyphens and underscores")
-    secrets = folder / f"{SERVER}{SECRET}", folder / f"{client}{SECRET}"
-    public = folder / CLIENTS / f"{client}{PUBLIC}"
+    kind = of.removesuffix("s")
+    if not NAME_PATTERN.fullmatch(name) or name == SERVER:
+        raise InputError(f"{name!r} cannot be the name of a {kind}; use letters, digits, hyphens and underscores")
+    secrets = folder / f"{SERVER}{SECRET}", folder / f"{name}{SECRET}"
+    public = folder / of / f"{name}{PUBLIC}"
     for path in (secrets[1], public):
         if path.exists():
-            raise InputError(f"{path} already exists; choose another name with --client, or remove it first")
+            raise InputError(f"{path} already exists; choose another name with --{kind}, or remove it first")
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (folder / CLIENTS).mkdir(exist_ok=True, mode=0o700)
+        for authorised in (CLIENTS, MACHINES):
+            (folder / authorised).mkdir(exist_ok=True, mode=0o700)
         if not secrets[0].exists():
             pair = zmq.curve_keypair()
             _write_key(secrets[0], *pair)
@@ -80,8 +88,8 @@ def load_keys(folder: Path) -> ServerKeys:
         raise InputError(f"there are no server keys in {folder}; {how}")
     if not (folder / CLIENTS).is_dir():
         raise InputError(f"there is no folder {folder / CLIENTS} of authorised clients; {how}")
-    for writable in (folder, folder / CLIENTS):
-        if os.name == "posix" and stat.S_IMODE(writable.stat().st_mode) & 0o022:
+    for writable in (folder, folder / CLIENTS, folder / MACHINES):
+        if os.name == "posix" and writable.exists() and stat.S_IMODE(writable.stat().st_mode) & 0o022:
             raise InputError(f"{writable} can be written by other users; run: chmod go-w {writable}")
     try:
         for secret_file in folder.glob(f"*{SECRET}"):
@@ -91,7 +99,7 @@ def load_keys(folder: Path) -> ServerKeys:
     public, secret = read_key(path)
     if secret is None:
         raise InputError(f"{path} contains no secret key; {how}")
-    return ServerKeys(public, secret, folder / CLIENTS)
+    return ServerKeys(public, secret, folder / CLIENTS, folder / MACHINES)
 
 
 def read_key(path: Path) -> tuple[bytes, bytes | None]:

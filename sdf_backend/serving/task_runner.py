@@ -2,7 +2,8 @@
 
 import gc
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import accumulate, chain, islice
 
@@ -42,6 +43,14 @@ class TaskRunner:
         infos.sort(key=lambda info: bool(info.problem))
         sizes = accumulate(len(json.dumps(asdict(info))) for info in infos)
         return tuple(info for info, size in zip(infos, sizes, strict=True) if size <= MODELS_BYTES)
+
+    def digests(self, models: Iterable[wire.ModelInfo]) -> dict[str, str]:
+        """The digest of the file of each of these models that can be used, by name."""
+        found: dict[str, str] = {}
+        for model in models:
+            with suppress(InputError):  # the file has just been removed
+                found |= {} if model.problem else {model.name: self.engine.store.digest(model.name)}
+        return found
 
     def run(self, jobs: Sequence[wire.Submit], progress: engines.Progress, preview: Preview) -> list[wire.Result]:
         """Run one job, or several of a batched task with the same model and settings as one batch.

@@ -95,7 +95,8 @@ def _work(config: WorkerConfig, link: ServerLink, runner: "TaskRunner") -> int:
     device = runner.engine.device
     link.heartbeat = lambda: Heartbeat(runner.loaded, resident_bytes(), device_bytes(device))
     capacity = config.batch or DEFAULT_BATCH[device.type]
-    hello, checked_at = WorkerHello(str(device), torch.cuda.device_count(), capacity, runner.models()), time.monotonic()
+    hello = _with_models(WorkerHello(str(device), torch.cuda.device_count(), capacity), runner)
+    checked_at = time.monotonic()
     # The heartbeat comes first, so that no status shows a ready worker without memory.
     link.send(encode(link.heartbeat()))
     link.send(encode(hello))
@@ -107,10 +108,15 @@ def _work(config: WorkerConfig, link: ServerLink, runner: "TaskRunner") -> int:
         if batch:
             release_free_memory()
         if time.monotonic() - checked_at >= MODELS_SECONDS:
-            checked_at, current = time.monotonic(), replace(hello, models=runner.models())
+            checked_at, current = time.monotonic(), _with_models(hello, runner)
             if current != hello:
                 hello = current
                 link.send(encode(hello))
+
+
+def _with_models(hello: WorkerHello, runner: "TaskRunner") -> WorkerHello:
+    models = runner.models()
+    return replace(hello, models=models, digests=runner.digests(models))
 
 
 def _run_batch(config: WorkerConfig, link: ServerLink, runner: "TaskRunner", batch: list[Sequence[Frame]]) -> bool:

@@ -66,6 +66,8 @@ class WorkerHello:
     capacity: int = 1
     """maximum number of jobs in a batch"""
     models: tuple[ModelInfo, ...] = ()
+    digests: dict[str, str] = field(default_factory=dict)
+    """hash of the file of each usable model, by name"""
 
 
 @dataclass(frozen=True)

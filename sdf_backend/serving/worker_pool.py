@@ -1,11 +1,12 @@
 """The interface of a worker pool: all that the server can see of its workers.
 
-`local_workers.py` implements it with processes on this machine; another implementation can run workers elsewhere,
-without a change to the wire. Workers take and send the messages of the wire, which the server forwards unchanged.
+`local_workers.py` implements it with processes on this machine, and `combined_pool.py` with those of machines that have
+joined as well. Workers take and send the messages of the wire, which the server forwards unchanged.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 import zmq
@@ -30,12 +31,24 @@ class WorkerReply:
     frames: Sequence[Frame]
 
 
+class LossCause(StrEnum):
+    """What a job may have had to do with the loss of its worker."""
+
+    PROCESS = "process"
+    """the process ended: the job may have ended it"""
+    MACHINE = "machine"
+    """its machine or the network was lost, which is hardly the job's doing"""
+    STOPPED = "stopped"
+    """its machine was stopped"""
+
+
 @dataclass(frozen=True)
 class WorkerLost:
-    """A worker has ended, together with the jobs that it ran; the pool replaces it."""
+    """A worker has ended, together with the jobs that it ran; the pool replaces it, or waits for its machine."""
 
     worker: str
     reason: str
+    cause: LossCause = LossCause.PROCESS
 
 
 WorkerEvent = WorkerReady | WorkerReply | WorkerLost
@@ -73,7 +86,11 @@ class WorkerPool(Protocol):
         ...
 
     def capacity(self, worker: str) -> int:
-        """Most jobs of one batch."""
+        """Most jobs of one batch; 0 for a worker that takes no more jobs."""
+        ...
+
+    def can_run(self, worker: str, model: str) -> bool:
+        """Whether a worker may run the jobs of a model; of a model that nobody has it may, and answers so."""
         ...
 
     def loaded_models(self, worker: str) -> Sequence[str]:

@@ -105,7 +105,8 @@ class Client:
         """
         try:
             keys = None if key_file is None else read_client_keys(key_file)
-            self._connection = Connection(address, keys, str(key_file), Hello(name, software), timing or Timing())
+            hello = encode(Hello(name, software))
+            self._connection = Connection(address, keys, str(key_file), lambda: hello, timing or Timing())
         except ValueError as error:
             raise ClientError(ErrorCode.BAD_VALUE, str(error)) from error
         self._jobs: dict[str, _Job] = {}

@@ -10,16 +10,17 @@ import re
 import struct
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import zmq
 
-from .codec import Frame, VersionError, WireError, decode, encode
+from .codec import Frame, VersionError, WireError, decode
 from .errors import MALFORMED, ErrorCode
 from .keys import ClientKeys
-from .messages import REPLIES, Error, Hello, Limits, Reply, Welcome
+from .messages import REPLIES, Error, Limits, Reply, Welcome
 from .probe import Mechanism, Probe
 
 ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[\w.-]+):([0-9]{1,5})", re.ASCII)
@@ -72,23 +73,48 @@ class Timing:
     """between attempts with refused keys, each of which is a line in the log of the server"""
 
 
+def decode_reply(frames: Sequence[Frame], limits: Limits) -> Reply:
+    """Decode what a server sends to its clients; raises `WireError`."""
+    return decode(frames, REPLIES, limits)
+
+
 class Connection:
     """A connection that reconnects by itself; `welcome` is the last greeting of the server."""
 
-    def __init__(self, address: str, keys: ClientKeys | None, key_name: str, hello: Hello, timing: Timing) -> None:
-        """`key_name` is the name of the keys in error messages. Raises `ValueError` for an invalid address."""
+    def __init__(
+        self,
+        address: str,
+        keys: ClientKeys | None,
+        key_name: str,
+        hello: Callable[[], Sequence[Frame]],
+        timing: Timing,
+        decode_reply: Callable[[Sequence[Frame], Limits], Any] = decode_reply,
+    ) -> None:
+        """Begin to connect.
+
+        Parameters
+        ----------
+        key_name : the name of the keys in error messages
+        hello : makes the greeting and the heartbeat, which the server answers with a `Welcome`
+        decode_reply : decodes what the server sends; whatever is neither a greeting nor an error about it comes as it
+            is from `poll`
+
+        Raises
+        ------
+        ValueError : for an invalid address
+        """
         match = ADDRESS.fullmatch(address)
         if match is None or not 0 < int(match[3]) < 1 << 16:
             raise ValueError(f"{address!r} is not an address; use tcp://HOST:PORT, for example tcp://127.0.0.1:5577")
         self.address, self.timing = address, timing
         self.state, self.reason = State.CONNECTING, f"connecting to {address}"
         self.welcome: Welcome | None = None
-        self._keys, self._key_name, self._hello = keys, key_name, encode(hello)
+        self._keys, self._key_name, self._hello, self._decode = keys, key_name, hello, decode_reply
         self._context = zmq.Context()
         self._attempt: _Attempt | None = None
         self._probe: Probe | None = None
         self._outbox: deque[Sequence[Frame]] = deque()
-        self._received: list[Reply | StateChanged] = []
+        self._received: list[Any] = []
         self._was_connected = False
         self._failures = 0
         self._silence = timing.silence
@@ -104,8 +130,8 @@ class Connection:
         """Queue a message; messages that are not sent when the connection is lost are dropped."""
         self._outbox.append(frames)
 
-    def poll(self) -> list[Reply | StateChanged]:
-        """Process pending work, for a bounded time, and return what was received."""
+    def poll(self) -> list[Any]:
+        """Process pending work, for a bounded time, and return what was received: messages and `StateChanged`."""
         if self.state is not State.CLOSED:
             now = time.monotonic()
             self._extend_deadlines(now)
@@ -126,9 +152,11 @@ class Connection:
             if self._unanswered_since is not None:
                 self._unanswered_since += suspended
 
-    def wait(self, seconds: float) -> None:
-        """Block until there is something to poll for, for at most `seconds`."""
+    def wait(self, seconds: float, others: Sequence[zmq.Socket] = ()) -> None:
+        """Block until there is something to poll for, or to read from other sockets, for at most `seconds`."""
         poller = zmq.Poller()
+        for other in others:
+            poller.register(other, zmq.POLLIN)
         if self._attempt:
             poller.register(self._attempt.monitor, zmq.POLLIN)
             poller.register(self._attempt.socket, zmq.POLLIN | (zmq.POLLOUT if self._can_send() else 0))
@@ -163,7 +191,7 @@ class Connection:
                     attempt.connected = True
                 case zmq.EVENT_HANDSHAKE_SUCCEEDED:
                     attempt.handshake_done = True
-                    self._outbox.appendleft(self._hello)
+                    self._outbox.appendleft(self._hello())
                 case zmq.EVENT_DISCONNECTED if attempt.handshake_done:
                     attempt.disconnected = True
                 case _:
@@ -224,7 +252,7 @@ class Connection:
                 waited = f"{now - self._unanswered_since:.0f} s"
                 self._fail(f"the server at {self.address} has not answered for {waited}; trying again", now)
             elif now - self._sent_at >= self.timing.heartbeat and not self._outbox:
-                self.send(self._hello)
+                self.send(self._hello())
                 self._flush(attempt, now)
         elif now >= self._deadline:
             waited = f"within {self.timing.greeting:g} s"
@@ -269,7 +297,7 @@ class Connection:
                 return True
             self._unanswered_since = None
             try:
-                self._handle(decode(frames, REPLIES, self.limits), now)
+                self._handle(self._decode(frames, self.limits), now)
             except VersionError as error:
                 self._fail(str(error), now, State.INCOMPATIBLE)
             except WireError as error:
@@ -280,7 +308,7 @@ class Connection:
                 return False
         return False
 
-    def _handle(self, message: Reply, now: float) -> None:
+    def _handle(self, message: Any, now: float) -> None:
         match message:
             case Welcome():
                 self._handle_welcome(message)

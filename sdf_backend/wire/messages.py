@@ -44,6 +44,8 @@ class WorkerState(StrEnum):
     STARTING = "starting"
     IDLE = "idle"
     RUNNING = "running"
+    LOST = "lost"
+    """with its machine, which is expected back"""
 
 
 @dataclass(frozen=True)

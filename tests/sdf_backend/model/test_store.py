@@ -351,3 +351,16 @@ def test_the_card_keeps_all_fields(spheres: Model, tmp_path: Path) -> None:
     card = replace(spheres.card, training={"epochs": 3}, accuracy={"known": {"chamfer": 0.1}})
     save_model(tmp_path / "spheres.safetensors", replace(spheres, card=card))
     assert asdict(read_card(tmp_path / "spheres.safetensors")) == asdict(card)
+
+
+def test_the_digest_of_a_model_is_that_of_its_file(models_folder: Path, tmp_path: Path) -> None:
+    content = (models_folder / "spheres.safetensors").read_bytes()
+    (tmp_path / "spheres.safetensors").write_bytes(content)
+    here, there = ModelStore(models_folder), ModelStore(tmp_path)
+    before = there.digest("spheres")
+    assert before == here.digest("spheres")
+    (tmp_path / "spheres.safetensors").write_bytes(content + b"more")
+    assert there.digest("spheres") != before
+    (tmp_path / "spheres.safetensors").unlink()
+    with pytest.raises(InputError, match="unknown model"):
+        there.digest("spheres")

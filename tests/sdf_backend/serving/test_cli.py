@@ -107,6 +107,10 @@ def test_keygen_prints_the_file_for_the_client(tmp_path: Path) -> None:
     assert f"{tmp_path}/keys/bob.key_secret" in second.stdout
     assert f"--keys {tmp_path}/keys" in first.stdout
     assert "already exists" in refused("keygen", tmp_path / "keys")
+    assert "once for each" in refused("keygen", tmp_path / "keys", "--client", "carol", "--machine", "gpu-1")
+    assert invoke("keygen", tmp_path / "keys", "--machine", "gpu-1").exit_code == 0
+    assert [path.name for path in (tmp_path / "keys" / "machines").iterdir()] == ["gpu-1.key"]
+    assert not (tmp_path / "keys" / "clients" / "gpu-1.key").exists()
 
 
 def test_a_server_that_cannot_start_prints_one_clear_line(backend: Backend, tmp_path: Path) -> None:
@@ -117,6 +121,9 @@ def test_a_server_that_cannot_start_prints_one_clear_line(backend: Backend, tmp_
     assert "no such address" in refused("serve", "--bind", elsewhere, "--keys", tmp_path / "keys")
     assert "not an address to listen on" in refused("serve", "--bind", "5577")
     assert "keygen" in refused("serve", "--bind", "tcp://0.0.0.0:*")
+    assert "the port is in use" in refused("serve", "--bind", "tcp://127.0.0.1:*", "--machines", backend.address)
+    assert "keygen" in refused("serve", "--bind", "tcp://127.0.0.1:*", "--machines", "tcp://0.0.0.0:*")
+    assert "--machines ADDRESS" in refused("serve", "--workers", "0")
     assert "no server keys" in refused("serve", "--keys", tmp_path)
     (tmp_path / "keys" / "server.key_secret").chmod(0o644)
     assert "chmod 600" in refused("serve", "--keys", tmp_path / "keys")
@@ -141,6 +148,7 @@ def test_a_lifeline_without_standard_input_is_one_clear_line() -> None:
 
 
 def test_usage_errors_exit_with_two() -> None:
-    assert invoke("serve", "--workers", "0").exit_code == 2
+    assert invoke("serve", "--workers", "-1").exit_code == 2
+    assert invoke("work").exit_code == 2
     assert invoke("serve", "--nonsense").exit_code == 2
     assert invoke("keygen").exit_code == 2

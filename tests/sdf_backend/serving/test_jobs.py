@@ -103,6 +103,21 @@ def test_jobs_with_the_same_batch_key_are_taken_together_in_order() -> None:
     assert jobs.take(4, 0.0) == [a2]
 
 
+def test_a_worker_takes_the_next_job_that_it_can_run_of_whoever_is_first() -> None:
+    jobs = JobTable()
+    first, second, other = new_job(b"a", model="rare"), new_job(b"a"), new_job(b"b")
+    for job in (first, second, other):
+        jobs.add(job)
+
+    def is_common(job: Job) -> bool:
+        return job.model == "m"
+
+    assert jobs.next() == first
+    assert jobs.take(4, 0.0, is_common) == [second, other]
+    assert (jobs.next(is_common), jobs.take(1, 0.0, is_common)) == (None, [])
+    assert jobs.take(1, 0.0) == [first]
+
+
 def test_jobs_of_one_name_and_two_owners_are_not_batched() -> None:
     jobs = JobTable()
     first, second = (replace(new_job(client), name="same-name", owner=client.decode()) for client in (b"a", b"b"))

@@ -96,7 +96,7 @@ def test_unusable_server_keys_are_refused(tmp_path: Path) -> None:
         load_keys(tmp_path)
 
 
-@pytest.mark.parametrize("folder", [".", "clients"])
+@pytest.mark.parametrize("folder", [".", "clients", "machines"])
 @pytest.mark.parametrize("writers", [0o020, 0o002])
 def test_folders_that_others_can_write_are_refused_with_the_remedy(tmp_path: Path, folder: str, writers: int) -> None:
     keys = tmp_path / "keys"
