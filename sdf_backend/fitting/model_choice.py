@@ -1,10 +1,11 @@
 """Which of several models explains an input best, and whether any does.
 
-The models' encoders propose poses and codes, which are judged as they are. The models whose proposals come near are
-fitted coarsely and compared by `pose_score`. A model without an encoder is always fitted.
+Each model is fitted for a few steps from what its encoder proposes, or, without one, from all starts of a pose search.
+The models that come near are fitted as far as a pose search goes. What counts is `pose_score`: the share of the input
+that a fit explains says little, since a sofa may explain nearly all of a table, and much of the sofa is not there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,7 @@ from sdf_backend.fitting.assessment import assess_surface
 from sdf_backend.fitting.fit import FitRequest, fit_codes
 from sdf_backend.fitting.fit_settings import FitSettings
 from sdf_backend.fitting.pose_ranking import pose_score
-from sdf_backend.fitting.pose_search import PoseSearchSettings, likely_starts, search_poses
+from sdf_backend.fitting.pose_search import PoseSearchSettings, first_fit, search_poses
 from sdf_backend.geometry.similarity import Similarity, axis_rotation, front_beside
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations
@@ -28,11 +29,9 @@ from sdf_backend.wire.messages import AMBIGUOUS_CONFIDENCE
 class ModelChoiceSettings:
     """Which models are fitted, and when a choice is doubted; chosen on drawn pieces, see docs/experiments.md."""
 
-    judged_points: int = 2_000
-    """points by which proposals are judged"""
-    near: float = 4.0
-    """models are fitted whose proposals lie at most so many times as far from the input as the best model's"""
-    fitted: int = 4
+    near: float = 1.6
+    """models are fitted further whose first fit is at most so many times as far from the input as the best one"""
+    fitted: int = 3
     """at most so many of these"""
     explained: float = 0.9
     """share of the surface points below which no model is said to know the input"""
@@ -63,6 +62,10 @@ class _Judged:
     explained: float
 
 
+# A fit of a model to an input: its code, (code_length,), and pose.
+Fitting = Callable[[Model, Observations, TaskSettings, ModelChoiceSettings], tuple[Tensor, Similarity]]
+
+
 def choose_model(
     models: Mapping[str, Model],
     inputs: Sequence[Observations],
@@ -83,11 +86,14 @@ def choose_model(
     """
     if len(models) == 1:
         return ModelChoice(next(iter(models)), 1.0, "")
-    near = _near(models, inputs, settings, choice)
-    judged = []
+    first, judged = [], []
+    for number, (name, model) in enumerate(models.items()):
+        progress(number / len(models) / 2)
+        first.append(_judge(name, model, inputs, settings, choice, _first_fit))
+    near = _near(first, choice)
     for number, name in enumerate(near):
-        progress(number / len(near))
-        judged.append(_judge(name, models[name], inputs, settings, choice))
+        progress((1 + number / len(near)) / 2)
+        judged.append(_judge(name, models[name], inputs, settings, choice, _coarse_fit))
     best, *others = sorted(judged, key=lambda one: one.score)
     confidence = 1 - best.score / others[0].score if others else 1.0
     return ModelChoice(best.name, confidence, _note(best, others[0].name if others else "", confidence, choice))
@@ -104,62 +110,47 @@ def _note(best: _Judged, second: str, confidence: float, choice: ModelChoiceSett
     return ""
 
 
-def _near(
-    models: Mapping[str, Model],
-    inputs: Sequence[Observations],
-    settings: TaskSettings,
-    choice: ModelChoiceSettings,
-) -> list[str]:
-    """Names of the models whose proposals come near the inputs, the nearest first, and of those without an encoder."""
-    distances = {
-        name: sum(_proposed_distance(model, observed, settings, choice) for observed in inputs)
-        for name, model in models.items()
-        if model.encoder is not None
-    }
-    order = sorted(distances, key=lambda name: distances[name])
-    near = [name for name in order if distances[name] <= choice.near * distances[order[0]]][: choice.fitted]
-    return near + [name for name in models if name not in distances]
-
-
-def _proposed_distance(
-    model: Model, observed: Observations, settings: TaskSettings, choice: ModelChoiceSettings
-) -> float:
-    """Mean distance of an input from the best that the model's encoder proposes, relative to its size."""
-    surface = observed.surface[:: max(1, len(observed.surface) // choice.judged_points)]
-    starts = likely_starts(model, observed, settings.pose, _axes(model, settings), choice.search)
-    return min(
-        assess_surface(model, code, surface, pose, torch.bfloat16)[0] * pose.scale / _size(observed)
-        for pose, codes in starts
-        for code in codes
-    )
+def _near(first: Sequence[_Judged], choice: ModelChoiceSettings) -> list[str]:
+    """Names of the models whose first fits come near the inputs, the nearest first."""
+    order = sorted(first, key=lambda one: one.score)
+    return [one.name for one in order if one.score <= choice.near * order[0].score][: choice.fitted]
 
 
 def _judge(
-    name: str, model: Model, inputs: Sequence[Observations], settings: TaskSettings, choice: ModelChoiceSettings
+    name: str,
+    model: Model,
+    inputs: Sequence[Observations],
+    settings: TaskSettings,
+    choice: ModelChoiceSettings,
+    fit: Fitting,
 ) -> _Judged:
-    """The coarse fit of a model to all inputs."""
+    """How well fits of a model explain all inputs."""
     scores, explained = [], []
     for observed in inputs:
-        code, pose = _coarse_fit(model, observed, settings, choice)
+        code, pose = fit(model, observed, settings, choice)
         scores.append(pose_score(model, code, pose, observed, unit=_size(observed)))
         explained.append(assess_surface(model, code, observed.surface, pose, torch.bfloat16)[1])
     return _Judged(name, sum(scores), min(explained))
 
 
+def _first_fit(
+    model: Model, observed: Observations, settings: TaskSettings, choice: ModelChoiceSettings
+) -> tuple[Tensor, Similarity]:
+    """A code, (code_length,), and a pose after a few steps."""
+    return first_fit(model, observed, settings.pose, _axes(model, settings), choice.search)
+
+
 def _coarse_fit(
     model: Model, observed: Observations, settings: TaskSettings, choice: ModelChoiceSettings
 ) -> tuple[Tensor, Similarity]:
-    """A code, (code_length,), and a pose that explain an input."""
+    """A code, (code_length,), and a pose that a pose search finds."""
     if settings.pose is not Pose.KNOWN:
         best = search_poses(model, observed, settings.pose, _axes(model, settings), choice.search)[0]
         return best.code, best.pose
-    identity = Similarity.identity()
-    codes = None
-    if model.encoder is not None:
-        [(_, codes)] = likely_starts(model, observed, Pose.KNOWN, np.eye(3), choice.search)
-    request = FitRequest(observed, identity, identity, codes=codes)
+    code, pose = _first_fit(model, observed, settings, choice)
+    request = FitRequest(observed, pose, pose, codes=code[None])
     [fit] = fit_codes(model, [request], FitSettings((choice.search.coarse,), assessed=False), Pose.KNOWN)
-    return fit.code, identity
+    return fit.code, pose
 
 
 def _size(observed: Observations) -> float:

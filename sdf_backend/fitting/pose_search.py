@@ -137,7 +137,7 @@ def search_poses(
     """
     if freedom is Pose.KNOWN:
         raise InputError("the pose is known; there is nothing to search for")
-    if model.encoder is not None and observed.cut is None:  # across a cut there are starts of their own
+    if _has_proposals(model, observed):
         proposed = _proposed_starts(model, observed, freedom, axes, settings)
         found = _refined(model, observed, freedom, proposed, settings, progress)
         if _explained(model, observed, found[0]) >= settings.proposals_explained:
@@ -150,16 +150,37 @@ def search_poses(
     return _ranked(found, settings)
 
 
-def likely_starts(
-    model: Model, observed: Observations, freedom: Pose, axes: np.ndarray, settings: PoseSearchSettings
-) -> list[tuple[Similarity, torch.Tensor]]:
-    """The poses, and codes, (k, code_length), that a model's encoder takes for the most likely; see `search_poses`.
+def first_fit(
+    model: Model,
+    observed: Observations,
+    freedom: Pose,
+    axes: np.ndarray,
+    settings: PoseSearchSettings = PoseSearchSettings(),
+) -> tuple[torch.Tensor, Similarity]:
+    """The best code, (code_length,), and pose after the first stage alone, of the encoder's proposals where it has any.
 
-    Where the pose is known, that one alone.
+    See `search_poses`; the pose may also be known.
     """
-    if freedom is Pose.KNOWN:
-        return [(Similarity.identity(), propose(model, observed.surface, [np.eye(3)], freedom)[0].codes)]
-    return [(one.pose, one.codes) for one in _proposed_starts(model, observed, freedom, axes, settings)]
+    if freedom is not Pose.KNOWN:
+        starts = _first_starts(model, observed, freedom, axes, settings)
+    else:
+        identity = Similarity.identity()
+        proposed = [] if model.encoder is None else propose(model, observed.surface, [np.eye(3)], freedom)
+        starts = [_Start(identity, identity, proposed[0].codes if proposed else model.mean[None])]
+    best = _fit_and_sort(model, observed, freedom, starts, settings.first, silent)[0]
+    return best.codes[0], best.pose
+
+
+def _has_proposals(model: Model, observed: Observations) -> bool:
+    """Whether an encoder is asked; across a cut there are starts of their own."""
+    return model.encoder is not None and observed.cut is None
+
+
+def _first_starts(
+    model: Model, observed: Observations, freedom: Pose, axes: np.ndarray, settings: PoseSearchSettings
+) -> list[_Start]:
+    find = _proposed_starts if _has_proposals(model, observed) else _starts
+    return find(model, observed, freedom, axes, settings)
 
 
 def _refined(

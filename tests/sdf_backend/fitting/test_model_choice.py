@@ -68,10 +68,12 @@ def test_of_one_model_there_is_no_choice(spheres: Model) -> None:
 def test_the_choice_reports_progress(models: dict[str, Model]) -> None:
     seen: list[float] = []
     choose_model(models, [half(FLAT)], KNOWN, seen.append)
-    assert seen == [0.0, 0.5]
+    assert seen == [0.0, 0.25, 0.5]
 
 
-def test_models_whose_proposals_are_far_off_are_not_fitted(spheres: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_whose_first_fits_are_far_off_are_not_fitted_further(
+    models: dict[str, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
     searched: list[Model] = []
 
     def search(model: Model, *rest: Any, **options: Any) -> list[PoseHypothesis]:
@@ -79,8 +81,6 @@ def test_models_whose_proposals_are_far_off_are_not_fitted(spheres: Model, monke
         return search_poses(model, *rest, **options)
 
     monkeypatch.setattr(model_choice, "search_poses", search)
-    near, far = ball_model(spheres), ball_model(spheres, scale=20.0)
-    choice = choose_model(
-        {"near": near, "far": far, "without an encoder": spheres}, [half(np.ones(3))], UPRIGHT, silent
-    )
-    assert choice.name != "far" and searched == [near, spheres]
+    with_encoder = {"guessing": ball_model(models["balls"]), **models}
+    assert choose_model(with_encoder, [half(np.ones(3))], UPRIGHT, silent).name != "discs"
+    assert searched == [with_encoder["guessing"], models["balls"]]
