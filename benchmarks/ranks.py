@@ -5,7 +5,9 @@
 
 The first shows that the losses are alike and how the speed grows, the second how the memory of a rank falls: codes,
 their gradients and two moments of each. Shapes are ellipsoids; a dataset of many has them again and again, since its
-samples do not matter there. FOLDER is made and removed at the end. Each process computes with one thread.
+samples do not matter there. Each process computes with one thread. Where other programs use the cores too, look at
+processor time, of all ranks for a sample: what it grows by is the cost of talking. FOLDER is made, and removed at the
+end.
 """
 
 import json
@@ -68,12 +70,14 @@ def main(
                 rows.append({"ranks": world, **_start(folder, f"{world}-{number}", world, settings)})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    table = Table("ranks", "loss, first epoch", "a third", "last", "samples/s", "codes, MiB", "peak of a rank, MiB")
+    columns = ("samples/s", "processor, us/sample", "codes, MiB", "peak of a rank, MiB")
+    table = Table("ranks", "loss, first epoch", "a third", "last", *columns)
     for row in rows:
         curve = row["losses"]
         losses = [f"{loss:.5f}" for loss in (curve[0], curve[len(curve) // 3], curve[-1])]
         memory = [f"{max(row[key]) / 2**20:,.1f}" for key in ("code_bytes", "peak")]
-        table.add_row(str(row["ranks"]), *losses, f"{row['speed']:,.0f}", *memory)
+        speed = (f"{row['speed']:,.0f}", f"{row['processor'] * 1e6:.2f}")
+        table.add_row(str(row["ranks"]), *losses, *speed, *memory)
     table.title = f"{shapes:,} shapes, codes of {code}, width {width}; {shapes_a_step} x {points} samples a step"
     show(table, rows, "ranks")
 
@@ -90,6 +94,7 @@ def _start(folder: Path, name: str, world: int, settings: TrainSettings) -> dict
     return {
         "losses": ranks[0]["losses"],
         "speed": float(np.median(ranks[0]["speeds"])),
+        "processor": sum(rank["processor"] for rank in ranks),
         "code_bytes": [rank["code_bytes"] for rank in ranks],
         "peak": [rank["peak"] for rank in ranks],
     }
@@ -104,6 +109,7 @@ def _train(data: Path, run: Path) -> None:
     reports: list[EpochReport] = []
     with join_ranks() as ranks:
         trainer = Trainer(Dataset.open(data), settings, run, "cpu", ranks)
+        began, drawn = time.process_time(), settings.epochs * len(trainer.records) * settings.points_a_shape
         while trainer.epoch < settings.epochs:  # without checkpoints, whose one file passes through the first rank
             reports.append(trainer._run_epoch())
             trainer.epoch += 1
@@ -113,6 +119,7 @@ def _train(data: Path, run: Path) -> None:
             "losses": [report.loss for report in reports],
             "speeds": [report.samples_a_second for report in reports],
             "code_bytes": sum(value.nbytes for value in (trainer.codes, trainer.codes.grad, *moments)),
+            "processor": (time.process_time() - began) / drawn,
             "peak": peak_memory(),
         }
         (run / f"rank-{ranks.rank}.json").write_text(json.dumps(measured))

@@ -32,6 +32,7 @@ from training.generators.generate import GenerateSettings, Piece, generate
 from training.hold_out import hold_out
 from training.pack import pack_dataset
 from training.prepare import MeshOutcome, PrepareSettings, prepare_dataset
+from training.ray_cluster import prepare_on_cluster
 from training.sampling import Noise, SampleSettings
 from training.shards import Estimate, Shard, estimate, merge_shards, prepare_shard
 from training.train_options import TrainOptions
@@ -132,6 +133,10 @@ def prepare(
         str | None,
         typer.Option(help="I/N: only the I-th of N parts, for N machines that share the folder; then --merge"),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="sample on the nodes of a Ray cluster: HOST:PORT of its head, or auto, that of this machine"),
+    ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="finish a dataset whose shards have run")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="sample a few meshes, and say how long all take and how much disk")
@@ -139,8 +144,10 @@ def prepare(
     as_json: Annotated[bool, typer.Option("--json", help="print the outcomes as JSON")] = False,
 ) -> None:
     """Sample the signed distances of every mesh; running it again continues a killed run."""
-    if sum((shard is not None, merge, dry_run)) > 1:
-        raise InputError("--shard, --merge and --dry-run are different steps; give one of them")
+    if sum((shard is not None, ray is not None, merge, dry_run)) > 1:
+        raise InputError("--shard, --ray, --merge and --dry-run are different steps; give one of them")
+    if ray is not None and jobs is not None:
+        raise InputError("--jobs is of one machine, and --ray uses the cores that each node offers; leave out --jobs")
     part = None if shard is None else Shard.parse(shard)
     SAMPLES.check("samples", samples)  # by the name of the option
     check_folder(output)
@@ -169,6 +176,8 @@ def prepare(
             outcomes = merge_shards(entries, output, settings)
         elif part:
             outcomes = prepare_shard(entries, output, settings, part, jobs, show)
+        elif ray is not None:
+            outcomes = prepare_on_cluster(entries, output, settings, ray, show)
         else:
             outcomes = prepare_dataset(entries, output, settings, jobs, show)
     if as_json:
