@@ -37,3 +37,9 @@ def show(table: Table, rows: list[dict], name: str) -> None:
     console.print(table, f"measured on: {machine}", sep="\n")
     with atomic_write(Path("out/benchmarks") / f"{name}.json") as temporary:
         temporary.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+
+
+def peak_memory() -> int:
+    """The largest resident memory that this process has had, in bytes."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) << 10

@@ -16,14 +16,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
 from rich.table import Table
 
-from benchmarks.shared import show
+from benchmarks.shared import peak_memory, show
 from training.dataset import Dataset, ShapeRecord
 from training.sampling import BOUND, GRID_STEPS, ShapeSamples, quantise
 from training.store import ARRAYS, list_parts, map_array, new_part
@@ -92,7 +92,7 @@ def _train(folder: Path, way: str, shapes: int, points: int, steps: int) -> dict
     seconds = []
     step = trainer._step
 
-    def timed(*arguments: torch.Tensor) -> float:
+    def timed(*arguments: Any) -> float:
         seconds.append(time.perf_counter())
         return step(*arguments)
 
@@ -101,7 +101,7 @@ def _train(folder: Path, way: str, shapes: int, points: int, steps: int) -> dict
         trainer._run_epoch()
     drawn = steps * trainer.settings.shapes_a_step * points
     speed = drawn / (seconds[steps] - seconds[0])
-    return {"start": seconds[0] - began, "speed": speed, "reading": _read(trainer), "peak": _peak_memory()}
+    return {"start": seconds[0] - began, "speed": speed, "reading": _read(trainer), "peak": peak_memory() / 2**30}
 
 
 def _read(trainer: Trainer, batches: int = 10) -> float:
@@ -165,12 +165,6 @@ def _drop_cache(folder: Path) -> None:
         for name in ARRAYS:
             with (part / f"{name}.npy").open("rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _peak_memory() -> float:
-    """In GiB, of this process."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) / 2**20
 
 
 if __name__ == "__main__":

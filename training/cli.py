@@ -29,16 +29,17 @@ from training.collect import collect as collect_members
 from training.dataset import Dataset
 from training.evaluation.tasks import EvaluationSettings
 from training.generators.generate import GenerateSettings, Piece, generate
-from training.history import EpochReport
 from training.hold_out import hold_out
 from training.pack import pack_dataset
 from training.prepare import MeshOutcome, PrepareSettings, prepare_dataset
+from training.ray_cluster import prepare_on_cluster
 from training.sampling import Noise, SampleSettings
 from training.shards import Estimate, Shard, estimate, merge_shards, prepare_shard
 from training.train_options import TrainOptions
 
 DEVICE_HELP = "auto, cpu, cuda or cuda:N"
 SAMPLES = bounds_of("count", SampleSettings)
+Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="log each epoch for TensorBoard, an optional extra")]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -132,6 +133,10 @@ def prepare(
         str | None,
         typer.Option(help="I/N: only the I-th of N parts, for N machines that share the folder; then --merge"),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="sample on the nodes of a Ray cluster: HOST:PORT of its head, or auto, that of this machine"),
+    ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="finish a dataset whose shards have run")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="sample a few meshes, and say how long all take and how much disk")
@@ -139,8 +144,10 @@ def prepare(
     as_json: Annotated[bool, typer.Option("--json", help="print the outcomes as JSON")] = False,
 ) -> None:
     """Sample the signed distances of every mesh; running it again continues a killed run."""
-    if sum((shard is not None, merge, dry_run)) > 1:
-        raise InputError("--shard, --merge and --dry-run are different steps; give one of them")
+    if sum((shard is not None, ray is not None, merge, dry_run)) > 1:
+        raise InputError("--shard, --ray, --merge and --dry-run are different steps; give one of them")
+    if ray is not None and jobs is not None:
+        raise InputError("--jobs is of one machine, and --ray uses the cores that each node offers; leave out --jobs")
     part = None if shard is None else Shard.parse(shard)
     SAMPLES.check("samples", samples)  # by the name of the option
     check_folder(output)
@@ -169,6 +176,8 @@ def prepare(
             outcomes = merge_shards(entries, output, settings)
         elif part:
             outcomes = prepare_shard(entries, output, settings, part, jobs, show)
+        elif ray is not None:
+            outcomes = prepare_on_cluster(entries, output, settings, ray, show)
         else:
             outcomes = prepare_dataset(entries, output, settings, jobs, show)
     if as_json:
@@ -209,42 +218,45 @@ def train(
     settings: TrainOptions,
     resume: Annotated[bool, typer.Option("--resume", help="continue a killed run")] = False,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+    tensorboard: Tensorboard = False,
 ) -> None:
-    """Train a decoder and one latent code per shape; the finished model is one .safetensors file."""
-    from sdf_backend.model.devices import choose_device
-    from training.train_settings import build_train_settings
-    from training.trainer import Trainer
+    """Train a decoder and one latent code per shape; the finished model is one .safetensors file.
 
-    data = Dataset.open(dataset)
-    chosen = build_train_settings(settings, data.front)
-    trainer = Trainer(data, chosen, output, choose_device(device))
-    if resume:
-        trainer.resume()
-    elif trainer.has_checkpoint():
-        raise InputError(f"{output} already holds a run; continue it with --resume, or choose another folder")
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.5f}  code norm {task.fields[norm]:.3f}  "),
-        TextColumn("{task.fields[speed]:,.0f} samples/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
-        task = bar.add_task("", total=chosen.epochs, completed=trainer.epoch, loss=float("nan"), norm=0, speed=0)
+    On many GPUs: torchrun --nproc-per-node 8 -m training train ...
+    """
+    from training.ranks import join_ranks
+    from training.train_run import RunSettings, train_dataset
 
-        def show(report: EpochReport) -> None:
-            bar.update(
-                task,
-                completed=report.epoch,
-                loss=report.loss,
-                norm=report.code_norm,
-                speed=report.samples_a_second,
-            )
-            if not stderr.is_terminal and report.epoch % chosen.checkpoint_every == 0:
-                stderr.print(f"epoch {report.epoch} of {chosen.epochs}: loss {report.loss:.5f}", highlight=False)
+    with join_ranks() as ranks:
+        model = train_dataset(dataset, output, RunSettings(settings, device, tensorboard, ranks), resume)
+        if ranks.is_first:
+            stdout.print(f"model: {model}", soft_wrap=True)
 
-        trainer.run(show)
-    stdout.print(f"model: {output / data.category}.safetensors", soft_wrap=True)
+
+@app.command(name="train-all")
+@settings_options(TrainOptions, "preset", "epochs", "halve_every", "seed")
+def train_all(
+    data: Annotated[Path, typer.Argument(help="folder with a dataset per category, each of which prepare wrote")],
+    output: Annotated[Path, typer.Option("-o", help="folder for the runs, with one sub-folder per category")],
+    settings: TrainOptions,
+    symmetric: Annotated[
+        list[str] | None, typer.Option(help="a category with mirror symmetry; once for each of them")
+    ] = None,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+    tensorboard: Tensorboard = False,
+) -> None:
+    """Train all categories, one after the other, and print a table; running it again continues a killed run."""
+    from training.ranks import join_ranks
+    from training.train_run import RunSettings, print_runs, train_categories
+
+    with join_ranks() as ranks:
+        runs = train_categories(data, output, RunSettings(settings, device, tensorboard, ranks), symmetric or [])
+        if ranks.is_first:
+            print_runs(runs)
+        failed = [run.category for run in runs if run.error]
+        with ranks.together():
+            if failed:
+                raise InputError(f"{len(failed)} of {len(runs)} categories failed: {', '.join(failed)}; see above")
 
 
 @app.command(name="train-encoder")

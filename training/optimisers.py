@@ -29,6 +29,8 @@ class Optimisers:
         held = {id(matrix) for matrix in matrices}
         others = [parameter for parameter in decoder.parameters() if id(parameter) not in held]
         groups = [{"params": others, "lr": settings.decoder_rate}, {"params": [codes], "lr": settings.code_rate}]
+        # Adam numbers the parameters of its groups in their order.
+        self._of_codes = {f"0.{len(others)}.{moment}" for moment in ("exp_avg", "exp_avg_sq")}
         self._all: list[torch.optim.Optimizer] = [torch.optim.Adam(groups, fused=True)]
         if matrices:
             self._all.append(torch.optim.Muon(matrices, settings.matrix_rate, weight_decay=0.0))
@@ -60,6 +62,10 @@ class Optimisers:
             for index, state in optimiser.state_dict()["state"].items():
                 for key, value in state.items():
                     yield f"{number}.{index}.{key}", value
+
+    def is_of_codes(self, name: str) -> bool:
+        """Whether this tensor of the state has a row for each code, as the codes themselves."""
+        return name in self._of_codes
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `state` has given.

@@ -90,6 +90,10 @@ class Job:
         return f"{self.entry.name}~{self.copy}" if self.copy else self.entry.name
 
 
+# Samples jobs somewhere, one or more of them; yields the outcome of each as it comes.
+Runner = Callable[[list[Job]], Iterator[MeshOutcome]]
+
+
 def prepare_dataset(
     entries: list[CatalogEntry],
     output: Path,
@@ -114,7 +118,7 @@ def prepare_dataset(
     InputError : `jobs` is out of range, `output` was prepared with other settings, two meshes have the same name, or no
         mesh could be used
     """
-    return finish_dataset(output, sample_meshes(entries, output, settings, jobs, progress))
+    return finish_dataset(output, sample_meshes(entries, output, settings, in_processes(jobs), progress))
 
 
 def list_work(entries: list[CatalogEntry], output: Path, settings: PrepareSettings) -> list["Job"]:
@@ -137,22 +141,20 @@ def sample_meshes(
     entries: list[CatalogEntry],
     output: Path,
     settings: PrepareSettings,
-    jobs: int | None = None,
+    run: Runner,
     progress: Callable[[MeshOutcome, int], None] | None = None,
     part: slice = slice(None),
 ) -> list[MeshOutcome]:
     """Describe a dataset, and sample part of its meshes; as `prepare_dataset`, whose first half it is."""
-    if jobs is not None:
-        Bounds(1).check("jobs", jobs)
     work = list_work(entries, output, settings)
     write_description(work, output, settings)
     work = work[part]
-    outcomes = []
-    for outcome in _run_jobs(work, Dataset.open(output), jobs or os.cpu_count() or 1):
-        outcomes.append(outcome)
+    outcomes = {}
+    for outcome in _run_jobs(work, Dataset.open(output), run):
+        outcomes[outcome.name] = outcome
         if progress:
             progress(outcome, len(work))
-    return outcomes
+    return [outcomes[job.name] for job in work]
 
 
 def finish_dataset(output: Path, outcomes: list[MeshOutcome]) -> list[MeshOutcome]:
@@ -233,8 +235,8 @@ def _canonical_front(settings: PrepareSettings) -> str:
     return "+z"
 
 
-def _run_jobs(work: list[Job], dataset: Dataset, jobs: int) -> Iterator[MeshOutcome]:
-    """Run the remaining jobs in worker processes; one that dies or hangs rejects its own mesh, until the next run."""
+def _run_jobs(work: list[Job], dataset: Dataset, run: Runner) -> Iterator[MeshOutcome]:
+    """The outcomes of all jobs: first those of earlier runs, then those of what remains."""
     remaining = []
     for job in work:
         done = find_outcome(job, dataset)
@@ -242,15 +244,28 @@ def _run_jobs(work: list[Job], dataset: Dataset, jobs: int) -> Iterator[MeshOutc
             yield done
         else:
             remaining.append(job)
-    if not remaining:
-        return
-    # Otherwise libigl and BLAS start one thread per core in every worker.
-    for variable in ("IGL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
-    with ProcessPool(max_workers=min(jobs, len(remaining))) as pool:
-        results = pool.map(prepare_mesh, remaining, timeout=remaining[0].settings.timeout).result()
-        for job in remaining:
-            yield _next_outcome(job, results)
+    if remaining:
+        yield from run(remaining)
+
+
+def in_processes(jobs: int | None) -> Runner:
+    """A runner in `jobs` worker processes, None for one per core; one that dies or hangs rejects its own mesh.
+
+    Such a rejection holds until the next run. Raises `InputError` where `jobs` is out of range.
+    """
+    if jobs is not None:
+        Bounds(1).check("jobs", jobs)
+
+    def run(work: list[Job]) -> Iterator[MeshOutcome]:
+        # Otherwise libigl and BLAS start one thread per core in every worker.
+        for variable in ("IGL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ.setdefault(variable, "1")
+        with ProcessPool(max_workers=min(jobs or os.cpu_count() or 1, len(work))) as pool:
+            results = pool.map(prepare_mesh, work, timeout=work[0].settings.timeout).result()
+            for job in work:
+                yield _next_outcome(job, results)
+
+    return run
 
 
 def _next_outcome(job: Job, results: Iterator[MeshOutcome]) -> MeshOutcome:
@@ -265,16 +280,31 @@ def _next_outcome(job: Job, results: Iterator[MeshOutcome]) -> MeshOutcome:
 
 def find_outcome(job: Job, dataset: Dataset) -> MeshOutcome | None:
     """The outcome of an earlier run; None where there is none, or the mesh has changed since."""
-    rejected, loose = _rejection_path(job), dataset.path(job.name)
-    if rejected.exists() and _is_current(rejected.stat().st_mtime_ns, job):
-        return replace(MeshOutcome(**json.loads(rejected.read_text())), resumed=True)
-    if stored := dataset.stored(job.name):
-        prepared, uncertain = stored[1].prepared, stored[1].uncertain
-    else:
-        try:
-            prepared, uncertain = loose.stat().st_mtime_ns, load_samples(loose).uncertain
-        except (OSError, InputError):
-            return None
+    if not (stored := dataset.stored(job.name)):
+        return find_unpacked(job)
+    return _rejected(job) or _sampled(job, stored[1].prepared, stored[1].uncertain)
+
+
+def find_unpacked(job: Job) -> MeshOutcome | None:
+    """As `find_outcome`, of a run that has not packed its samples yet."""
+    if rejected := _rejected(job):
+        return rejected
+    path = samples_path(job.target, job.name)
+    try:
+        return _sampled(job, path.stat().st_mtime_ns, load_samples(path).uncertain)
+    except (OSError, InputError):
+        return None
+
+
+def _rejected(job: Job) -> MeshOutcome | None:
+    path = _rejection_path(job)
+    if path.exists() and _is_current(path.stat().st_mtime_ns, job):
+        return replace(MeshOutcome(**json.loads(path.read_text())), resumed=True)
+    return None
+
+
+def _sampled(job: Job, prepared: int, uncertain: int) -> MeshOutcome | None:
+    """The outcome of a mesh that was sampled at a time, in nanoseconds since 1970; None if it has changed since."""
     if not _is_current(prepared, job):
         return None
     return MeshOutcome(job.name, "", 0.0, uncertain / job.settings.sampling.count, resumed=True)

@@ -22,6 +22,7 @@ from training.prepare import (
     PrepareSettings,
     find_outcome,
     finish_dataset,
+    in_processes,
     list_work,
     prepare_mesh,
     sample_meshes,
@@ -81,7 +82,7 @@ def prepare_shard(
     Where there are fewer meshes than shards, the last have none, and no outcome.
     """
     part = slice(shard.number - 1, None, shard.count)
-    outcomes = sample_meshes(entries, output, settings, jobs, progress, part)
+    outcomes = sample_meshes(entries, output, settings, in_processes(jobs), progress, part)
     write_report(_reports(output) / f"{shard.number}-of-{shard.count}.json", outcomes)
     return outcomes
 

@@ -21,7 +21,7 @@ from training.catalog import CatalogEntry, Layout, list_meshes
 from training.cli import app
 from training.dataset import Dataset
 from training.generators.credits import add_credits
-from training.prepare import MeshOutcome, PrepareSettings, prepare_dataset, sample_meshes
+from training.prepare import MeshOutcome, PrepareSettings, in_processes, prepare_dataset, sample_meshes
 from training.sampling import SampleSettings
 
 ROOT = Path(__file__).parents[2]
@@ -154,7 +154,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_bits(
 
 def test_a_damaged_shape_is_prepared_again(source: Path, tmp_path: Path) -> None:
     entries = [entry for entry in list_meshes(source, Layout.FOLDER) if entry.name in ("cube", "rod")]
-    sample_meshes(entries, tmp_path, QUICK, jobs=2)
+    sample_meshes(entries, tmp_path, QUICK, in_processes(2))
     whole = contents(tmp_path)
     path = tmp_path / "shapes" / "cube.npz"
     path.write_bytes(path.read_bytes()[:-2_000])

@@ -278,7 +278,7 @@ def test_the_code_penalty_grows_over_its_ramp(boxes: Dataset, tmp_path: Path) ->
     points, distances = trainer.samples.draw(shapes, 64, trainer.generator)
     for epoch, ramp in ((0, 0.0), (2, 0.25), (4, 0.5), (8, 1.0), (100, 1.0)):
         trainer.epoch = epoch
-        trainer._step(shapes, points, distances)
+        trainer._step(shapes, points, distances, len(shapes))
         assert trainer.codes.grad is not None
         expected = 2 * 3.0 * ramp * trainer.codes.detach() / 4
         assert torch.allclose(trainer.codes.grad, expected, atol=1e-7), epoch
