@@ -1,8 +1,9 @@
 """Which of several models explains an input best, and whether any does.
 
 Each model is fitted for a few steps from what its encoder proposes, or, without one, from all starts of a pose search.
-The models that come near are fitted as far as a pose search goes. What counts is `pose_score`: the share of the input
-that a fit explains says little, since a sofa may explain nearly all of a table, and much of the sofa is not there.
+The models that come near are fitted as far as a pose search goes. What counts is `pose_score`, and how likely
+the model's code is: the share of the input that a fit explains says little, since a sofa may explain nearly all of a
+table, but much of the sofa is not there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,9 @@ class ModelChoiceSettings:
     """models are fitted further whose first fit is at most so many times as far from the input as the best one"""
     fitted: int = 3
     """at most so many of these"""
+    prior: float = 1e-4
+    """weight of a code's squared Mahalanobis distance from the mean of its model's training codes, as in a fit: what a
+    model stretches to explain is likely of another category"""
     explained: float = 0.9
     """share of the surface points below which no model is said to know the input"""
     search: PoseSearchSettings = field(default=PoseSearchSettings(proposals_explained=0.0))
@@ -55,7 +59,7 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class _Judged:
-    """A model's coarse fits: distance relative to the inputs' size, see `pose_score`, and the least explained share."""
+    """A model's fits: `pose_score` relative to the inputs' size, with the prior, and the least share explained."""
 
     name: str
     score: float
@@ -128,7 +132,8 @@ def _judge(
     scores, explained = [], []
     for observed in inputs:
         code, pose = fit(model, observed, settings, choice)
-        scores.append(pose_score(model, code, pose, observed, unit=_size(observed)))
+        unlikely = choice.prior * model.unlikeliness(code)
+        scores.append(pose_score(model, code, pose, observed, unit=_size(observed)) + unlikely)
         explained.append(assess_surface(model, code, observed.surface, pose, torch.bfloat16)[1])
     return _Judged(name, sum(scores), min(explained))
 

@@ -74,6 +74,11 @@ class Model:
         floor = CovarianceSettings().relative_floor * covariance.diagonal().mean().clamp_min(1e-12)
         return (covariance + floor * torch.eye(len(covariance), dtype=torch.float64, device=centred.device)).float()
 
+    def unlikeliness(self, code: Tensor) -> float:
+        """Squared Mahalanobis distance of a code, (code_length,), from the mean of the training codes."""
+        deviation = (code - self.mean).double()
+        return float(deviation @ torch.linalg.solve(self.covariance.double(), deviation))
+
     @cached_property
     def principal_components(self) -> Tensor:
         """Principal components of the training codes, (code_length, code_length): row j is sqrt(lambda_j) v_j.

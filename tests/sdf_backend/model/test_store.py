@@ -62,6 +62,12 @@ def test_mean_and_covariance_are_those_of_the_codes_and_the_covariance_has_an_in
         torch.linalg.cholesky(replace(spheres, codes=codes).covariance)
 
 
+def test_codes_are_the_unlikelier_the_more_standard_deviations_they_lie_from_the_mean(spheres: Model) -> None:
+    assert spheres.unlikeliness(spheres.mean) == pytest.approx(0, abs=1e-9)
+    for component in spheres.principal_components:  # rows of one standard deviation each
+        assert spheres.unlikeliness(spheres.mean + 2 * component) == pytest.approx(4, rel=1e-3)
+
+
 def test_principal_components_are_the_ordered_eigenvectors_of_the_covariance(spheres: Model) -> None:
     stretched = replace(spheres, codes=spheres.codes * torch.tensor([1.0, 3.0, 0.3]))
     directions = stretched.principal_components.double().numpy()
