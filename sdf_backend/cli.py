@@ -1,7 +1,8 @@
 """Complete, reconstruct, interpolate and sample shapes; list the models; run a backend."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,10 +17,17 @@ from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder
 from sdf_backend.geometry.camera import AZIMUTH, ELEVATION
 from sdf_backend.geometry.closure import enclosed_volume
-from sdf_backend.geometry.mesh_files import OUTPUT_FORMATS, PRINT_FORMATS, check_output, read_geometry, write_mesh
+from sdf_backend.geometry.mesh_files import (
+    OUTPUT_FORMATS,
+    PRINT_FORMATS,
+    check_output,
+    is_y_up,
+    read_geometry,
+    write_mesh,
+)
 from sdf_backend.progress import Progress
 from sdf_backend.serving import cli as serving_cli
-from sdf_backend.settings import TaskSettings
+from sdf_backend.settings import Axis, TaskSettings
 from sdf_backend.settings_options import settings_options
 from sdf_backend.wire.messages import AMBIGUOUS_CONFIDENCE, AUTO_MODEL
 
@@ -60,6 +68,7 @@ Format = Annotated[Suffix, typer.Option("--format", help="format of the meshes")
 @app.command()
 @settings_options(TaskSettings)
 def complete(
+    context: typer.Context,
     source: InputFile,
     output: OutputFile,
     settings: TaskSettings,
@@ -71,7 +80,11 @@ def complete(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Complete a partial surface: a whole, closed mesh in the frame and scale of the input."""
+    """Complete a partial surface: a whole, closed mesh in the frame and scale of the input.
+
+    Up and front of OBJ and glTF files are +y and +z unless --up says otherwise.
+    """
+    settings = _with_axes_of(context, settings, [source])
     outputs = _candidate_files(output, settings.candidates)
     observed = _source(source, sensor)
     with _engine(device, models, address, key) as engine, _progress_bar() as progress:
@@ -84,6 +97,7 @@ def complete(
     TaskSettings, "resolution", "pose", "up", "front", "quality", "seed", "refine", "candidates", "triangles"
 )
 def reconstruct(
+    context: typer.Context,
     source: InputFile,
     output: OutputFile,
     settings: TaskSettings,
@@ -94,7 +108,11 @@ def reconstruct(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Reconstruct a whole mesh with the model, from its inside and outside."""
+    """Reconstruct a whole mesh with the model, from its inside and outside.
+
+    Up and front of OBJ and glTF files are +y and +z unless --up says otherwise.
+    """
+    settings = _with_axes_of(context, settings, [source])
     outputs = _candidate_files(output, settings.candidates)
     observed = _source(source, None)
     with _engine(device, models, address, key) as engine, _progress_bar() as progress:
@@ -105,6 +123,7 @@ def reconstruct(
 @app.command()
 @settings_options(TaskSettings, "resolution", "pose", "up", "front", "quality", "triangles")
 def interpolate(
+    context: typer.Context,
     sources: Annotated[list[Path], typer.Argument(help="two or more mesh or point files")],
     output: OutputFolder,
     settings: TaskSettings,
@@ -117,7 +136,11 @@ def interpolate(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Interpolate between two or more shapes, in steps of about equal length."""
+    """Interpolate between two or more shapes, in steps of about equal length.
+
+    Up and front of OBJ and glTF files are +y and +z unless --up says otherwise.
+    """
+    settings = _with_axes_of(context, settings, sources)
     check_folder(output)
     inputs = [_source(path, None) for path in sources]
     with _engine(device, models, address, key) as engine, _progress_bar() as progress:
@@ -149,6 +172,7 @@ def sample(
 @app.command()
 @settings_options(TaskSettings, "pose", "up", "front", "quality")
 def render(
+    context: typer.Context,
     output: Annotated[Path, typer.Option("-o", help="PNG file; several frames make an animation")],
     model: ModelName,
     settings: TaskSettings,
@@ -178,6 +202,7 @@ def render(
     from sdf_backend.shapes.pictures import render_shapes
 
     engine = Engine(ModelStore(models), device)
+    settings = _with_axes_of(context, settings, sources or [])
     with _progress_bar() as progress:
         if sources:
             found = engine.encode(model, [_source(path, None) for path in sources], settings, progress)
@@ -223,6 +248,18 @@ def _models_table(cards: "Mapping[Path, ModelCard]") -> Table:
 
 
 serving_cli.register(app)
+
+
+def _with_axes_of(context: typer.Context, settings: TaskSettings, files: Sequence[Path]) -> TaskSettings:
+    """The settings with the axes of the files' formats, where the user has not named the up axis."""
+
+    def is_named(option: str) -> bool:
+        source = context.get_parameter_source(option)
+        return source is not None and source.name != "DEFAULT"
+
+    if is_named("up") or not files or not all(map(is_y_up, files)):
+        return settings
+    return replace(settings, up=Axis.POSITIVE_Y, front=settings.front if is_named("front") else Axis.POSITIVE_Z)
 
 
 def _candidate_files(output: Path, count: int) -> list[Path]:

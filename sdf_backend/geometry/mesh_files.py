@@ -9,7 +9,7 @@ from trimesh.visual import ColorVisuals
 
 from sdf_backend.errors import InputError
 from sdf_backend.files import atomic_write, check_file, check_writable
-from sdf_backend.geometry.file_readers.formats import read_file
+from sdf_backend.geometry.file_readers.formats import PACKED, Y_UP, read_file
 from sdf_backend.geometry.file_readers.part import Part
 from sdf_backend.geometry.file_readers.ply import write_ply
 from sdf_backend.geometry.file_readers.stl import write_stl
@@ -40,6 +40,12 @@ def read_geometry(path: Path) -> Geometry:
     except Exception as error:  # readers raise whatever their parsers raise
         raise InputError(f"{path} cannot be read as a mesh or point file: {_reason(error)}") from error
     return check_geometry(_join(geometries), str(path))
+
+
+def is_y_up(path: Path) -> bool:
+    """Whether +y is up in files of a format, packed or not."""
+    names = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in PACKED]
+    return bool(names) and names[-1] in Y_UP
 
 
 def write_mesh(

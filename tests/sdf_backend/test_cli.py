@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,11 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from sdf_backend.cli import app
+from sdf_backend.engine import Engine, Source
+from sdf_backend.errors import InputError
 from sdf_backend.geometry.mesh_files import read_geometry
 from sdf_backend.model.store import MODELS_VARIABLE
+from sdf_backend.settings import TaskSettings
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = tuple(get_command(app).commands)  # type: ignore[attr-defined]
@@ -358,6 +362,33 @@ def test_a_bad_option_is_one_line_and_writes_nothing(cloud: Path, tmp_path: Path
     line = refused(invoke("complete", cloud, "-o", tmp_path / "out" / "whole.ply", *QUICK, *refusal.options))
     assert refusal.message in line
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "axes"),
+    [
+        ("part.obj", (), ("+y", "+z")),
+        ("part.OBJ", ("--front", "x"), ("+y", "+x")),
+        ("part.glb", (), ("+y", "+z")),
+        ("part.obj", ("--up", "z"), ("+z", "-y")),
+        ("part.ply", (), ("+z", "-y")),
+        ("part.stl", ("--front", "x"), ("+z", "+x")),
+    ],
+)
+def test_up_is_that_of_the_format_unless_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: tuple[str, ...], axes: tuple[str, str]
+) -> None:
+    heard: list[TaskSettings] = []
+
+    def complete(engine: Engine, model: str, sources: list[Source], settings: TaskSettings, progress: Any) -> None:
+        heard.append(settings)
+        raise InputError("heard enough")
+
+    monkeypatch.setattr(Engine, "complete", complete)
+    trimesh.creation.icosphere(subdivisions=2).export(tmp_path / name, file_type=name[-3:].lower())
+    result = invoke("complete", str(tmp_path / name), "-o", str(tmp_path / "whole.ply"), *options)
+    assert "heard enough" in result.stderr
+    assert [(one.up, one.front) for one in heard] == [axes]
 
 
 def test_an_unknown_model_is_answered_with_the_known_ones(cloud: Path, tmp_path: Path) -> None:

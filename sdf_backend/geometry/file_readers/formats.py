@@ -46,6 +46,8 @@ READERS: dict[str, Reader] = {
 }
 ARCHIVES: dict[str, Callable[[bytes], Members]] = {".zip": zip_members, ".tar": tar_members, ".tgz": tar_members}
 PACKED = (".bz2", ".gz")
+# glTF by its specification, OBJ by the habit of nearly all programs that write it; others say nothing about up.
+Y_UP = (".obj", ".gltf", ".glb")
 
 
 def read_file(path: Path) -> list[Part]:
