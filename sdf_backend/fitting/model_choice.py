@@ -39,6 +39,9 @@ class ModelChoiceSettings:
     model stretches to explain is likely of another category"""
     explained: float = 0.9
     """share of the surface points below which no model is said to know the input"""
+    unlikely: float = 55.0
+    """squared Mahalanobis distance of a code above which no model is said to know the input: of 32 drawn pieces that
+    the models know none is above, of nine that they do not know three"""
     search: PoseSearchSettings = field(default=PoseSearchSettings(proposals_explained=0.0))
     """without the search that an encoder saves: of a model of another category it would find nothing either"""
 
@@ -59,11 +62,12 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class _Judged:
-    """A model's fits: `pose_score` relative to the inputs' size, with the prior, and the least share explained."""
+    """A model's fits: `pose_score` relative to the inputs' size, with the prior, and the worst of what is doubted."""
 
     name: str
     score: float
     explained: float
+    unlikely: float
 
 
 # A fit of a model to an input: its code, (code_length,), and pose.
@@ -109,6 +113,11 @@ def _note(best: _Judged, second: str, confidence: float, choice: ModelChoiceSett
             f"No model knows this well: {best.name} explains most, about {best.explained:.0%}. It may be of a category "
             "that there is no model for."
         )
+    if best.unlikely > choice.unlikely:
+        return (
+            f"{best.name} explains this best, but as a shape unlike those that it was learned from. It may be of a "
+            "category that there is no model for."
+        )
     if confidence < AMBIGUOUS_CONFIDENCE:
         return f"{second} explains this nearly as well as {best.name}; choose that model to compare."
     return ""
@@ -129,13 +138,13 @@ def _judge(
     fit: Fitting,
 ) -> _Judged:
     """How well fits of a model explain all inputs."""
-    scores, explained = [], []
+    scores, explained, unlikely = [], [], []
     for observed in inputs:
         code, pose = fit(model, observed, settings, choice)
-        unlikely = choice.prior * model.unlikeliness(code)
-        scores.append(pose_score(model, code, pose, observed, unit=_size(observed)) + unlikely)
+        unlikely.append(model.unlikeliness(code))
+        scores.append(pose_score(model, code, pose, observed, unit=_size(observed)) + choice.prior * unlikely[-1])
         explained.append(assess_surface(model, code, observed.surface, pose, torch.bfloat16)[1])
-    return _Judged(name, sum(scores), min(explained))
+    return _Judged(name, sum(scores), min(explained), max(unlikely))
 
 
 def _first_fit(

@@ -8,7 +8,7 @@ from round_things import FLAT, ball_model, directions, stretched
 from scipy.spatial.transform import Rotation
 
 from sdf_backend.fitting import model_choice
-from sdf_backend.fitting.model_choice import choose_model
+from sdf_backend.fitting.model_choice import ModelChoiceSettings, choose_model
 from sdf_backend.fitting.pose_search import PoseHypothesis, search_poses
 from sdf_backend.model.store import Model
 from sdf_backend.observation.observations import Observations, observe_points
@@ -59,6 +59,15 @@ def test_an_input_of_no_category_is_said_to_be_none(models: dict[str, Model]) ->
     rod = observe_points(np.linspace([-0.9, 0, 0], [0.9, 0.1, 0], 3_000) + directions(3_000) * 0.02)
     choice = choose_model(models, [rod], KNOWN, silent)
     assert choice.note.startswith("No model knows this well: ")
+
+
+def test_a_shape_unlike_those_that_a_model_was_learned_from_is_said_to_be_one(models: dict[str, Model]) -> None:
+    strict = ModelChoiceSettings(unlikely=4.0)
+    usual, large = half(np.ones(3)), observe_points(directions(4_000) * 0.62)
+    assert choose_model(models, [usual], KNOWN, silent, strict).note == ""
+    note = choose_model(models, [large], KNOWN, silent, strict).note
+    assert note.startswith("balls explains this best, but as a shape unlike those that it was learned from.")
+    assert choose_model(models, [usual, large], KNOWN, silent, strict).note == note
 
 
 def test_of_one_model_there_is_no_choice(spheres: Model) -> None:
