@@ -15,7 +15,7 @@ from backend_process import PATIENCE, Backend, Listener, complete
 
 from sdf_backend.wire.messages import Error, Result
 
-KILLS = 50
+KILLS = 20
 # Until the next job is served, at most and in the median: seconds, or multiples of the start of a worker, which takes
 # longer on a busy machine.
 SERVED_SECONDS, USUAL_SECONDS = 20.0, 5.0
