@@ -346,10 +346,13 @@ class Engine:
         preview: Preview | None,
     ) -> list[Shape]:
         """Each source with the model that explains it best; those of one model in one batch."""
+        clock = Clock()
         choices = [
             self._choose([source], settings, observe, share)
             for source, share in zip(sources, parts(progress, len(sources)), strict=True)
         ]
+        clock.lap(Phase.CHOOSING)
+        choosing = clock.seconds_each(len(sources) * settings.candidates)
         shapes: list[list[Shape]] = [[] for _ in sources]
         names = list(dict.fromkeys(choice.name for choice in choices))
         for name, share in zip(names, parts(progress, len(names)), strict=True):
@@ -358,7 +361,8 @@ class Engine:
             found = self._fit_and_extract(name, chosen, settings, observe, share, show)
             for place, shape in enumerate(found):
                 index = indices[place // settings.candidates]
-                shapes[index].append(_chosen(shape, choices[index]))
+                timed = replace(shape, seconds=choosing | shape.seconds)
+                shapes[index].append(_chosen(timed, choices[index]))
         return [shape for of_source in shapes for shape in of_source]
 
     def _choose(

@@ -52,6 +52,7 @@ def test_each_source_is_completed_with_its_own_model_and_comes_back_in_its_place
     twice = replace(KNOWN, candidates=2)
     shapes = engine.complete(AUTO_MODEL, [DISC, BALL, half(FLAT, 0.52)], twice)
     assert [shape.model for shape in shapes] == ["discs", "discs", "balls", "balls", "discs", "discs"]
+    assert all(shape.seconds[Phase.CHOOSING] > 0 for shape in shapes)
     heights = [float(np.ptp(shape.vertices[:, 1])) for shape in shapes[::2]]
     assert heights == pytest.approx([0.4, 1.0, 0.416], abs=0.05)
     [named] = engine.complete("balls", [BALL], KNOWN)
