@@ -343,6 +343,7 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
             "residual": shape.residual,
             "explained": shape.explained,
             "confidence": shape.confidence,
+            "model_confidence": shape.model_confidence,
             "scale": shape.pose.scale,
             "rotation": shape.pose.rotation.tolist(),
             "translation": shape.pose.translation.tolist(),
@@ -372,7 +373,7 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
             stdout.print(f"{row['path']}: {shape.note}", soft_wrap=True)
         if shape.confidence < AMBIGUOUS_CONFIDENCE:
             stdout.print(
-                f"{row['path']}: the pose or the model is ambiguous (confidence {shape.confidence:.2f}); "
+                f"{row['path']}: the pose is ambiguous (confidence {shape.confidence:.2f}); "
                 "--candidates 2 shows both answers",
                 soft_wrap=True,
             )

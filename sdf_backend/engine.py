@@ -469,8 +469,7 @@ def _up_axis(settings: TaskSettings) -> np.ndarray | None:
 
 def _chosen(shape: Shape, choice: ModelChoice) -> Shape:
     """A shape with what is to be said of the choice of its model."""
-    confidence = min(shape.confidence, choice.confidence)
-    return replace(shape, model=choice.name, confidence=confidence).with_notes(choice.note)
+    return replace(shape, model=choice.name, model_confidence=choice.confidence).with_notes(choice.note)
 
 
 def _of_subset(preview: Preview, indices: Sequence[int]) -> Preview:

@@ -41,7 +41,7 @@ class ModelChoiceSettings:
     """share of the surface points below which no model is said to know the input"""
     unlikely: float = 55.0
     """squared Mahalanobis distance of a code above which no model is said to know the input: of 32 drawn pieces that
-    the models know none is above, of nine that they do not know three"""
+    the models know none is above, of twelve that they do not know four"""
     search: PoseSearchSettings = field(default=PoseSearchSettings(proposals_explained=0.0))
     """without the search that an encoder saves: of a model of another category it would find nothing either"""
 

@@ -57,6 +57,7 @@ def shape_to_wire(shape: Shape, dtype: np.dtype, is_chosen: bool = False) -> wir
         shape.note,
         shape.colors,
         shape.model if is_chosen else "",
+        float(shape.model_confidence),
     )
 
 
@@ -80,6 +81,7 @@ def shape_from_wire(shape: wire.Shape, model: str) -> Shape:
         kept_faces=shape.kept_faces,
         note=shape.note,
         colors=shape.colors,
+        model_confidence=shape.model_confidence,
     )
 
 

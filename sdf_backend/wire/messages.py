@@ -154,6 +154,8 @@ class Shape:
     colors: Points | None = None
     model: str = ""
     """the model that was chosen for the input; empty where the job named one"""
+    model_confidence: float = 1.0
+    """how much better it explains the input than any other model"""
 
     def __post_init__(self) -> None:
         _check_faces(self.faces, self.vertices)

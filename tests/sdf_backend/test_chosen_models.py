@@ -88,7 +88,8 @@ def test_a_doubtful_choice_is_said_with_the_shape(engine: Engine, folder: Path) 
     engine.store.folders[1].mkdir(exist_ok=True)
     (folder.parent / "copies" / "globes.safetensors").write_bytes((folder / "balls.safetensors").read_bytes())
     [shape] = engine.complete(AUTO_MODEL, [BALL], KNOWN)
-    assert "explains this nearly as well" in shape.note and shape.confidence == pytest.approx(0, abs=1e-6)
+    assert "explains this nearly as well" in shape.note and shape.model_confidence == pytest.approx(0, abs=1e-6)
+    assert shape.confidence == 1  # of the pose, which is known
 
 
 def test_a_choice_is_made_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
