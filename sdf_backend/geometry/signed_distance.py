@@ -60,6 +60,8 @@ class SignSettings:
     """points nearer to the surface than this need no sign"""
     cell_sizes: tuple[float, ...] = (0.08, 0.04, 0.02, 0.01)
     """edges of the cells within which one tested point settles the signs of others; see `propagate_signs`"""
+    connected_sizes: tuple[float, ...] = (0.04, 0.02)
+    """the same for test points at the surface; see `connected_signs`"""
 
 
 DEFAULT_SIGN_SETTINGS = SignSettings()
@@ -145,20 +147,29 @@ class SignClassifier:
 
         ahead : (n, 3), where rays are likeliest to escape: a guess that saves rays and changes no sign
         """
-        starts = range(0, len(points), BATCH)
-        parts = [
-            self._classify(points[start : start + BATCH], None if ahead is None else ahead[start : start + BATCH])
-            for start in starts
-        ]
-        return np.concatenate([np.zeros(0, dtype=np.int8), *parts])
+        return self.classify_clearly(points, ahead)[0]
 
-    def _classify(self, points: np.ndarray, ahead: np.ndarray | None) -> np.ndarray:
+    def classify_clearly(self, points: np.ndarray, ahead: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """As `classify`, and whether each sign is clear, (n,) bool: no ray escapes, or enough to be outside."""
+        signs, clear = np.ones(len(points), dtype=np.int8), np.ones(len(points), dtype=bool)
+        for start in range(0, len(points), BATCH):
+            batch = slice(start, start + BATCH)
+            signs[batch], clear[batch] = self._classify(points[batch], None if ahead is None else ahead[batch])
+        return signs, clear
+
+    def _classify(self, points: np.ndarray, ahead: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         points = points.astype(np.float32)
         signs = np.ones(len(points), dtype=np.int8)
         escaped, open_ = self._count_escapes(points, ahead)
         unsure = np.flatnonzero(~open_)
         signs[unsure] = self._weigh_evidence(points[unsure], escaped[unsure] / self.settings.all_rays)
-        return signs
+        return signs, open_ | (escaped == 0)
+
+    def connected(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Whether no face lies between (n, 3) starts and (n, 3) ends, (n,)."""
+        self.rays += len(starts)
+        starts, ways = starts.astype(np.float32), (ends - starts).astype(np.float32)
+        return self.scene.run(starts, ways, dists=np.ones(len(starts), np.float32), query="OCCLUDED") != 0
 
     def clearance(self, points: np.ndarray) -> np.ndarray:
         """Exact distance from (n, 3) points to the nearest face, visible from outside or not, (n,)."""
@@ -269,6 +280,27 @@ def propagate_signs(points: np.ndarray, distances: np.ndarray, signs: SignClassi
         pending = pending[~covered]
     found[pending] = signs.classify(points[pending])
     return found
+
+
+def connected_signs(points: np.ndarray, ahead: np.ndarray, signs: SignClassifier) -> tuple[np.ndarray, np.ndarray]:
+    """Signs of (n, 3) points close to the surface, as `SignClassifier.classify_clearly`, with few ray tests.
+
+    Between points of different sign there is a face. In ever finer cells one point is tested, and a clear sign holds
+    for the points of the cell that it sees. Others must not spread: votes of few rays differ from point to point.
+    """
+    found, clear = np.zeros(len(points), dtype=np.int8), np.ones(len(points), dtype=bool)
+    pending = np.arange(len(points))
+    for size in signs.settings.connected_sizes:
+        keys = np.floor(points[pending] / size).astype(np.int64) @ np.array([1, 1 << 20, 1 << 40])
+        _, first, member = np.unique(keys, return_index=True, return_inverse=True)
+        tested = pending[first]
+        found[tested], clear[tested] = signs.classify_clearly(points[tested], ahead[tested])
+        seen = np.flatnonzero(clear[tested][member])
+        seen = seen[signs.connected(points[tested[member[seen]]], points[pending[seen]])]
+        found[pending[seen]] = found[tested[member[seen]]]
+        pending = np.delete(pending, np.union1d(first, seen))
+    found[pending], clear[pending] = signs.classify_clearly(points[pending], ahead[pending])
+    return found, clear
 
 
 def sample_surface_points(triangles: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from sdf_backend.geometry.signed_distance import (
     BATCH,
     MERGE_TOLERANCE,
     SignClassifier,
+    connected_signs,
     sample_surface_points,
     unit_normals,
 )
@@ -54,7 +55,10 @@ def count_cells(triangles: np.ndarray, size: float) -> int:
 
 
 def estimate_rays(triangles: np.ndarray, signs: SignClassifier, sample: int) -> float:
-    """About how many rays tell the visible surface of triangles, (n, 3, 3), by a sample of as many points on them."""
+    """At most about how many rays tell the visible surface of triangles, (n, 3, 3), by a sample of points on them.
+
+    A sample cannot tell how many cells take their sign from another.
+    """
     cells, rays = count_cells(triangles, signs.settings.cell_size), signs.rays
     points, which = sample_surface_points(triangles, sample, np.random.default_rng(0))
     normals = unit_normals(triangles[which])
@@ -145,27 +149,35 @@ def _probe_sides(
     """
     offset = signs.settings.probe_offset
     centres = np.where(_is_square(cells)[:, None], cells.mean(axis=1), cells[:, :3].mean(axis=1))
-    front = signs.classify(centres + offset * normals, normals)
+    clear, flipped, hidden = np.ones((2, len(cells)), dtype=bool), *np.zeros((2, len(cells)), dtype=bool)
+    front, clear[0] = connected_signs(centres + offset * normals, normals, signs)
     covered = np.flatnonzero(front < 0)
-    back = signs.classify(centres[covered] - offset * normals[covered], -normals[covered])
-    flipped, hidden = np.zeros((2, len(cells)), dtype=bool)
+    back, clear[1, covered] = connected_signs(centres[covered] - offset * normals[covered], -normals[covered], signs)
     flipped[covered], hidden[covered] = back > 0, back < 0
-    tested, covered = np.flatnonzero(hidden), hidden.copy()
-    if len(tested) in (0, len(cells)):
-        return hidden, flipped, np.zeros_like(hidden)
-    # A cell that another wall cuts can show a corner although its centre is hidden. That wall is visible where it cuts,
-    # so a visible centre lies within a diagonal.
-    reach = signs.settings.cell_size * 2**0.5
+    rim = _hidden_at_the_rim(centres, hidden, signs.settings.cell_size * 2**0.5)
+    partial = np.zeros_like(hidden)
+    for corner in range(4):
+        for side in (0, 1):
+            outward = (1, -1)[side] * normals[rim]
+            probe = 0.9 * cells[rim, corner] + 0.1 * centres[rim] + offset * outward
+            # What a centre that is clearly hidden sees is hidden too.
+            apart = np.flatnonzero(~(clear[side, rim] & signs.connected(centres[rim] + offset * outward, probe)))
+            shown = apart[signs.classify(probe[apart], outward[apart]) >= 0]
+            partial[rim[shown]], flipped[rim[shown]] = True, side == 1
+            rim = np.delete(rim, shown)
+    return hidden & ~partial, flipped, partial
+
+
+def _hidden_at_the_rim(centres: np.ndarray, hidden: np.ndarray, diagonal: float) -> np.ndarray:
+    """Indices of hidden cells, by (n, 3) centres and (n,) bool, that may show a corner although their centre is hidden.
+
+    The wall that cuts such a cell is visible where it cuts, so a visible centre lies within a diagonal.
+    """
+    tested = np.flatnonzero(hidden)
+    if len(tested) in (0, len(hidden)):
+        return tested[:0]
     visible, distance = KDTree(centres[~hidden]), np.zeros(len(tested))
     for start in range(0, len(tested), BATCH):
         batch = slice(start, start + BATCH)
-        distance[batch], _ = visible.query(centres[tested[batch]], distance_upper_bound=reach)
-    tested = tested[np.isfinite(distance)]
-    for corner in range(4):
-        for side in (1, -1):
-            outward = side * normals[tested]
-            probe = 0.9 * cells[tested, corner] + 0.1 * centres[tested]
-            shown = signs.classify(probe + offset * outward, outward) >= 0
-            hidden[tested[shown]], flipped[tested[shown]] = False, side < 0
-            tested = tested[~shown]
-    return hidden, flipped, covered & ~hidden
+        distance[batch], _ = visible.query(centres[tested[batch]], distance_upper_bound=diagonal)
+    return tested[np.isfinite(distance)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from sdf_backend.geometry.signed_distance import SignClassifier, unit_normals
+from sdf_backend.geometry.signed_distance import SignClassifier, connected_signs, unit_normals
 from sdf_backend.geometry.visible_surface import count_cells, cut_faces, visible_surface
 
 NEEDLE = np.array([[[0, 0, 0], [1, 0.0005, 0], [1, -0.0005, 0]]])
@@ -61,6 +61,31 @@ def test_rays_cast_ahead_first_change_no_sign() -> None:
     assert set(np.unique(expected)) >= {-1, 1}
     for ahead in (-points, np.tile([0.0, 1.0, 0.0], (len(points), 1))):
         np.testing.assert_array_equal(signs.classify(points, ahead), expected)
+
+
+def test_points_that_see_each_other_share_their_signs_and_save_rays() -> None:
+    # A hollow body that holds another, in which a third is stuck: every wall has points of both sides, 3e-4 away.
+    sizes = (1, 0.5, 1), (0.6, 0.3, 0.6), (0.7, 0.2, 0.2)
+    mesh = trimesh.util.concatenate([trimesh.creation.box(size) for size in sizes])
+    vertices, faces = np.array(mesh.vertices), np.array(mesh.faces)
+    points, which = trimesh.sample.sample_surface(mesh, 40_000, seed=0)
+    normals = np.array(mesh.face_normals[which]) * np.where(np.arange(len(points)) % 2, 1, -1)[:, None]
+    probes = points + 3e-4 * normals
+    plain, connected = SignClassifier(vertices, faces), SignClassifier(vertices, faces)
+    expected = plain.classify(probes, normals)
+    signs, clear = connected_signs(probes, normals, connected)
+    assert set(np.unique(expected)) == {-1, 1}
+    np.testing.assert_array_equal(signs, expected)
+    assert clear.all()
+    assert connected.rays < 0.5 * plain.rays
+
+
+def test_a_wall_between_two_points_hides_one_from_the_other() -> None:
+    box = trimesh.creation.box((1, 1, 1))
+    signs = SignClassifier(np.array(box.vertices), np.array(box.faces))
+    starts = np.array([[0.4, 0.1, 0.05], [0.4, 0.1, 0.05], [0.7, 0.1, 0.05]])
+    ends = np.array([[0.49, 0.2, 0.1], [0.6, 0.1, 0.05], [0.8, 0.3, 0.1]])
+    np.testing.assert_array_equal(signs.connected(starts, ends), [True, False, True])
 
 
 @pytest.mark.parametrize("size", [0.5, 0.1, 0.02])
