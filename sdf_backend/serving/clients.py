@@ -7,6 +7,7 @@ again it gets the final messages of its jobs again.
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import NamedTuple
 
 import zmq
@@ -17,7 +18,7 @@ from sdf_backend.serving.connection_guard import ConnectionGuard
 from sdf_backend.serving.jobs import count_bytes
 from sdf_backend.serving.tcp_meter import TcpMeter
 from sdf_backend.wire.codec import Frame
-from sdf_backend.wire.messages import Limits
+from sdf_backend.wire.messages import Hello, Limits
 
 # Messages that libzmq buffers for one client in each direction; results can be large.
 HIGH_WATER_MARK = 8
@@ -37,7 +38,7 @@ class Incoming(NamedTuple):
 
     peer: bytes
     owner: str
-    """the public key that the connection has proved to have; empty without keys"""
+    """the public key that the connection has proved to have; without keys what `Clients.greet` made of its secret"""
     frames: list[zmq.Frame] | None
     returned: bool
     """whether the peer is new, or had been treated as disconnected"""
@@ -117,6 +118,16 @@ class Clients:
     def get(self, peer: bytes) -> Client | None:
         """The connected client with this routing id."""
         return self._clients.get(peer)
+
+    def greet(self, peer: bytes, hello: Hello) -> Client | None:
+        """Take name and secret from the first greeting of a client; None where it has greeted already, or is gone."""
+        client = self._clients.get(peer)
+        if client is None or client.name:
+            return None
+        client.name = hello.client[:64] or "unnamed"
+        if hello.secret and not client.owner:
+            client.owner = "secret " + sha256(hello.secret.encode()).hexdigest()
+        return client
 
     def receive(self, now: float) -> Incoming | None:
         """Receive the next message; None if there is none, or not all of it was read yet.
@@ -218,7 +229,7 @@ class Clients:
         client = self._clients[peer]
         client.last_heard, client.descriptor = now, _descriptor(last)
         self._meter(client, size, count)
-        return Incoming(peer, owner, None if oversized else frames, returned)
+        return Incoming(peer, owner or client.owner, None if oversized else frames, returned)
 
     def _meter(self, client: Client, size: int = 0, frames: int = 0) -> None:
         """Count a complete message of a client; the guard may learn of its connection later."""

@@ -259,9 +259,7 @@ class Server:
                 self._dispatcher.attach(self._find(incoming, name), incoming.peer)
 
     def _greet(self, incoming: Incoming, hello: Hello) -> None:
-        client = self._clients.get(incoming.peer)
-        if client and not client.name:
-            client.name = hello.client[:64] or "unnamed"
+        if client := self._clients.greet(incoming.peer, hello):
             logger.info(
                 line(
                     "client connected",

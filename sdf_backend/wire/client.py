@@ -89,6 +89,7 @@ class Client:
         name: str = "",
         software: str = "",
         timing: Timing | None = None,
+        secret: str = "",
     ) -> None:
         """Begin to connect; `poll` and the blocking calls continue.
 
@@ -98,6 +99,7 @@ class Client:
         key_file : file made by `keygen`, for a backend with keys
         name, software : for the log of the server
         timing : shorter timeouts, for tests
+        secret : that of an earlier client, to fetch its jobs from a backend without keys; by default a new one
 
         Raises
         ------
@@ -105,7 +107,8 @@ class Client:
         """
         try:
             keys = None if key_file is None else read_client_keys(key_file)
-            hello = encode(Hello(name, software))
+            self.secret = secret or uuid.uuid4().hex
+            hello = encode(Hello(name, software, self.secret))
             self._connection = Connection(address, keys, str(key_file), lambda: hello, timing or Timing())
         except ValueError as error:
             raise ClientError(ErrorCode.BAD_VALUE, str(error)) from error

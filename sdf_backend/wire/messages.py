@@ -180,6 +180,8 @@ class Hello:
     """a name for the log"""
     software: str = ""
     """name and version of the client"""
+    secret: str = ""
+    """without keys: what owns the jobs of the connection; empty for those of clients without one"""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from sdf_backend.wire.client import Client, Event, new_job
 from sdf_backend.wire.messages import Busy, Error, Result, Source, Status, Submit, WorkerInfo
 
 ROOT = Path(__file__).parents[2]
+# Tests ask for jobs over other connections than those that submitted them.
+SECRET = "of the tests"
 # A loaded machine may take long to start a process that loads torch.
 PATIENCE = 120.0
 # The clients of tests are not polled while a test waits for something else; their jobs are kept meanwhile.
@@ -112,8 +114,8 @@ class Backend:
     def log(self) -> str:
         return self.errors.read_text()
 
-    def client(self, name: str = "test") -> Listener:
-        client = Listener(self.address, self.key, name=name)
+    def client(self, name: str = "test", secret: str = SECRET) -> Listener:
+        client = Listener(self.address, self.key, name=name, secret=secret)
         client.wait_connected(PATIENCE)
         return client
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import raw_zmtp
 import zmq
-from backend_process import Backend, complete, until, until_logged
+from backend_process import SECRET, Backend, complete, until, until_logged
 
 from sdf_backend.serving import clients
 from sdf_backend.serving.clients import Clients, Incoming
@@ -54,6 +54,7 @@ def test_a_slow_upload_does_not_count_as_silence(backend: Backend) -> None:
     first = {"kind": "submit", "job": job, "task": "sample", "model": "spheres", "count": 64, "keep": 0}
     upload = {"kind": "submit", "job": new_job(), "task": "echo", "sources": [{"vertices": {"array": 0}}]}
     with raw_zmtp.connect(backend.address) as stream:
+        stream.sendall(raw_zmtp.message({"kind": "hello", "secret": SECRET}))
         stream.sendall(raw_zmtp.message(first | {"settings": {"resolution": 400, "pose": "known"}}))
         backend.until_running(job)
         content = memoryview(raw_zmtp.message(upload | {"arrays": arrays}, vertices.tobytes()))

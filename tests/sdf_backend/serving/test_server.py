@@ -136,7 +136,7 @@ def test_a_hundred_jobs_of_eight_clients_give_the_meshes_of_the_engine(models_fo
         expected += engine.complete("spheres", [source], settings)
     # With as many threads as the backend: the order of summation changes the last bits.
     with Backend(tmp_path, "--models", models_folder, "--device", "cpu") as backend:
-        clients = [backend.client(f"artist {number}") for number in range(8)]
+        clients = [backend.client(f"artist {number}", secret=str(number)) for number in range(8)]
         jobs = [(clients[index % 8], index % 4) for index in range(100)]
         names = [client.send(complete(**submissions[which])) for client, which in jobs]
         for (client, which), name in zip(jobs, names, strict=True):
@@ -237,6 +237,50 @@ def test_a_client_whose_job_is_taken_over_is_told(backend: Backend, client: List
         assert other.end(job).code == "cancelled"
 
 
+def test_the_jobs_of_a_client_are_its_own_without_keys_too(backend: Backend) -> None:
+    with backend.client("owner", secret="7f3a") as owner, backend.client("other", secret="") as other:
+        done, running = owner.run(complete(keep=60)).job, owner.send(long_job())
+        until(lambda: owner.wait_status().workers[0].job == running, "the job runs")
+        for job in (done, running):
+            other.fetch(job)
+            assert other.end(job).code == "unknown_job"
+        other.cancel(running)
+        assert other.wait_status().workers[0].job is None
+        owner.cancel(running)
+        assert owner.end(running).code == "cancelled"
+    with backend.client("owner, again", secret="7f3a") as owner:
+        owner.fetch(done)
+        assert isinstance(owner.end(done), Result)
+
+
+def test_a_name_may_be_that_of_another_owner_s_job(backend: Backend) -> None:
+    submit = complete()
+    with backend.client(secret="one") as one, backend.client(secret="two") as two:
+        for client in (one, two):
+            client.send(submit)
+        assert all(isinstance(client.end(submit.job), Result) for client in (one, two))
+
+
+def test_a_client_without_a_secret_has_one_of_its_own(backend: Backend) -> None:
+    with Listener(backend.address) as one, Listener(backend.address) as two:
+        assert one.secret != two.secret
+        job = one.run(complete(keep=60)).job
+        two.fetch(job)
+        assert two.end(job).code == "unknown_job"
+
+
+@pytest.mark.parametrize("later", ["another", ""])
+def test_the_first_secret_of_a_connection_holds(backend: Backend, later: str) -> None:
+    with Raw(backend) as raw:
+        submit = complete(keep=60)
+        for message in (Hello("raw", secret="first"), Hello("raw", secret=later), submit):
+            raw.send(*encode(message))
+        until(lambda: any(isinstance(reply, Result) for reply in raw.replies()), "the result")
+        with backend.client(secret="first") as client:
+            client.fetch(submit.job)
+            assert isinstance(client.end(submit.job), Result)
+
+
 def test_status_shows_devices_memory_models_and_jobs(backend: Backend, client: Listener) -> None:
     client.run(complete())
     state = until(lambda: state if (state := backend.status()).workers[0].models else None, "a loaded model")
@@ -256,7 +300,7 @@ def test_status_shows_devices_memory_models_and_jobs(backend: Backend, client: L
 def test_a_full_queue_answers_busy_at_once_and_has_room_for_another(backend: Backend, client: Listener) -> None:
     running = client.send(long_job())
     backend.until_running(running)
-    clients = [backend.client(name) for name in ("greedy", "also greedy", "third")]
+    clients = [backend.client(name, secret=name) for name in ("greedy", "also greedy", "third")]
     waiting: list[str] = []
     for each in clients:
         times = []
@@ -350,9 +394,9 @@ def test_a_running_job_can_be_taken_over(backend: Backend) -> None:
 
 KILLED_CLIENT = """
 import sys
-from backend_process import long_job
+from backend_process import SECRET, long_job
 from sdf_backend.wire.client import Client
-client = Client(sys.argv[1], name="doomed")
+client = Client(sys.argv[1], name="doomed", secret=SECRET)
 client.wait_connected()
 job = long_job(job=sys.argv[2], keep=0)
 client.run(job)
