@@ -101,7 +101,11 @@ CABINETS = (
 
 BOTTLES = (_infinigen("bottle", "tableware.bottle", "BottleFactory", 4, TURNED), ParametricShape("turned", bottle, 6))
 # The handle of Infinigen's cups lies along its x, and so in front, as that of ours does.
-MUGS = (_infinigen("cup", "tableware.cup", "CupFactory", 4, TURNED), ParametricShape("turned", mug, 6))
+# Their label is an open sheet within the wall: it turns the parity of rays, and the cup's hollow with it.
+MUGS = (
+    _infinigen("cup", "tableware.cup", "CupFactory", 4, TURNED, assign={"has_wrap": choice(False)}),
+    ParametricShape("turned", mug, 6),
+)
 BOWLS = (_infinigen("bowl", "tableware.bowl", "BowlFactory", 4, TURNED), ParametricShape("turned", bowl, 6))
 
 # Not Infinigen's BedFrameFactory: one headboard in three is torn, which no filter sees.
