@@ -1,12 +1,14 @@
 """Imported experiments of the released DeepSDF code compute the same distances."""
 
 import json
+import random
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from mutations import SEED, mutate
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -336,3 +338,20 @@ def test_an_output_without_the_suffix_of_models_is_rejected(experiment: Write, t
     result = CliRunner().invoke(app, ["import-deepsdf", str(experiment()), "-o", str(tmp_path / "chairs")])
     assert result.exit_code == 1
     assert "does not end in .safetensors" in result.stderr
+
+
+@pytest.mark.parametrize("part", ["specs.json", "ModelParameters/latest.pth", "LatentCodes/latest.pth"])
+def test_a_mutated_experiment_is_imported_or_refused_in_one_sentence(experiment: Write, part: str) -> None:
+    print(f"seed {SEED}")
+    draw, folder, refused = random.Random(SEED), experiment(), 0
+    content = (folder / part).read_bytes()
+    for _ in range(150):
+        (folder / part).write_bytes(mutate(content, draw))
+        try:
+            model = import_deepsdf(folder, "chairs")
+        except InputError as error:
+            assert "\n" not in str(error) and "Traceback" not in str(error)
+            refused += 1
+        else:
+            assert torch.isfinite(model.codes).all()
+    assert refused > 10

@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mutations import SEED, mutate
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -300,6 +303,28 @@ def test_a_network_that_the_file_does_not_hold_is_refused_before_it_is_made(sphe
     rewritten(path, {"decoder": {**spheres.card.decoder, "width": 16384, "layers": 60}})
     with pytest.raises(InputError, match="does not match its own card"):
         load_model(path)
+
+
+def test_a_mutated_model_is_read_or_refused_in_one_sentence(spheres: Model, tmp_path: Path) -> None:
+    print(f"seed {SEED}")
+    draw, path = random.Random(SEED), tmp_path / "spheres.safetensors"
+    save_model(path, spheres)
+    content, refused, started = path.read_bytes(), 0, time.monotonic()
+    header = 8 + int.from_bytes(content[:8], "little")
+    for number in range(500):
+        # Half of the damage is to the header and the card in it, where a change matters most.
+        changed = mutate(content[:header], draw) + content[header:] if number % 2 else mutate(content, draw)
+        path.write_bytes(changed)
+        try:
+            model = load_model(path)
+        except InputError as error:
+            assert "\n" not in str(error) and "Traceback" not in str(error)
+            refused += 1
+        else:
+            points = torch.zeros(len(model.codes), 1, 3)
+            assert torch.isfinite(model.decoder(model.codes, points)).all()
+    assert 100 < refused < 500
+    assert time.monotonic() - started < 60
 
 
 def test_an_unknown_name_lists_the_known_ones(spheres: Model, tmp_path: Path) -> None:
