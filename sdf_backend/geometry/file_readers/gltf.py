@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from sdf_backend.geometry.file_readers.part import Part, Polygons, Sibling, colors_of
+from sdf_backend.geometry.file_readers.part import MOST_PLACED, Part, Polygons, Sibling, check_placed, colors_of
 from sdf_backend.geometry.file_readers.scans import require
 
 COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -27,8 +27,6 @@ UNREAD = {
     "KHR_meshopt_compression": "it is compressed by meshopt (KHR_meshopt_compression); export it without compression",
     "EXT_mesh_gpu_instancing": "its instances are stored by EXT_mesh_gpu_instancing; export it without",
 }
-# Corners and vertices of all placed meshes together.
-MOST_PLACED = 200_000_000
 
 _Json = dict[str, Any]
 
@@ -43,13 +41,13 @@ def read_gltf(data: bytes, sibling: Sibling) -> list[Part]:
     asset = _Asset(tree, [_buffer(row, binary, sibling) for row in tree.get("buffers", [])])
     placed = _placements(tree)
     meshes = {number: [_part(asset, row) for row in tree["meshes"][number]["primitives"]] for number in placed}
-    total = sum(
-        len(placed[number]) * (len(part.vertices) + len(part.polygons.corners))
-        for number, parts in meshes.items()
-        for part in parts
+    check_placed(
+        sum(
+            len(placed[number]) * (len(part.vertices) + len(part.polygons.corners))
+            for number, parts in meshes.items()
+            for part in parts
+        )
     )
-    if total > MOST_PLACED:
-        raise ValueError(f"its instances have {total:,} vertices and corners; at most {MOST_PLACED:,} are read")
     return [_place(part, placed[number]) for number, parts in meshes.items() for part in parts]
 
 

@@ -7,6 +7,8 @@ import numpy as np
 
 # Reads a file that lies beside the one that is read, such as the buffer of a glTF file, by its name.
 Sibling = Callable[[str], bytes]
+# Corners and vertices of all placed meshes of a file together.
+MOST_PLACED = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ class Part:
     colors: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     unfinished: bool = False
+
+
+def check_placed(total: int) -> None:
+    """Raise `ValueError` for more vertices and corners of placed meshes than are read: a small file can place many."""
+    if total > MOST_PLACED:
+        raise ValueError(f"its instances have {total:,} vertices and corners; at most {MOST_PLACED:,} are read")
 
 
 def colors_of(values: np.ndarray) -> np.ndarray:

@@ -1,23 +1,33 @@
 """Reads 3MF and COLLADA by trimesh."""
 
 import logging
+import zipfile
 from io import BytesIO
+from typing import Any, cast
 
 import numpy as np
 import trimesh
+from lxml import etree
 
 from sdf_backend.geometry.file_readers.archives import check_zip
-from sdf_backend.geometry.file_readers.part import Part, Polygons, Sibling
+from sdf_backend.geometry.file_readers.part import Part, Polygons, Sibling, check_placed
 from sdf_backend.geometry.file_readers.scans import require
 
 # What it would log is raised or told.
 logging.getLogger("trimesh").setLevel(logging.CRITICAL)
+# Beyond this many, meshes that a file places are counted no further.
+MOST_PARTS = 1_000_000
+BUILD = "build"
 
 
 def read_3mf(data: bytes, sibling: Sibling) -> list[Part]:
-    """Read a 3MF file."""
-    check_zip(data)
-    return _read_scene(data, "3mf")
+    """Read a 3MF file; raises `ValueError` where its objects are placed more often than its reader follows."""
+    placed, parts = _count_placed(check_zip(data)), _read_scene(data, "3mf")
+    if placed > len(parts):
+        raise ValueError(
+            f"it places {placed:,} meshes, groups within groups, of which {len(parts):,} can be read; export it as GLB"
+        )
+    return parts
 
 
 def read_dae(data: bytes, sibling: Sibling) -> list[Part]:
@@ -29,8 +39,28 @@ def read_dae(data: bytes, sibling: Sibling) -> list[Part]:
 def _read_scene(data: bytes, suffix: str) -> list[Part]:
     """The meshes of a scene, each placed."""
     scene = trimesh.load_scene(BytesIO(data), file_type=suffix, process=False, skip_materials=True)
+    meshes = cast(dict[str, Any], scene.geometry)
+    named = (scene.graph[node][1] for node in scene.graph.nodes_geometry)
+    check_placed(sum(len(meshes[name].vertices) + 3 * len(meshes[name].faces) for name in named))
     parts = []
     for mesh in scene.dump():
         if isinstance(mesh, trimesh.Trimesh):
             parts.append(Part(np.asarray(mesh.vertices, dtype=np.float64), Polygons.of_triangles(mesh.faces)))
     return parts
+
+
+def _count_placed(archive: zipfile.ZipFile) -> int:
+    """How many meshes a 3MF file places: trimesh follows no more groups than objects times placements, silently.
+
+    An object stands after those that it consists of (3MF core specification, 4.2).
+    """
+    model = next(name for name in archive.namelist() if "3d/3dmodel.model" in name.lower())
+    placed: dict[str, int] = {}
+    with archive.open(model) as file:
+        tags = ("{*}object", "{*}build")
+        for _, element in etree.iterparse(file, events=("end",), tag=tags, resolve_entities=False):
+            below = [row.attrib["objectid"] for row in element.iter("{*}component", "{*}item")]
+            own = int(next(element.iter("{*}triangle"), None) is not None)
+            placed[element.attrib.get("id", BUILD)] = min(sum(placed.get(name, 1) for name in below) or own, MOST_PARTS)
+            element.clear()
+    return placed.get(BUILD, 0)

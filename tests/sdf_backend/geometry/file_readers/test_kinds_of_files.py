@@ -459,6 +459,58 @@ def test_archives_that_unpack_to_gigabytes_or_hold_20_000_files_are_refused(
             written(tmp_path / name, content)
 
 
+def packed_3mf(objects: str, items: str) -> bytes:
+    """A 3MF file whose object 1 is a triangle."""
+    space = "http://schemas.microsoft.com/3dmanufacturing/core/2015/02"
+    corners = "".join(f'<vertex x="{x}" y="{y}" z="0"/>' for x, y in ((0, 0), (1, 0), (0, 1)))
+    triangle = f'<vertices>{corners}</vertices><triangles><triangle v1="0" v2="1" v3="2"/></triangles>'
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(
+            "3D/3dmodel.model",
+            f'<model xmlns="{space}"><resources><object id="1"><mesh>{triangle}</mesh></object>{objects}</resources>'
+            f"<build>{items}</build></model>",
+        )
+    return file.getvalue()
+
+
+def group_3mf(number: int, of: int, times: int) -> str:
+    rows = "".join(
+        f'<component objectid="{of}" transform="1 0 0 0 1 0 0 0 1 {shift} {number} 0"/>' for shift in range(times)
+    )
+    return f'<object id="{number}"><components>{rows}</components></object>'
+
+
+def test_all_meshes_that_a_3mf_file_places_are_read(tmp_path: Path) -> None:
+    for objects, items, count in [
+        ("", '<item objectid="1"/>' * 300, 300),
+        (group_3mf(2, 1, 300), '<item objectid="2"/>', 300),
+        (group_3mf(2, 1, 4) + group_3mf(3, 2, 3), '<item objectid="3"/><item objectid="1"/>', 13),
+        ('<object id="2"><mesh><vertices/><triangles/></mesh></object>', '<item objectid="2"/><item objectid="1"/>', 1),
+    ]:
+        assert len(written(tmp_path / "placed.3mf", packed_3mf(objects, items)).faces) == count
+
+
+@pytest.mark.parametrize(
+    ("objects", "items", "placed"),
+    [
+        (group_3mf(2, 1, 30), '<item objectid="2"/>' * 30, "900"),
+        ("".join(group_3mf(number, number - 1, 2) for number in range(2, 32)), '<item objectid="31"/>', "1,000,000"),
+        (
+            "".join(group_3mf(number, number - 1, 9) for number in range(2, 3000)),
+            '<item objectid="2999"/>',
+            "1,000,000",
+        ),
+    ],
+    ids=["fence", "doubled", "deep"],
+)
+def test_a_3mf_file_of_groups_within_groups_is_refused_where_some_would_be_lost(
+    tmp_path: Path, objects: str, items: str, placed: str
+) -> None:
+    with pytest.raises(InputError, match=rf"it places {placed} meshes, groups within groups, .*; export it as GLB"):
+        written(tmp_path / "groups.3mf", packed_3mf(objects, items))
+
+
 @pytest.mark.parametrize("name", ["mesh.zip", "mesh.tar", "mesh.tar.gz", "mesh.tgz", "mesh.tar.bz2", "mesh.ply.bz2"])
 def test_archives_are_unpacked(tmp_path: Path, name: str) -> None:
     ply, file = text_files()[".ply"], io.BytesIO()
