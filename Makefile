@@ -80,14 +80,14 @@ bench: $(READY) .venv-bpy-4.5.15/ready
 model.airplanes   :=    0  5  aircraft     -x  150000  1000  --symmetric
 model.bathroom    :=  400 11  furniture    +z   80000   700
 model.beds        :=  400 11  furniture    +z   80000   700
-model.bottles     :=  400 11  furniture    +z   80000   700  --symmetric
+model.bottles     :=  400 11  furniture    +z   60000   420  --symmetric
 model.bowls       :=  400 11  furniture    +z   80000   700  --symmetric
 model.cabinets    :=  400  4  furniture    +z   60000   420
 model.cars        :=    0 11  proportions  +z   60000   420  --symmetric
 model.chairs      :=  400  7  furniture    +z   80000   700  --symmetric
 model.humans      :=  560  0  furniture    +z   80000   700
 model.lamps       :=  400  7  furniture    +z   60000   420
-model.mugs        :=  400 11  furniture    +z   80000   700  --symmetric
+model.mugs        :=  400 11  furniture    +z   60000   420  --symmetric
 model.quadrupeds  :=    0  1  proportions  +z   80000   700
 model.sofas       :=  400 11  furniture    +z   60000   420
 model.tables      :=  400 11  furniture    +z   60000   420

@@ -11,6 +11,7 @@ import numpy as np
 
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.mesh_files import read_geometry
+from sdf_backend.geometry.source_geometry import Geometry
 from training.mesh_readers.ac3d import read_ac3d
 
 MESH_SUFFIXES = (".obj", ".off", ".ply", ".stl", ".glb", ".ac")
@@ -96,18 +97,20 @@ def select_split(entries: Iterable[CatalogEntry], names: Collection[str], split:
 
 
 def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read one mesh of a catalogue as (n, 3) float vertices and (m, 3) int faces.
+    """Read one mesh of a catalogue as (n, 3) float vertices and (m, 3) int faces; raises as `read_noted_mesh`."""
+    geometry = read_noted_mesh(path)
+    return geometry.vertices, geometry.faces
+
+
+def read_noted_mesh(path: Path) -> Geometry:
+    """Read one mesh of a catalogue, with sentences about what was left out of it.
 
     Raises `InputError` where it cannot be read or has no faces.
     """
-    if path.suffix.lower() == ".ac":
-        vertices, faces = read_ac3d(path)
-    else:
-        geometry = read_geometry(path)
-        vertices, faces = geometry.vertices, geometry.faces
-    if len(faces) == 0:
+    geometry = Geometry(*read_ac3d(path)) if path.suffix.lower() == ".ac" else read_geometry(path)
+    if len(geometry.faces) == 0:
         raise InputError(f"{path} has no faces; training needs surfaces, not points")
-    return vertices, faces
+    return geometry
 
 
 def _deepsdf(root: Path, category: str | None) -> list[CatalogEntry]:

@@ -416,6 +416,9 @@ def _print_outcomes(outcomes: list[MeshOutcome], output: Path) -> None:
     stdout.print(table)
     for outcome in rejected:
         stdout.print(f"rejected {outcome.name}: {outcome.reason}", highlight=False, soft_wrap=True)
+    for outcome in used:
+        for note in outcome.notes:
+            stdout.print(f"{outcome.name}: {note}", highlight=False, soft_wrap=True)
     if (output / "report.json").exists():  # not yet while shards run
         stdout.print(f"check {output / 'contact_sheet.png'}; outcomes are in {output / 'report.json'}", soft_wrap=True)
 

@@ -22,7 +22,7 @@ from sdf_backend.geometry.signed_distance import clean_mesh
 from sdf_backend.geometry.similarity import axis_rotation, axis_vector
 from sdf_backend.wire.settings import LARGEST_SEED, Bounds, Settings, option
 from training.augment import AugmentSettings, deform
-from training.catalog import CatalogEntry, read_mesh
+from training.catalog import CatalogEntry, read_noted_mesh
 from training.contact_sheet import write_contact_sheet
 from training.dataset import DESCRIPTION_FILE, Dataset, ShapeRecord, load_samples, samples_path, save_samples
 from training.deepsdf_samples import read_deepsdf_samples, rotated
@@ -61,6 +61,7 @@ class MeshOutcome:
     seconds : of its preparation
     uncertain : share of the samples that were dropped, since their sign is uncertain
     resumed : whether an earlier run prepared it
+    notes : sentences about what was left out of its file, of the run that prepared it
     """
 
     name: str
@@ -68,6 +69,7 @@ class MeshOutcome:
     seconds: float
     uncertain: float = 0.0
     resumed: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def rejected(self) -> bool:
@@ -322,27 +324,29 @@ def prepare_mesh(job: Job) -> MeshOutcome:
     settings = job.settings
     rng = np.random.default_rng([settings.seed, job.copy, zlib.crc32(job.entry.name.encode())])
     try:
-        samples = _sample(job, rng)
+        samples, notes = _sample(job, rng)
     except InputError as error:
         return _reject(job, str(error), time.perf_counter() - start)
     except Exception as error:  # one damaged mesh must not end the run, whatever its reader raises
         return _reject(job, f"{type(error).__name__}: {error}", time.perf_counter() - start)
     _rejection_path(job).unlink(missing_ok=True)
     save_samples(samples_path(job.target, job.name), samples)
-    return MeshOutcome(job.name, "", time.perf_counter() - start, samples.uncertain / settings.sampling.count)
+    seconds, uncertain = time.perf_counter() - start, samples.uncertain / settings.sampling.count
+    return MeshOutcome(job.name, "", seconds, uncertain, notes=notes)
 
 
-def _sample(job: Job, rng: np.random.Generator) -> ShapeSamples:
-    """The samples of a mesh or a copy of it; or those that the released DeepSDF code has made."""
+def _sample(job: Job, rng: np.random.Generator) -> tuple[ShapeSamples, list[str]]:
+    """The samples of a mesh or a copy of it, or those that the released DeepSDF code has made; notes on its file."""
     settings, front = job.settings, _canonical_front(job.settings)
     rotation = axis_rotation(settings.up, settings.front, front)
     if not job.entry.has_mesh:
-        return rotated(read_deepsdf_samples(job.entry.path, settings.sampling, rng), rotation)
-    vertices, faces = clean_mesh(*read_mesh(job.entry.path))
+        return rotated(read_deepsdf_samples(job.entry.path, settings.sampling, rng), rotation), []
+    read = read_noted_mesh(job.entry.path)
+    vertices, faces = clean_mesh(read.vertices, read.faces)
     vertices = vertices @ rotation.T
     if job.copy:
         vertices = deform(vertices, front, settings.augment, rng)
-    return sample_mesh(vertices, faces, settings.sampling, rng)
+    return sample_mesh(vertices, faces, settings.sampling, rng), list(read.notes)
 
 
 def _reject(job: Job, reason: str, seconds: float) -> MeshOutcome:

@@ -111,6 +111,21 @@ def test_the_distances_of_the_dataset_are_the_analytic_ones(
         assert np.abs(samples.distances - analytic).max() < 1e-5, name
 
 
+def test_what_is_left_out_of_a_mesh_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "boxes"
+    source.mkdir()
+    box = trimesh.creation.box((1, 2, 3))
+    lines = [f"v {x} {y} {z}" for x, y, z in [*box.vertices, (np.nan, 0, 0)]]
+    faces = [f"f {a} {b} {c}" for a, b, c in np.array(box.faces) + 1]
+    (source / "holey.obj").write_text("\n".join([*lines, *faces]) + "\n")
+    finished = run(*command(source, tmp_path / "data")[:-1])
+    assert finished.returncode == 0, finished.stderr
+    note = "1 of 9 points have no finite coordinates and were left out."
+    assert f"holey: {note}" in finished.stdout
+    [row] = json.loads((tmp_path / "data" / "report.json").read_text())
+    assert note in row["notes"]
+
+
 def test_a_contact_sheet_is_drawn(uninterrupted: tuple[Path, dict[str, MeshOutcome]]) -> None:
     with Image.open(uninterrupted[0] / "contact_sheet.png") as image:
         image.load()
@@ -226,8 +241,8 @@ def test_a_mesh_that_kills_its_worker_affects_no_other(
 ) -> None:
     from training import prepare as module
 
-    read = module.read_mesh
-    monkeypatch.setattr(module, "read_mesh", lambda path: (failure if path.stem == "cube" else read)(path))
+    read = module.read_noted_mesh
+    monkeypatch.setattr(module, "read_noted_mesh", lambda path: (failure if path.stem == "cube" else read)(path))
     entries = [entry for entry in list_meshes(source, Layout.FOLDER) if entry.name in ("block", "cube", "rod")]
     outcomes = {outcome.name: outcome for outcome in prepare_dataset(entries, tmp_path, QUICK, jobs=1)}
     assert reason in outcomes["cube"].reason
