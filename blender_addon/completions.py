@@ -156,7 +156,8 @@ class InPlace:
             item = self._add_kept(name, shape, matrix, original)
         else:
             deviation = deviation_of(shape, seen)
-            mesh = new_mesh(name, seen.to_result(shape.vertices), shape.faces, shape.observed, deviation, shape.colors)
+            vertices = seen.to_result(shape.vertices)
+            mesh = new_mesh(name, vertices, shape.faces, shape.observed, deviation, shape.colors, shape.quads)
             item = add_object(name, mesh, matrix, self.request.asked.scene)
         pose, refinement = seen.pose_in_result(shape.pose[0]), pack_refinement(shape.refinement)
         model = shape.model or self.request.model

@@ -94,6 +94,7 @@ def new_mesh(
     observed: np.ndarray | None = None,
     deviation: np.ndarray | None = None,
     colors: np.ndarray | None = None,
+    quads: int = 0,
 ) -> bpy.types.Mesh:
     """Make a smooth mesh.
 
@@ -104,21 +105,32 @@ def new_mesh(
     faces : (m, 3)
     observed, deviation : (n,), stored as vertex attributes, or None
     colors : (n, 3), sRGB, stored as the active colour attribute, or None
+    quads : how many quads the faces begin with, as two triangles each
     """
-    mesh = bpy.data.meshes.new(name)
+    mesh, (corners, starts) = bpy.data.meshes.new(name), _polygons(faces, quads)
     mesh.vertices.add(len(vertices))
-    mesh.loops.add(faces.size)
-    mesh.polygons.add(len(faces))
+    mesh.loops.add(len(corners))
+    mesh.polygons.add(len(starts))
     # Attributes take whole arrays; `from_pydata` takes seconds.
     _set_attribute(mesh, "position", "vector", vertices.astype(np.float32, copy=False))
-    _set_attribute(mesh, ".corner_vert", "value", faces.astype(np.int32, copy=False))
-    mesh.polygons.foreach_set("loop_start", np.arange(0, faces.size, 3, dtype=np.int32))
+    _set_attribute(mesh, ".corner_vert", "value", corners)
+    mesh.polygons.foreach_set("loop_start", starts)
     _add_vertex_attributes(mesh, observed, deviation)
     if colors is not None:
         mesh.color_attributes.active_color = mesh.color_attributes.new(COLOR, "BYTE_COLOR", "POINT")
         _set_colors(mesh, colors, 0, 0)
     mesh.update(calc_edges=True)
     return mesh
+
+
+def _polygons(faces: np.ndarray, quads: int) -> tuple[np.ndarray, np.ndarray]:
+    """The corners of polygons one after another, and where each begins, both int32.
+
+    faces : (m, 3), begun by so many quads as the triangles (a, b, c) and (a, c, d)
+    """
+    whole, rest = faces[: 2 * quads].reshape(-1, 6)[:, [0, 1, 2, 5]].reshape(-1), faces[2 * quads :].reshape(-1)
+    starts = np.concatenate([np.arange(0, whole.size, 4), whole.size + np.arange(0, rest.size, 3)])
+    return np.concatenate([whole, rest]).astype(np.int32), starts.astype(np.int32)
 
 
 def append_to_mesh(

@@ -59,12 +59,13 @@ PANEL = {
     "refine": PanelField("Follow Input", options={"subtype": "FACTOR"}),
     "keep": PanelField(default=Keep.INPUT),
     "triangles": PanelField("Most Triangles"),
+    "quads": PanelField(),
     "candidates": PanelField(),
     "seed": PanelField(),
 }
 # Settings that operators other than Complete and Reconstruct have.
 INTERPOLATION_IGNORES = ("refine", "keep", "candidates", "seed")
-SAMPLING_USES, REMESHING_USES = ("resolution", "seed", "triangles"), ("resolution",)
+SAMPLING_USES, REMESHING_USES = ("resolution", "seed", "triangles", "quads"), ("resolution",)
 
 
 def panel_fields(settings: type[TaskSettings] = TaskSettings) -> list[str]:

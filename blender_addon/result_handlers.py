@@ -90,7 +90,7 @@ class MeshReplacement:
         )
         if source:
             item[OBSERVED_MESH] = source  # a reference, before the object drops its own
-        replace_mesh(item, new_mesh(item.name, vertices, shape.faces, observed, deviation))
+        replace_mesh(item, new_mesh(item.name, vertices, shape.faces, observed, deviation, quads=shape.quads))
         store_shape(item, replace(before, code=shape.code[0], pose=shape.pose[0]), self._settings)
         return NO_MORE_STEPS
 
@@ -140,7 +140,7 @@ class _NewShapes:
         placement = self.placements[number]
         single = len(self.placements) == 1 and not self._earlier
         name = self.name if single else f"{self.name} {self._earlier + number + 1:02}"
-        mesh = new_mesh(name, shape.vertices, shape.faces)
+        mesh = new_mesh(name, shape.vertices, shape.faces, quads=shape.quads)
         item = add_object(name, mesh, placement.translation(offset), self.asked.scene)
         stored = StoredShape(
             self.model,

@@ -53,6 +53,7 @@ WORDS = {
     "Model": "Modell",
     "Model:": "Modell:",
     "Most Triangles": "Höchstens Dreiecke",
+    "Quads": "Vierecke",
     "New Shapes": "Neue Formen",
     "New Shapes and Variations": "Neue Formen und Variationen",
     "No Backend": "Kein Backend",

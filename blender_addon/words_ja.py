@@ -53,6 +53,7 @@ WORDS = {
     "Model": "モデル",
     "Model:": "モデル:",
     "Most Triangles": "三角形の上限",
+    "Quads": "四角形",
     "New Shapes": "新しい形状",
     "New Shapes and Variations": "新しい形状とバリエーション",
     "No Backend": "バックエンドなし",

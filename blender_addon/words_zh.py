@@ -53,6 +53,7 @@ WORDS = {
     "Model": "模型",
     "Model:": "模型:",
     "Most Triangles": "最多三角形",
+    "Quads": "四边形",
     "New Shapes": "新形状",
     "New Shapes and Variations": "新形状与变体",
     "No Backend": "没有后端",

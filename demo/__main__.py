@@ -13,6 +13,7 @@ from rich.table import Table
 
 from sdf_backend.console import report_errors
 from sdf_backend.engine import Engine, Source
+from sdf_backend.geometry.attribute_colors import observed_colors
 from sdf_backend.geometry.mesh_files import read_geometry, write_mesh
 from sdf_backend.settings import Pose, TaskSettings
 from training.contact_sheet import side_by_side, write_png
@@ -35,7 +36,8 @@ def main(output: Path = Path("out/demo")) -> None:
 
     mesh, picture = output / "completed.ply", output / "before_after.png"
     start = time.perf_counter()
-    write_mesh(mesh, shape.vertices, shape.faces, shape.observed)
+    colors = None if shape.observed is None else observed_colors(shape.observed)
+    write_mesh(mesh, shape.vertices, shape.faces, shape.observed, colors=colors)
     seconds["writing"] = time.perf_counter() - start
     bounds = shared_bounds(truth.vertices, shape.vertices)
     images = [

@@ -15,11 +15,13 @@ from rich.table import Table
 from sdf_backend.console import print_json, printable, report_errors, stderr, stdout
 from sdf_backend.errors import InputError
 from sdf_backend.files import check_folder
+from sdf_backend.geometry.attribute_colors import deviation_colors, observed_colors
 from sdf_backend.geometry.camera import AZIMUTH, ELEVATION
 from sdf_backend.geometry.closure import enclosed_volume
 from sdf_backend.geometry.mesh_files import (
     OUTPUT_FORMATS,
     PRINT_FORMATS,
+    WriteSettings,
     check_output,
     is_y_up,
     read_geometry,
@@ -32,6 +34,8 @@ from sdf_backend.settings_options import settings_options
 from sdf_backend.wire.messages import AMBIGUOUS_CONFIDENCE, AUTO_MODEL
 
 if TYPE_CHECKING:  # torch takes a second to load, for which `--help` and usage errors should not wait
+    import numpy as np
+
     from sdf_backend.engine import Engine, Shape, Source
     from sdf_backend.model.card import ModelCard
     from sdf_backend.serving.remote_engine import RemoteEngine
@@ -49,6 +53,14 @@ class Suffix(StrEnum):
     THREE_MF = "3mf"
 
 
+class VertexColors(StrEnum):
+    """What the colours of the vertices show."""
+
+    INPUT = "input"
+    OBSERVED = "observed"
+    DEVIATION = "deviation"
+
+
 LOCAL_DEVICE = "auto"
 InputFile = Annotated[Path, typer.Argument(help="mesh or point file; a file without faces is a point cloud")]
 OutputFile = Annotated[Path, typer.Option("-o", help=f"mesh to write: {', '.join(OUTPUT_FORMATS)}")]
@@ -61,6 +73,9 @@ Device = Annotated[str, typer.Option(help="device of this computer: auto, cpu, c
 Models = Annotated[Path | None, typer.Option(help="folder of further models; also SDF_BACKEND_MODELS")]
 Address = Annotated[str | None, typer.Option(help="backend that runs the task, such as tcp://127.0.0.1:5577")]
 Key = Annotated[Path | None, typer.Option(help="your key file, for a backend with keys")]
+Colors = Annotated[VertexColors, typer.Option(help="what the colours of the vertices show, in PLY, OBJ and GLB")]
+Normals = Annotated[bool, typer.Option("--normals", help="write normals of the vertices, in PLY, OBJ and GLB")]
+Unwrap = Annotated[bool, typer.Option("--uv", help="make texture coordinates, in OBJ and GLB")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 Format = Annotated[Suffix, typer.Option("--format", help="format of the meshes")]
 
@@ -78,6 +93,9 @@ def complete(
     models: Models = None,
     address: Address = None,
     key: Key = None,
+    colors: Colors = VertexColors.INPUT,
+    normals: Normals = False,
+    uv: Unwrap = False,
     as_json: AsJson = False,
 ) -> None:
     """Complete a partial surface: a whole, closed mesh in the frame and scale of the input.
@@ -85,16 +103,16 @@ def complete(
     Up and front of OBJ and glTF files are +y and +z unless --up says otherwise.
     """
     settings = _with_axes_of(context, settings, [source])
-    outputs = _candidate_files(output, settings.candidates)
+    outputs, writing = _candidate_files(output, settings.candidates), WriteSettings(normals, uv)
     observed = _source(source, sensor)
     with _engine(device, models, address, key) as engine, _progress_bar() as progress:
         shapes = engine.complete(model, [observed], settings, progress)
-    _report(_write(shapes, outputs), as_json)
+    _report(_write(shapes, outputs, writing, colors), as_json)
 
 
 @app.command()
 @settings_options(
-    TaskSettings, "resolution", "pose", "up", "front", "quality", "seed", "refine", "candidates", "triangles"
+    TaskSettings, "resolution", "pose", "up", "front", "quality", "seed", "refine", "candidates", "triangles", "quads"
 )
 def reconstruct(
     context: typer.Context,
@@ -106,6 +124,9 @@ def reconstruct(
     models: Models = None,
     address: Address = None,
     key: Key = None,
+    colors: Colors = VertexColors.INPUT,
+    normals: Normals = False,
+    uv: Unwrap = False,
     as_json: AsJson = False,
 ) -> None:
     """Reconstruct a whole mesh with the model, from its inside and outside.
@@ -113,15 +134,15 @@ def reconstruct(
     Up and front of OBJ and glTF files are +y and +z unless --up says otherwise.
     """
     settings = _with_axes_of(context, settings, [source])
-    outputs = _candidate_files(output, settings.candidates)
+    outputs, writing = _candidate_files(output, settings.candidates), WriteSettings(normals, uv)
     observed = _source(source, None)
     with _engine(device, models, address, key) as engine, _progress_bar() as progress:
         shapes = engine.reconstruct(model, [observed], settings, progress)
-    _report(_write(shapes, outputs), as_json)
+    _report(_write(shapes, outputs, writing, colors), as_json)
 
 
 @app.command()
-@settings_options(TaskSettings, "resolution", "pose", "up", "front", "quality", "triangles")
+@settings_options(TaskSettings, "resolution", "pose", "up", "front", "quality", "triangles", "quads")
 def interpolate(
     context: typer.Context,
     sources: Annotated[list[Path], typer.Argument(help="two or more mesh or point files")],
@@ -134,6 +155,8 @@ def interpolate(
     models: Models = None,
     address: Address = None,
     key: Key = None,
+    normals: Normals = False,
+    uv: Unwrap = False,
     as_json: AsJson = False,
 ) -> None:
     """Interpolate between two or more shapes, in steps of about equal length.
@@ -142,14 +165,15 @@ def interpolate(
     """
     settings = _with_axes_of(context, settings, sources)
     check_folder(output)
+    writing = WriteSettings(normals, uv)
     inputs = [_source(path, None) for path in sources]
     with _engine(device, models, address, key) as engine, _progress_bar() as progress:
         shapes = engine.interpolate(model, inputs, steps, settings, progress)
-    _report(_write(shapes, _numbered_files(output, "step", suffix, len(shapes))), as_json)
+    _report(_write(shapes, _numbered_files(output, "step", suffix, len(shapes)), writing), as_json)
 
 
 @app.command()
-@settings_options(TaskSettings, "resolution", "seed", "triangles")
+@settings_options(TaskSettings, "resolution", "seed", "triangles", "quads")
 def sample(
     output: OutputFolder,
     model: ModelName,
@@ -160,13 +184,16 @@ def sample(
     models: Models = None,
     address: Address = None,
     key: Key = None,
+    normals: Normals = False,
+    uv: Unwrap = False,
     as_json: AsJson = False,
 ) -> None:
     """Sample new shapes from the distribution of the training codes, in the canonical frame."""
     check_folder(output)
+    writing = WriteSettings(normals, uv)
     with _engine(device, models, address, key) as engine, _progress_bar() as progress:
         shapes = engine.sample(model, count, settings, progress)
-    _report(_write(shapes, _numbered_files(output, "sample", suffix, len(shapes))), as_json)
+    _report(_write(shapes, _numbered_files(output, "sample", suffix, len(shapes)), writing), as_json)
 
 
 @app.command()
@@ -320,12 +347,24 @@ def _numbered_files(folder: Path, stem: str, suffix: Suffix, count: int) -> list
     return [folder / f"{stem}_{index:03d}.{suffix.value}" for index in range(count)]
 
 
-def _write(shapes: "list[Shape]", paths: list[Path]) -> "list[tuple[Path, Shape]]":
+def _write(
+    shapes: "list[Shape]", paths: list[Path], settings: WriteSettings, shown: VertexColors = VertexColors.INPUT
+) -> "list[tuple[Path, Shape]]":
     written = []
     for path, shape in zip(paths, shapes, strict=True):
-        moved = write_mesh(path, shape.vertices, shape.faces, shape.observed, shape.deviation, shape.colors)
-        written.append((path, shape.with_notes(moved)))
+        colors, attributes = _vertex_colors(shape, shown), (shape.observed, shape.deviation)
+        note = write_mesh(path, shape.vertices, shape.faces, *attributes, colors, shape.quads, settings)
+        written.append((path, shape.with_notes(note)))
     return written
+
+
+def _vertex_colors(shape: "Shape", shown: VertexColors) -> "np.ndarray | None":
+    """The colours, (n, 3), that a user wants to see; None without any."""
+    if shown is VertexColors.OBSERVED and shape.observed is not None:
+        return observed_colors(shape.observed)
+    if shown is VertexColors.DEVIATION and shape.deviation is not None:
+        return deviation_colors(shape.deviation, shape.pose.scale)
+    return shape.colors
 
 
 def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
@@ -335,6 +374,8 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
             "model": shape.model,
             "vertices": len(shape.vertices),
             "faces": len(shape.faces),
+            "quads": shape.quads,
+            "quad_share": shape.quad_share,
             "volume": enclosed_volume(shape.vertices, shape.faces),
             "kept_vertices": shape.kept_vertices,
             "kept_faces": shape.kept_faces,
@@ -361,10 +402,12 @@ def _report(written: "list[tuple[Path, Shape]]", as_json: bool) -> None:
             if row["observed"] is None
             else f"; {row['observed']:.0%} of it observed, {shape.explained:.0%} of the input within 0.02 of it"
         )
+        faces = f"{row['faces']} faces"
+        if shape.quads:
+            faces = f"{shape.quads} quads ({row['quad_share']:.0%} of the faces)"
         inside = "open" if row["volume"] is None else f"volume {row['volume']:.4g}"
         stdout.print(
-            f"{row['path']}: {row['model']}, {row['vertices']} vertices, {row['faces']} faces, "
-            f"{inside}{covered}; {seconds}",
+            f"{row['path']}: {row['model']}, {row['vertices']} vertices, {faces}, {inside}{covered}; {seconds}",
             soft_wrap=True,
         )
         if row["volume"] is None and Path(row["path"]).suffix.lower() in PRINT_FORMATS:

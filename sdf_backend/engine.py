@@ -45,9 +45,10 @@ from sdf_backend.progress import Clock, Phase, Progress, of_phase, parts, silent
 from sdf_backend.settings import Keep, Pose, TaskSettings
 from sdf_backend.shapes.coloring import color_shape
 from sdf_backend.shapes.interpolation import ImplicitShape
-from sdf_backend.shapes.keep_input import keep_inputs
+from sdf_backend.shapes.keep_input import keep_inputs, settings_of_faces
 from sdf_backend.shapes.mesher import Mesher
 from sdf_backend.shapes.posed_shapes import check_steps, checked_refinements, extract_shape, interpolate_shapes
+from sdf_backend.shapes.remeshing import remesh_shape
 from sdf_backend.shapes.residual_field import scale_residual_field
 from sdf_backend.shapes.shape import Shape
 from sdf_backend.wire.messages import AUTO_MODEL
@@ -107,7 +108,7 @@ class Engine:
         if settings.keep is Keep.NOTHING:
             return shapes
         geometries = [source.geometry for source in sources for _ in range(settings.candidates)]
-        return keep_inputs(shapes, geometries, progress)
+        return keep_inputs(shapes, geometries, settings, progress)
 
     def reconstruct(
         self,
@@ -121,7 +122,8 @@ class Engine:
 
         Raises `InputError` for meshes that enclose no volume.
         """
-        return self._fit_and_extract(model, sources, settings, observe_solid, progress, preview)
+        whole = replace(settings, keep=Keep.NOTHING)
+        return self._fit_and_extract(model, sources, whole, observe_solid, progress, preview)
 
     def encode(
         self,
@@ -179,7 +181,9 @@ class Engine:
         Raises `EmptySurfaceError` where its code has no surface.
         """
         loaded = self._models.load(model, progress)
-        return describe_shape(loaded.model, self._refined_shape(loaded, encoding, settings, progress), encoding)
+        return describe_shape(
+            loaded.model, self._refined_shape(loaded, encoding, settings, progress), encoding, settings
+        )
 
     def interpolate(
         self,
@@ -233,7 +237,8 @@ class Engine:
         loaded = self._models.load(model, progress)
         latents, corrections = _array(checked_codes(loaded.model, codes)), checked_refinements(refinements, len(codes))
         keyframes = [ImplicitShape(*pair) for pair in zip(latents, corrections, strict=True)]
-        return interpolate_shapes(self._mesher(loaded), keyframes, poses, steps, settings, progress)
+        shapes = interpolate_shapes(self._mesher(loaded), keyframes, poses, steps, settings, progress)
+        return [remesh_shape(shape, settings) for shape in shapes]
 
     def sample(
         self,
@@ -306,7 +311,7 @@ class Engine:
         """The shape of one code, (code_length,), at `pose`, corrected by the refinement, (m, 2), of its fit."""
         [refinement] = checked_refinements([refinement], 1)
         mesher = self._mesher(self._models.load(model, progress))
-        return extract_shape(mesher, code, pose, settings, progress, refinement)
+        return remesh_shape(extract_shape(mesher, code, pose, settings, progress, refinement), settings)
 
     def _fit_and_extract(
         self,
@@ -326,13 +331,13 @@ class Engine:
         count = len(encodings) * settings.candidates
         shared, shares, shapes = clock.seconds_each(count), iter(parts(progress, count)), []
         for best, source in zip(encodings, sources, strict=True):
-            clock = Clock()
+            clock, faces = Clock(), settings_of_faces(settings, source.geometry)
             for candidate in draw_candidates(loaded.model, best, settings):
                 clock.lap(Phase.REFINING)
                 shape, encoding = self._candidate_shape(loaded, candidate, best, settings, next(shares))
                 seconds = shared | shape.seconds
                 seconds[Phase.REFINING] = shared.get(Phase.REFINING, 0.0) + clock.seconds[Phase.REFINING]
-                described = describe_shape(loaded.model, replace(shape, seconds=seconds), encoding)
+                described = describe_shape(loaded.model, replace(shape, seconds=seconds), encoding, faces)
                 shapes.append(color_shape(described, source.geometry).with_notes(*source.geometry.notes))
                 clock = Clock()
         return shapes

@@ -10,14 +10,17 @@ from sdf_backend.fitting.encoding import Encoding
 from sdf_backend.model.store import Model
 from sdf_backend.observation.sources import observed_weights
 from sdf_backend.settings import TaskSettings
+from sdf_backend.shapes.remeshing import remesh_shape
 from sdf_backend.shapes.residual_field import scale_residual_field
 from sdf_backend.shapes.shape import SCRAP_SIZE, Shape, without_floaters
 
 
-def describe_shape(model: Model, shape: Shape, encoding: Encoding) -> Shape:
-    """The shape of an encoding without floaters, and with the figures of its fit, `observed` and `deviation`."""
+def describe_shape(model: Model, shape: Shape, encoding: Encoding, settings: TaskSettings) -> Shape:
+    """The shape of an encoding without floaters, with the faces that the settings ask for, and with the figures of its
+    fit, `observed` and `deviation`."""
     scale = encoding.pose.scale
     shape = without_floaters(shape, _supporting_points(model, encoding), np.inf if encoding.solid else SCRAP_SIZE)
+    shape = remesh_shape(shape, settings)
     code, covariance_root, points = (
         torch.from_numpy(array).float().to(model.device)
         for array in (encoding.code, encoding.covariance_root, encoding.pose.inverse().apply(shape.vertices))

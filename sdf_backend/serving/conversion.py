@@ -58,6 +58,7 @@ def shape_to_wire(shape: Shape, dtype: np.dtype, is_chosen: bool = False) -> wir
         shape.colors,
         shape.model if is_chosen else "",
         float(shape.model_confidence),
+        shape.quads,
     )
 
 
@@ -82,6 +83,7 @@ def shape_from_wire(shape: wire.Shape, model: str) -> Shape:
         note=shape.note,
         colors=shape.colors,
         model_confidence=shape.model_confidence,
+        quads=shape.quads,
     )
 
 

@@ -8,17 +8,30 @@ from scipy.spatial import KDTree
 
 from sdf_backend.geometry.source_geometry import Geometry
 from sdf_backend.progress import Clock, Phase, Progress, parts
+from sdf_backend.settings import Keep, TaskSettings
 from sdf_backend.shapes.joining import MissingPart, find_missing_part
 from sdf_backend.shapes.shape import Shape
 
+JOINED_QUADS = "The part that completes a kept input has triangles; quads are made of whole new surfaces, without it."
 
-def keep_inputs(shapes: Sequence[Shape], geometries: Sequence[Geometry], progress: Progress) -> list[Shape]:
+
+def settings_of_faces(settings: TaskSettings, geometry: Geometry) -> TaskSettings:
+    """The settings with what the faces of a new surface can be: it is cut along the open edges of a kept mesh, where
+    quads would not stay whole."""
+    return replace(settings, quads=0) if settings.keep is Keep.INPUT and len(geometry.faces) else settings
+
+
+def keep_inputs(
+    shapes: Sequence[Shape], geometries: Sequence[Geometry], settings: TaskSettings, progress: Progress
+) -> list[Shape]:
     """Completed shapes, each with its input kept (see `keep_input`), and the time that this took."""
     kept = []
     for shape, geometry, share in zip(shapes, geometries, parts(progress, len(shapes)), strict=True):
         clock = Clock()
         share(Phase.JOINING, 0.0)
         joined = keep_input(shape, geometry)
+        if settings_of_faces(settings, geometry) != settings:
+            joined = joined.with_notes(JOINED_QUADS)
         clock.lap(Phase.JOINING)
         kept.append(replace(joined, seconds=joined.seconds | clock.seconds))
     return kept

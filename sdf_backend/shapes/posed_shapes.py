@@ -7,7 +7,6 @@ import numpy as np
 from sdf_backend.errors import InputError
 from sdf_backend.geometry.isosurface import Extraction
 from sdf_backend.geometry.similarity import Similarity
-from sdf_backend.geometry.simplification import simplify_mesh
 from sdf_backend.model.codes import checked_codes
 from sdf_backend.progress import Clock, Phase, Progress, of_phase, parts
 from sdf_backend.settings import TaskSettings
@@ -33,7 +32,7 @@ def extract_shape(
     """
     clock, latent = Clock(), checked_codes(mesher.model, np.asarray(code)[None])
     mesh = mesher.mesh_code(latent, settings.resolution, of_phase(progress, Phase.EXTRACTING), refinement)
-    return _posed_shape(mesher, mesh, np.asarray(code, dtype=np.float32), pose, refinement, settings.triangles, clock)
+    return _posed_shape(mesher, mesh, np.asarray(code, dtype=np.float32), pose, refinement, clock)
 
 
 def _posed_shape(
@@ -42,26 +41,19 @@ def _posed_shape(
     code: np.ndarray,
     pose: Similarity,
     refinement: np.ndarray | None,
-    triangles: int,
     clock: Clock,
 ) -> Shape:
-    """The shape of a canonical mesh, with at most this number of triangles where it is not 0."""
-    vertices, faces, note = mesh.vertices, mesh.faces, ""
-    if triangles:
-        vertices, faces = simplify_mesh(vertices, faces, triangles)
-        if len(faces) > triangles:
-            note = f"The mesh has {len(faces)} triangles; with fewer it would no longer be closed."
+    """The shape of a canonical mesh."""
     clock.lap(Phase.EXTRACTING)
     return Shape(
         mesher.model.card.name,
-        pose.apply(vertices),
-        faces,
+        pose.apply(mesh.vertices),
+        mesh.faces,
         code,
         pose,
         refinement=refinement,
         evaluations=mesh.evaluations,
         seconds=clock.seconds,
-        note=note,
     )
 
 
@@ -99,7 +91,7 @@ def _shapes_between(
     found = mesher.interpolate(first, last, [fraction for fraction, _ in posed], settings.resolution, progress)
     for (fraction, pose), (mesh, code) in zip(posed, found, strict=True):
         refinement = (first, last)[int(fraction)].refinement if fraction in (0, 1) else None
-        shapes.append(_posed_shape(mesher, mesh, code, pose, refinement, settings.triangles, clock))
+        shapes.append(_posed_shape(mesher, mesh, code, pose, refinement, clock))
         clock = Clock()
     return shapes
 

@@ -35,6 +35,7 @@ class Shape:
     note : sentences that a user should know: of what the input lost on the way, of an input that was to be kept, or of
         a mesh that was to be simplified; empty where there is nothing to say
     colors : (n, 3) float32, sRGB from 0 to 1; None where the input has no vertex colours
+    quads : how many quads the faces begin with, each as two triangles, (a, b, c) and then (a, c, d)
     """
 
     model: str
@@ -56,6 +57,7 @@ class Shape:
     note: str = ""
     colors: np.ndarray | None = None
     model_confidence: float = 1.0
+    quads: int = 0
 
     def __post_init__(self) -> None:
         """Raise `InputError` where a number is not finite: no such shape leaves, whatever it was made from."""
@@ -74,6 +76,11 @@ class Shape:
             return None
         area = trimesh.triangles.area(self.vertices[self.faces])
         return float((area * self.observed[self.faces].mean(axis=1)).sum() / area.sum())
+
+    @property
+    def quad_share(self) -> float:
+        """Share of the faces that are quads."""
+        return self.quads / max(len(self.faces) - self.quads, 1)
 
     def with_notes(self, *notes: str) -> "Shape":
         """The same with further sentences before its own."""

@@ -150,12 +150,14 @@ class Shape:
     kept_faces: int = 0
     """the same of faces"""
     note: str = ""
-    """with `keep` and `triangles`: sentences for the user, such as why the input could not be kept"""
+    """with `keep`, `triangles` and `quads`: sentences for the user, such as why the input could not be kept"""
     colors: Points | None = None
     model: str = ""
     """the model that was chosen for the input; empty where the job named one"""
     model_confidence: float = 1.0
     """how much better it explains the input than any other model"""
+    quads: int = 0
+    """with `quads`: how many quads the faces begin with, each as two triangles, (a, b, c) and then (a, c, d)"""
 
     def __post_init__(self) -> None:
         _check_faces(self.faces, self.vertices)
@@ -166,6 +168,8 @@ class Shape:
             raise ValueError(
                 f"more vertices or faces are kept ({self.kept_vertices}, {self.kept_faces}) than there are"
             )
+        if not 0 <= 2 * self.quads <= len(self.faces):
+            raise ValueError(f"{self.quads} quads are announced in {len(self.faces)} triangles")
 
 
 # --- to the server -----------------------------------------------------------------------------------------------

@@ -152,11 +152,14 @@ class TaskSettings(Settings):
     candidates: int = option(1, "results for each input: the best first, then alternatives", 1, 16)
     keep: Keep = option(Keep.NOTHING, "what of the input stays as it is, when it is completed")
     triangles: int = option(0, "most triangles of a new surface, which stays closed; 0: all of them", 0)
+    quads: int = option(0, "about how many quads a new surface has in place of triangles; 0: triangles", 0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pose is Pose.ALIGNED and self.up[1] == self.front[1]:
             raise InputError(f"up {self.up} and front {self.front} are parallel; they must be perpendicular")
+        if self.triangles and self.quads:
+            raise InputError(f"{self.triangles} triangles and {self.quads} quads were asked for; set one of them to 0")
 
 
 def help_of(name: str, kind: type[Settings] = TaskSettings) -> str:

@@ -38,6 +38,7 @@ SETTINGS = [
     "Follow Input: 1.0",
     "Keep: Input",
     "Most Triangles: 0",
+    "Quads: 0",
     "Candidates: 1",
     "Seed: 0",
 ]

@@ -152,8 +152,8 @@ def test_a_file_stores_settings_but_no_connection(connected: Backend, tmp_path: 
     bpy.ops.wm.open_mainfile(filepath=path)
     assert bpy.context.scene.sdf.quality == "fine"
     assert sorted(bpy.context.scene.sdf.bl_rna.properties.keys()) == [
-        "arrangement", "candidates", "count", "front", "hold", "keep", "model", "name", "pose", "quality", "refine",
-        "resolution", "rna_type", "seed", "size", "spread", "steps", "through", "triangles", "up",
+        "arrangement", "candidates", "count", "front", "hold", "keep", "model", "name", "pose", "quads", "quality",
+        "refine", "resolution", "rna_type", "seed", "size", "spread", "steps", "through", "triangles", "up",
     ]  # fmt: skip
     assert connected.address.encode() not in (tmp_path / "scene.blend").read_bytes()
 

@@ -163,3 +163,13 @@ def test_a_new_mesh_is_valid_and_smooth_and_has_the_observed_attribute() -> None
     stored = np.empty(8, dtype=np.float32)
     mesh.attributes["observed"].data.foreach_get("value", stored)
     np.testing.assert_array_equal(stored, observed)
+
+
+@pytest.mark.parametrize("quads", [0, 4, 6])
+def test_a_new_mesh_has_its_quads_whole(quads: int) -> None:
+    halves = np.array([(a, b, c, a, c, d) for a, b, c, d in SIDES]).reshape(-1, 3)
+    mesh = new_mesh("cube", CUBE, halves, np.ones(8), quads=quads)
+    assert not mesh.validate()  # nothing had to be corrected
+    assert [tuple(polygon.vertices) for polygon in mesh.polygons[:quads]] == SIDES[:quads]
+    assert len(mesh.polygons) == 12 - quads and len(mesh.edges) == 18 - quads
+    assert not any(len(polygon.vertices) != 3 for polygon in mesh.polygons[quads:])

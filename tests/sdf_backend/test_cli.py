@@ -121,6 +121,42 @@ def test_a_mesh_has_at_most_the_triangles_that_were_wanted_and_its_volume_is_tol
     assert read_geometry(output).faces.shape == (4, 3)
 
 
+def test_a_mesh_of_quads_is_closed_and_their_share_is_told(cloud: Path, tmp_path: Path) -> None:
+    output = tmp_path / "whole.obj"
+    [row] = json.loads(invoke("complete", cloud, "-o", output, *QUICK, "--quads", "300", "--json").stdout)
+    assert row["quads"] == pytest.approx(300, rel=0.02) and row["quad_share"] == 1 and row["note"] == ""
+    assert sum(line.startswith("f ") for line in output.read_text().splitlines()) == row["quads"]
+    check_sphere(output, RADIUS, 0.04)
+    told = invoke("complete", cloud, "-o", tmp_path / "whole.stl", *QUICK, "--quads", "300")
+    assert "quads (100% of the faces)" in told.stdout and "STL holds only triangles" in told.stdout
+    refused = invoke("complete", cloud, "-o", output, *QUICK, "--quads", "300", "--triangles", "300")
+    assert refused.exit_code == 1 and "set one of them to 0" in refused.stderr
+
+
+def test_quads_of_a_kept_input_stay_triangles_and_that_is_told(tmp_path: Path) -> None:
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=RADIUS)
+    half = trimesh.Trimesh(ball.vertices, np.array(ball.faces)[ball.triangles_center[:, 1] < 0.07], process=False)
+    half.remove_unreferenced_vertices()
+    half.export(tmp_path / "half.ply")
+    result = invoke(
+        "complete", tmp_path / "half.ply", "-o", tmp_path / "whole.ply", *QUICK, "--keep", "input", "--quads", "300",
+        "--json",
+    )  # fmt: skip
+    [row] = json.loads(result.stdout)
+    assert row["quads"] == 0 and row["kept_faces"] == len(half.faces)
+    assert "The part that completes a kept input has triangles" in row["note"]
+
+
+@pytest.mark.parametrize(("shown", "colored"), [("input", False), ("observed", True), ("deviation", True)])
+def test_a_file_has_colours_only_where_they_were_given_or_asked_for(
+    cloud: Path, tmp_path: Path, shown: str, colored: bool
+) -> None:
+    output = tmp_path / "whole.ply"
+    result = invoke("complete", cloud, "-o", output, *QUICK, "--colors", shown)
+    assert result.exit_code == 0, result.stderr
+    assert (read_geometry(output).colors is not None) == colored
+
+
 def test_a_coloured_cloud_gives_a_coloured_mesh(tmp_path: Path) -> None:
     points = half_sphere()
     red = np.tile(np.array([200, 30, 10, 255], dtype=np.uint8), (len(points), 1))

@@ -166,8 +166,8 @@ def test_a_fit_has_an_option_for_every_field(command: str) -> None:
 @pytest.mark.parametrize(
     ("command", "names"),
     [
-        ("interpolate", {"resolution", "pose", "up", "front", "quality", "triangles"}),
-        ("sample", {"resolution", "seed", "triangles"}),
+        ("interpolate", {"resolution", "pose", "up", "front", "quality", "triangles", "quads"}),
+        ("sample", {"resolution", "seed", "triangles", "quads"}),
     ],
 )
 def test_other_commands_have_the_options_that_they_name(command: str, names: set[str]) -> None:

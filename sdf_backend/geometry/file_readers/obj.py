@@ -1,4 +1,4 @@
-"""Reads Wavefront OBJ: vertices, with colours, and faces of any number of corners; materials are not read.
+"""Reads and writes Wavefront OBJ: vertices, with colours, and faces of any number of corners; materials are not read.
 
 Vertices stay as the file has them: they are not split where texture coordinates or normals differ.
 """
@@ -82,3 +82,41 @@ def _loose(polygons: Polygons, count: int) -> tuple[str, ...]:
     if not len(polygons) or not loose:
         return ()
     return (f"{loose:,} of {count:,} vertices belong to no face, as in a file that was cut off.",)
+
+
+def write_obj(
+    vertices: np.ndarray,
+    polygons: Polygons,
+    colors: np.ndarray | None = None,
+    normals: np.ndarray | None = None,
+    places: np.ndarray | None = None,
+    place_corners: np.ndarray | None = None,
+) -> bytes:
+    """The bytes of an OBJ file.
+
+    Parameters
+    ----------
+    vertices : (n, 3); colors : (n, 3), 0 to 1, or None; normals : (n, 3) or None
+    places : (k, 2), texture coordinates, or None; place_corners : (c,), the place of each corner of the polygons
+    """
+    rows = vertices if colors is None else np.hstack([vertices, colors])
+    lines = [_lines("v", rows)]
+    lines += [] if places is None else [_lines("vt", places)]
+    lines += [] if normals is None else [_lines("vn", normals)]
+    corners = [f"{corner}" for corner in (polygons.corners + 1).tolist()]
+    if place_corners is not None:
+        corners = [f"{corner}/{place}" for corner, place in zip(corners, (place_corners + 1).tolist(), strict=True)]
+    if normals is not None:
+        slash = "//" if place_corners is None else "/"
+        numbers = (polygons.corners + 1).tolist()
+        corners = [f"{corner}{slash}{number}" for corner, number in zip(corners, numbers, strict=True)]
+    ends = np.cumsum(polygons.sizes).tolist()
+    faces = [
+        f"f {' '.join(corners[end - size : end])}\n" for size, end in zip(polygons.sizes.tolist(), ends, strict=True)
+    ]
+    return "".join([*lines, *faces]).encode()
+
+
+def _lines(keyword: str, rows: np.ndarray) -> str:
+    """One line a row, (n, k), with twelve digits, which keep a map's coordinates to the millimetre."""
+    return "".join(f"{keyword} {' '.join(f'{value:.12g}' for value in row)}\n" for row in rows.tolist())

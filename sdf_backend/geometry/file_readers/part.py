@@ -36,6 +36,13 @@ class Polygons:
         """Faces of an array, (m, 3)."""
         return cls(triangles.reshape(-1).astype(np.int64), np.full(len(triangles), 3, dtype=np.int64))
 
+    @classmethod
+    def of_halves(cls, triangles: np.ndarray, quads: int) -> "Polygons":
+        """Faces of triangles, (m, 3), that begin with the halves (a, b, c) and (a, c, d) of so many quads."""
+        whole, rest = triangles[: 2 * quads].reshape(-1, 6)[:, [0, 1, 2, 5]], triangles[2 * quads :]
+        sizes = np.repeat([4, 3], [len(whole), len(rest)])
+        return cls(np.concatenate([whole.reshape(-1), rest.reshape(-1)]).astype(np.int64), sizes)
+
     def without_last(self) -> "Polygons":
         """All faces but the last."""
         return Polygons(self.corners[: -int(self.sizes[-1])], self.sizes[:-1])

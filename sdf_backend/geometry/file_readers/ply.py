@@ -88,12 +88,12 @@ def read_ply(data: bytes, sibling: Sibling) -> list[Part]:
     return [Part(vertices.astype(np.float64), polygons, normals, colors, unfinished=unfinished)]
 
 
-def write_ply(vertices: np.ndarray, faces: np.ndarray, columns: dict[str, np.ndarray], double: bool) -> bytes:
+def write_ply(vertices: np.ndarray, polygons: Polygons, columns: dict[str, np.ndarray], double: bool) -> bytes:
     """The bytes of a binary PLY file.
 
     Parameters
     ----------
-    vertices : (n, 3); faces : (m, 3)
+    vertices : (n, 3); polygons : of at most 255 corners
     columns : further vertex properties by name, (n,) each, float32 or uint8
     double : whether coordinates are written in double precision
     """
@@ -102,19 +102,29 @@ def write_ply(vertices: np.ndarray, faces: np.ndarray, columns: dict[str, np.nda
     table = np.empty(len(vertices), dtype=[(name, values.dtype.newbyteorder("<")) for name, values in stored.items()])
     for name, values in stored.items():
         table[name] = values
-    rows = np.empty(len(faces), dtype=[("size", "u1"), ("corners", "<i4", 3)])
-    rows["size"], rows["corners"] = 3, faces
     properties = [f"property {names[values.dtype.str[1:]]} {name}" for name, values in stored.items()]
     header = [
         "ply",
         "format binary_little_endian 1.0",
         f"element vertex {len(vertices)}",
         *properties,
-        f"element face {len(faces)}",
+        f"element face {len(polygons)}",
         "property list uchar int vertex_indices",
         "end_header\n",
     ]
-    return "\n".join(header).encode() + table.tobytes() + rows.tobytes()
+    return "\n".join(header).encode() + table.tobytes() + _face_rows(polygons)
+
+
+def _face_rows(polygons: Polygons) -> bytes:
+    """The rows of the faces: runs of faces with equally many corners at once."""
+    rows, first = [], 0
+    for run in np.split(polygons.sizes, np.flatnonzero(np.diff(polygons.sizes)) + 1):
+        size, last = int(run[0]) if len(run) else 3, first + int(run.sum())
+        table = np.empty(len(run), dtype=[("size", "u1"), ("corners", "<i4", size)])
+        table["size"], table["corners"] = size, polygons.corners[first:last].reshape(-1, size)
+        rows.append(table.tobytes())
+        first = last
+    return b"".join(rows)
 
 
 def _header(data: bytes) -> tuple[list[_Element], str, bytes]:

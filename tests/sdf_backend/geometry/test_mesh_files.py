@@ -1,5 +1,6 @@
 """Meshes and point clouds through real files, and files that are something else."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdf_backend.errors import InputError
-from sdf_backend.geometry.mesh_files import OUTPUT_FORMATS, check_output, observed_colors, read_geometry, write_mesh
+from sdf_backend.geometry.closure import is_closed
+from sdf_backend.geometry.file_readers.formats import read_file
+from sdf_backend.geometry.mesh_files import OUTPUT_FORMATS, WriteSettings, check_output, read_geometry, write_mesh
+from sdf_backend.geometry.quads import quad_mesh, triangles_of
 
 BOX = trimesh.creation.box((1, 2, 3), transform=trimesh.transformations.translation_matrix([10, 20, 30]))
+BALL = trimesh.creation.icosphere(3)
 PLY_HEADER = "ply\nformat ascii 1.0\nelement vertex {}\nproperty float x\nproperty float y\nproperty float z\n"
 
 
@@ -41,31 +46,91 @@ def test_a_mesh_with_observed_weights_comes_back_too(tmp_path: Path, suffix: str
     assert trimesh.Trimesh(read.vertices, read.faces).volume == pytest.approx(6)
 
 
-def test_ply_holds_the_observed_weight_of_each_vertex_and_its_colour(tmp_path: Path) -> None:
+def test_ply_holds_the_observed_weight_of_each_vertex_and_no_colours_that_nobody_gave(tmp_path: Path) -> None:
     observed = np.linspace(0, 1, 8).astype(np.float32)
     write_mesh(tmp_path / "box.ply", np.array(BOX.vertices), np.array(BOX.faces), observed)
     loaded = trimesh.load(tmp_path / "box.ply", process=False)
     assert isinstance(loaded, trimesh.Trimesh)
     columns = loaded.metadata["_ply_raw"]["vertex"]["data"]
     assert np.array_equal(columns["observed"].reshape(-1), observed)
-    assert np.array_equal(loaded.visual.vertex_colors[:, :3], np.round(255 * observed_colors(observed)))
+    assert columns.dtype.names == ("x", "y", "z", "observed")
 
 
-@pytest.mark.parametrize("suffix", [".obj", ".glb"])
-def test_obj_and_glb_hold_the_observed_colours(tmp_path: Path, suffix: str) -> None:
-    observed = np.linspace(0, 1, 8)
-    write_mesh(tmp_path / f"box{suffix}", np.array(BOX.vertices), np.array(BOX.faces), observed)
-    loaded = trimesh.load(tmp_path / f"box{suffix}", process=False, force="mesh")
+SQUARE = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0.5, 2, 0]])
+HALVES = np.array([[0, 1, 2], [0, 2, 3], [3, 2, 4]])
+
+
+@pytest.mark.parametrize(("suffix", "quads"), [(".ply", 1), (".obj", 1), (".glb", 0), (".stl", 0), (".3mf", 0)])
+def test_ply_and_obj_hold_quads_and_the_rest_says_that_it_cannot(tmp_path: Path, suffix: str, quads: int) -> None:
+    path = tmp_path / f"square{suffix}"
+    note = write_mesh(path, SQUARE, HALVES, quads=1)
+    assert note.count("holds only triangles") == 1 - quads
+    [part] = read_file(path)
+    assert part.polygons.sizes.tolist() == ([4, 3] if quads else [3, 3, 3])
+    corners = part.vertices[part.polygons.corners[: part.polygons.sizes[0]]]
+    assert np.allclose(corners, SQUARE[:4] if quads else SQUARE[:3])
+
+
+@pytest.mark.parametrize("suffix", OUTPUT_FORMATS)
+def test_normals_are_written_where_a_format_holds_them(tmp_path: Path, suffix: str) -> None:
+    path, ball = tmp_path / f"ball{suffix}", trimesh.creation.icosphere(3)
+    note = write_mesh(path, np.array(ball.vertices), np.array(ball.faces), settings=WriteSettings(normals=True))
+    assert ("holds no normals" in note) == (suffix in (".stl", ".3mf"))
+    if not note:
+        loaded = trimesh.load(path, process=False, force="mesh")
+        assert isinstance(loaded, trimesh.Trimesh)
+        normals = loaded.vertex_normals if suffix != ".ply" else ply_columns(path, "nx", "ny", "nz")
+        assert "vertex_normals" in loaded._cache or suffix == ".ply"
+        assert np.abs(normals - loaded.vertices).max() < 0.02  # of a ball they are its points
+        assert len(read_geometry(path).faces) == len(ball.faces)
+
+
+def ply_columns(path: Path, *names: str) -> np.ndarray:
+    columns = trimesh.load(path, process=False).metadata["_ply_raw"]["vertex"]["data"]
+    return np.stack([columns[name].reshape(-1) for name in names], axis=1)
+
+
+@pytest.mark.parametrize("suffix", OUTPUT_FORMATS)
+def test_texture_coordinates_are_written_where_a_format_holds_them(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("xatlas")
+    path, ball, colors = tmp_path / f"ball{suffix}", trimesh.creation.icosphere(2), np.full((162, 3), 0.2)
+    note = write_mesh(
+        path, np.array(ball.vertices), np.array(ball.faces), colors=colors, settings=WriteSettings(uv=True)
+    )
+    assert ("without texture coordinates" in note) == (suffix not in (".obj", ".glb"))
+    if note:
+        return
+    loaded = trimesh.load(path, process=False, force="mesh")
     assert isinstance(loaded, trimesh.Trimesh)
-    order = [int(np.flatnonzero((np.abs(loaded.vertices - vertex) < 1e-5).all(axis=1))[0]) for vertex in BOX.vertices]
-    assert np.abs(loaded.visual.vertex_colors[order, :3] - 255 * observed_colors(observed)).max() <= 1
+    places = loaded.visual.uv[loaded.faces]  # (m, 3, 2)
+    assert places.min() >= 0 and places.max() <= 1
+    # Faces keep their shares of the area, and do not overlap.
+    a, b = places[:, 1] - places[:, 0], places[:, 2] - places[:, 0]
+    areas = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / 2
+    assert 0.3 < areas.sum() <= 1 and (areas > 0).all()
+    assert np.quantile(areas / loaded.area_faces, 0.95) < 2 * np.quantile(areas / loaded.area_faces, 0.05)
+    read = read_geometry(path)
+    assert len(read.faces) == len(ball.faces) and read.colors is not None and np.abs(read.colors - 0.2).max() < 0.01
 
 
-def test_colours_go_from_orange_for_completed_to_blue_for_observed() -> None:
-    completed, middle, blue = 255 * observed_colors(np.array([-1.0, 0.5, 2.0]))
-    assert completed[0] > 200 > completed[2]
-    assert blue[2] > 150 > blue[0]
-    np.testing.assert_allclose(middle, (completed + blue) / 2)
+def test_quads_keep_their_texture_coordinates_and_those_on_a_seam_are_cut(tmp_path: Path) -> None:
+    pytest.importorskip("xatlas")
+    vertices, quads = quad_mesh(*(np.asarray(of) for of in (BALL.vertices, BALL.faces)), 200)
+    note = write_mesh(
+        tmp_path / "ball.obj", vertices, triangles_of(quads), quads=len(quads), settings=WriteSettings(uv=True)
+    )
+    [part] = read_file(tmp_path / "ball.obj")
+    cut = (part.polygons.sizes == 3).sum() // 2
+    assert (part.polygons.sizes == 4).sum() == len(quads) - cut
+    told = f"{cut} of {len(quads)} quads, across which a seam of the texture runs, were cut in two."
+    assert note == (told if cut else "")
+    assert is_closed(read_geometry(tmp_path / "ball.obj").faces)
+
+
+def test_texture_coordinates_without_the_software_for_them_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xatlas", None)
+    with pytest.raises(InputError, match=r"texture coordinates need more software.*sdf-shapes\[formats\]"):
+        WriteSettings(uv=True)
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".obj", ".glb"])
@@ -235,7 +300,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_temporary(
         Path(file).write_text("half")
         raise MemoryError
 
-    path = tmp_path / "box.obj"
+    path = tmp_path / "box.3mf"
     path.write_text("old")
     monkeypatch.setattr(trimesh.Trimesh, "export", half)
     with pytest.raises(MemoryError):

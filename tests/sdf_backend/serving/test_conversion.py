@@ -53,8 +53,9 @@ def test_shapes_come_back() -> None:
         "chairs", *TRIANGLE, code, pose, observed, refinement, deviation, 0.1, 0.9, 0.3, 22, 5, {"fitting": 1.5}
     )
     shape = replace(shape, kept_vertices=2, kept_faces=1, note="One.", colors=np.eye(3, dtype=np.float32))
+    shape = replace(shape, faces=np.concatenate([shape.faces, shape.faces]), quads=1)
     back = shape_from_wire(shape_to_wire(shape, np.dtype(np.float64)), "chairs")
-    assert (back.kept_vertices, back.kept_faces, back.note) == (2, 1, "One.")
+    assert (back.kept_vertices, back.kept_faces, back.note, back.quads) == (2, 1, "One.", 1)
     for name in ("vertices", "faces", "code", "observed", "refinement", "deviation", "colors"):
         np.testing.assert_array_equal(getattr(back, name), getattr(shape, name))
         assert getattr(back, name).dtype == getattr(shape, name).dtype

@@ -80,6 +80,7 @@ def meshes(draw: st.DrawFn, kind: type) -> Any:
     if kind is Shape:
         values["kept_vertices"] = draw(st.integers(0, count))
         values["kept_faces"] = draw(st.integers(0, len(values["faces"])))
+        values["quads"] = draw(st.integers(0, len(values["faces"]) // 2))
     return kind(**values)
 
 
@@ -211,7 +212,7 @@ def test_settings_are_sent_by_value_and_name() -> None:
     header = bytes(encode(Submit(JOB, "echo", settings=settings))[1])
     assert (
         b'"settings":{"resolution":64,"pose":"aligned","up":"+y","front":"-x","quality":"fine",'
-        b'"seed":7,"refine":0.5,"candidates":3,"keep":"nothing","triangles":0}' in header
+        b'"seed":7,"refine":0.5,"candidates":3,"keep":"nothing","triangles":0,"quads":0}' in header
     )
 
 
@@ -238,6 +239,14 @@ def refused(frames: Any, table: dict[str, type] = REQUESTS, limits: Limits = LIM
     # The error can itself be sent.
     assert decode(encode(Error(error.code, str(error), error.job)), REPLIES, LIMITS).message == str(error)
     return error
+
+
+def test_more_quads_than_the_triangles_make_are_refused() -> None:
+    code, pose, faces = np.zeros((1, 2)), np.eye(4)[None], np.zeros((3, 3), dtype=np.int32)
+    assert Shape(np.zeros((1, 3)), faces, code, pose, quads=1).quads == 1
+    for quads in (-1, 2):
+        with pytest.raises(ValueError, match=f"{quads} quads are announced in 3 triangles"):
+            Shape(np.zeros((1, 3)), faces, code, pose, quads=quads)
 
 
 def submission(rows: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
