@@ -42,6 +42,8 @@ class ModelChoiceSettings:
     unlikely: float = 55.0
     """squared Mahalanobis distance of a code above which no model is said to know the input: of 32 drawn pieces that
     the models know none is above, of twelve that they do not know four"""
+    poor: float = 0.0185
+    """score, of one input, above which no model is said to know it: of the 32 drawn pieces none is above"""
     search: PoseSearchSettings = field(default=PoseSearchSettings(proposals_explained=0.0))
     """without the search that an encoder saves: of a model of another category it would find nothing either"""
 
@@ -104,14 +106,16 @@ def choose_model(
         judged.append(_judge(name, models[name], inputs, settings, choice, _coarse_fit))
     best, *others = sorted(judged, key=lambda one: one.score)
     confidence = 1 - best.score / others[0].score if others else 1.0
-    return ModelChoice(best.name, confidence, _note(best, others[0].name if others else "", confidence, choice))
+    note = _note(best, others[0].name if others else "", confidence, len(inputs), settings.pose, choice)
+    return ModelChoice(best.name, confidence, note)
 
 
-def _note(best: _Judged, second: str, confidence: float, choice: ModelChoiceSettings) -> str:
-    if best.explained < choice.explained:
+def _note(best: _Judged, second: str, confidence: float, inputs: int, pose: Pose, choice: ModelChoiceSettings) -> str:
+    if best.explained < choice.explained or best.score > choice.poor * inputs:
+        turned = "its up axis may be another, or " if pose in (Pose.UPRIGHT, Pose.ALIGNED) else ""
         return (
-            f"No model knows this well: {best.name} explains most, about {best.explained:.0%}. It may be of a category "
-            "that there is no model for."
+            f"No model knows this well, though {best.name} comes nearest: {turned}it may be of a category that there "
+            "is no model for."
         )
     if best.unlikely > choice.unlikely:
         return (

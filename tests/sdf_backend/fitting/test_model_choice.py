@@ -58,7 +58,17 @@ def test_two_models_that_explain_the_same_are_both_named(spheres: Model) -> None
 def test_an_input_of_no_category_is_said_to_be_none(models: dict[str, Model]) -> None:
     rod = observe_points(np.linspace([-0.9, 0, 0], [0.9, 0.1, 0], 3_000) + directions(3_000) * 0.02)
     choice = choose_model(models, [rod], KNOWN, silent)
-    assert choice.note.startswith("No model knows this well: ")
+    assert choice.note.startswith("No model knows this well, though ")
+
+
+def test_where_nothing_explains_an_upright_input_its_up_axis_is_doubted(models: dict[str, Model]) -> None:
+    on_edge = half(FLAT)  # whose own y axis is up
+    assert choose_model(models, [on_edge], KNOWN, silent).note == ""
+    note = choose_model({"discs": models["discs"], "more": models["discs"]}, [on_edge], UPRIGHT, silent).note
+    assert note == (
+        "No model knows this well, though discs comes nearest: its up axis may be another, or it may be of a category "
+        "that there is no model for."
+    )
 
 
 def test_a_shape_unlike_those_that_a_model_was_learned_from_is_said_to_be_one(models: dict[str, Model]) -> None:
