@@ -163,11 +163,13 @@ class SDF_PT_messages(_SidebarPanel, bpy.types.Panel):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Visible if there is anything to tell."""
-        return bool(session.notice or session.listed_jobs)
+        return bool(session.notice or session.listed_jobs or session.offered)
 
     def draw(self, context: bpy.types.Context) -> None:
         """Jobs, message."""
         _draw_jobs(self.layout)
+        if session.offered:
+            _draw_offer(self.layout, context)
         if session.notice:
             _draw_notice(self.layout, context)
 
@@ -226,6 +228,16 @@ def _draw_connection(layout: bpy.types.UILayout, context: bpy.types.Context) -> 
         for model in session.welcome.models:
             if model.problem:
                 _draw_wrapped(box.column(align=True), f"{model.name} cannot be used: {model.problem}", context)
+
+
+def _draw_offer(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """What was being made when Blender closed."""
+    box = layout.box()
+    names = ", ".join(record.source for record in session.offered)
+    _draw_wrapped(box.column(align=True), translated("Being made when Blender closed: {names}", names=names), context)
+    row = box.row(align=True)
+    row.operator("sdf.fetch_results", icon="IMPORT")
+    row.operator("sdf.forget_results", icon="X")
 
 
 def _draw_notice(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:

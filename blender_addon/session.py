@@ -4,6 +4,7 @@ None of it is saved in a .blend file. Nothing here blocks or accesses Blender's 
 arrived, and the result handler of the job displays it.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from .wire.messages import Accepted, Busy, Error, Limits, ModelInfo, Preview, Pr
 
 # Seconds for which the server keeps a job whose client is silent: enough to restart a backend that has crashed.
 KEEP_SECONDS = 600.0
+# The same for a job that goes on while Blender is closed; a server keeps it no longer than its own limit.
+LEFT_SECONDS = 3600.0
 # What the user can do; the backend, which may be of another version, only says what went wrong.
 REMEDIES = {
     "limit": "decimate the object, or lower the resolution or the number of shapes",
@@ -31,6 +34,7 @@ REMEDIES = {
     "unknown_model": "choose another one under Model",
     "timed_out": "lower the quality or the resolution",
     "busy": "try again in a while",
+    "unknown_job": "complete the object again",
 }
 Steps = Iterator[None]
 # What a result handler returns that needs one step only.
@@ -208,6 +212,12 @@ class Session:
     """the shading of each view, by its address, before a material was shown there"""
     status_text: str = ""
     """the current text of the status bar"""
+    recorded: set[str] = field(default_factory=set)
+    """the jobs that have a file, so that another Blender can fetch their results; see `unfinished.py`"""
+    offered: list[Any] = field(default_factory=list)
+    """records of jobs that were running when Blender closed"""
+    looked_at: float = -math.inf
+    """when the records were last looked at, `time.monotonic` seconds"""
     drawn: tuple[object, ...] = ()
     """what the panels showed when they were last redrawn"""
     is_local: bool = False
@@ -263,6 +273,11 @@ class Session:
         return "The backend is still loading its models; try again in a moment"
 
     @property
+    def keep_seconds(self) -> float:
+        """For how long the backend keeps a job of Complete or Reconstruct; a local one ends with Blender."""
+        return KEEP_SECONDS if self.is_local else LEFT_SECONDS
+
+    @property
     def limits(self) -> Limits:
         """The limits of the backend."""
         return self.welcome.limits if self.welcome else Limits()
@@ -280,9 +295,12 @@ class Session:
         self.sliders.directions.clear()
         self.sliders.asked.clear()  # a model of the same name may be another one there
 
-    def close(self) -> None:
-        """Close the connection and abandon its jobs, which the next `poll` delivers as failed."""
-        for name in list(self.jobs):
+    def close(self, leaving: bool = False) -> None:
+        """Close the connection and abandon its jobs, which the next `poll` delivers as failed.
+
+        leaving : whether Blender closes; then the backend goes on with what another Blender can fetch
+        """
+        for name in self.jobs.keys() - (self.recorded if leaving else set()):
             self.cancel(name)
         if self._client:
             self._client.poll()
@@ -296,6 +314,13 @@ class Session:
         if self._client is None:
             raise ClientError("closed", self.reason)
         self._client.submit(submit)
+        self.jobs[job.name] = job
+
+    def fetch(self, job: Job) -> None:
+        """Take over a job of a Blender that has closed. Raises `WireError` without a connection."""
+        if self._client is None:
+            raise ClientError("closed", self.reason)
+        self._client.fetch(job.name)
         self.jobs[job.name] = job
 
     def cancel(self, name: str) -> None:

@@ -15,6 +15,7 @@ from .launcher import Stage
 from .preferences import OFFLINE, connect_to, is_offline, preferences, start_local_backend
 from .session import error_sentence, session
 from .shapes import remove_previews
+from .unfinished import is_blender_closing, keep_records
 from .wire.client import State
 from .wire.codec import WireError
 
@@ -42,7 +43,8 @@ def stop() -> None:
             bpy.app.timers.unregister(function)
     for handlers, function in _handlers():
         handlers.remove(function)
-    session.close()
+    session.close(leaving=is_blender_closing())
+    session.recorded.clear()
     session.deliveries.extend(session.poll())  # abandoned jobs, to remove their previews
     _display(float("inf"))
     session.sliders.clear()
@@ -66,6 +68,7 @@ def work() -> None:
     if not held_back:
         sliders.follow_moves()
         _display(time.monotonic() + DISPLAY_SECONDS)
+    keep_records()
 
 
 def finish(seconds: float) -> list[str]:
@@ -193,6 +196,7 @@ def _displayed_state() -> tuple[object, ...]:
         launcher.stage,
         launcher.reason,
         session.installer.reason,
+        tuple(session.offered),
         jobs,
     )
 

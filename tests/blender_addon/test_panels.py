@@ -174,9 +174,10 @@ class Blender:
 
 
 @pytest.fixture
-def blender() -> Iterator[Blender]:
+def blender(tmp_path: Path) -> Iterator[Blender]:
     with stand_in() as bpy:
         addon = importlib.import_module("blender_addon")
+        importlib.import_module("blender_addon.unfinished").user_folder = lambda name: tmp_path
         addon.register()
         yield Blender(bpy, addon)
         addon.unregister()
@@ -427,6 +428,14 @@ def test_jobs_are_listed_while_the_connection_is_lost(blender: Blender) -> None:
     lines = blender.draw()
     assert lines[:2] == ["Connection Lost", "[sdf.disconnect]"]
     assert lines[-2:] == ["Cube: waiting 0%", "[sdf.cancel aaaaaaaa]"]
+
+
+def test_what_was_being_made_when_blender_closed_is_offered(blender: Blender) -> None:
+    blender.connect()
+    blender.session.offered = [SimpleNamespace(source="Chair"), SimpleNamespace(source="Table")]
+    blender.see(None, width=4000)
+    offer = ["Being made when Blender closed: Chair, Table", "[Fetch Results]", "[Forget]"]
+    assert blender.draw("SDF_PT_messages") == offer
 
 
 # --- errors ---
