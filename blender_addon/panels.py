@@ -141,6 +141,7 @@ class SDF_PT_shape(_SubPanel, bpy.types.Panel):
             column.prop(sliders, "across", slider=True)
         column.operator("sdf.show_observed", icon="MATERIAL")
         column.operator("sdf.show_uncertainty", icon="MATERIAL")
+        column.operator("sdf.mark_as_asset", icon="ASSET_MANAGER")
         row = column.row(align=True)
         row.prop(sliders, "resolution")
         row.operator("sdf.redo", text="", icon="FILE_REFRESH")

@@ -52,6 +52,7 @@ WORDS = {
     "Keep": "Behalten",
     "Key File": "Schlüsseldatei",
     "Main Directions of {model}": "Hauptrichtungen von {model}",
+    "Mark as Asset": "Als Asset markieren",
     "Messages and Jobs": "Meldungen und Aufträge",
     "Model": "Modell",
     "Model:": "Modell:",

@@ -52,6 +52,7 @@ WORDS = {
     "Keep": "保持",
     "Key File": "鍵ファイル",
     "Main Directions of {model}": "{model} の主な方向",
+    "Mark as Asset": "アセットとしてマーク",
     "Messages and Jobs": "メッセージとジョブ",
     "Model": "モデル",
     "Model:": "モデル:",

@@ -52,6 +52,7 @@ WORDS = {
     "Keep": "保留",
     "Key File": "密钥文件",
     "Main Directions of {model}": "{model} 的主要方向",
+    "Mark as Asset": "标记为资产",
     "Messages and Jobs": "消息和任务",
     "Model": "模型",
     "Model:": "模型:",

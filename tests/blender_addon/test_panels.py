@@ -604,6 +604,7 @@ def test_the_active_shape_has_its_sliders(blender: Blender, ends: int, grid: boo
     buttons = [
         "[Observed and Completed]",
         "[Uncertainty]",
+        "[Mark as Asset]",
         "Resolution: 256",
         "[sdf.redo]",
         "Main Directions of chairs",
