@@ -5,6 +5,7 @@ from typing import Any
 
 import bpy
 
+from .directions import DIRECTIONS
 from .fit_operators import others_of
 from .installer import Stage as Installation
 from .interpolation import Arrangement
@@ -13,7 +14,7 @@ from .preferences import chosen_model, preferences
 from .properties import panel_fields, scene_settings
 from .session import capitalised, session
 from .shapes import stored_shape
-from .sliders import DIRECTIONS, object_sliders
+from .sliders import object_sliders
 from .translations import translated
 from .verdict import verdict_of
 from .wire.client import State
@@ -150,8 +151,7 @@ class SDF_PT_shape(_SubPanel, bpy.types.Panel):
         title.label(text=translated("Main Directions of {model}", model=shape.model))
         title.operator("sdf.reset_directions", text="", icon="LOOP_BACK")
         for index in range(min(PANEL_DIRECTIONS, len(shape.code))):
-            label = translated("Direction {number}", number=str(index + 1))
-            directions.prop(sliders, "directions", index=index, text=label, slider=True)
+            directions.prop(sliders, "directions", index=index, text=_direction_label(shape.model, index), slider=True)
 
 
 class SDF_PT_messages(_SidebarPanel, bpy.types.Panel):
@@ -173,6 +173,13 @@ class SDF_PT_messages(_SidebarPanel, bpy.types.Panel):
             _draw_offer(self.layout, context)
         if session.notice:
             _draw_notice(self.layout, context)
+
+
+def _direction_label(model: str, index: int) -> str:
+    """The number of a direction and, once it is known, what it does."""
+    directions = session.sliders.directions.get(model)
+    name = directions.name(index) if directions else ""
+    return f"{index + 1}: {name}" if name else translated("Direction {number}", number=str(index + 1))
 
 
 def _draw_no_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:

@@ -13,8 +13,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from .installer import Installer
 from .launcher import Launcher
 from .wire.client import Client, ClientError, Event, State, StateChanged
@@ -173,8 +171,8 @@ class SliderActivity:
     """the last job, and the slider values and resolution that it was submitted with"""
     muted: bool = False
     """whether moves are ignored"""
-    directions: dict[str, np.ndarray | None] = field(default_factory=dict)
-    """the directions of variation of a model, (k, code_length), one standard deviation long; None if not known"""
+    directions: dict[str, Any] = field(default_factory=dict)
+    """the `Directions` of variation of a model; None if they cannot be known"""
     asked: set[str] = field(default_factory=set)
     """the models whose directions were asked for"""
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 import bpy
 import numpy as np
 
+from .directions import DIRECTIONS
 from .fit_request import SUFFIXES
 from .geometry import GeometryError
 from .interpolation import Arrangement, InterpolationRequest, Traversal, start_interpolation
@@ -35,7 +36,7 @@ from .shapes import (
     upright_pose,
     world_pose,
 )
-from .sliders import DIRECTIONS, decode_request, object_sliders
+from .sliders import decode_request, object_sliders
 from .verdict import verdict_of
 from .wire.client import new_job
 from .wire.messages import AUTO_MODEL, Submit

@@ -9,6 +9,7 @@ import bpy
 from bpy.app.handlers import persistent
 
 from . import sliders
+from .directions import prepare_directions
 from .geometry import GeometryError
 from .installer import Stage as Installation
 from .launcher import Stage
@@ -163,6 +164,7 @@ def _display(deadline: float) -> None:
 def _tick() -> float:
     try:
         work()
+        prepare_directions()
         _report_errors()
     except Exception as error:  # Blender would remove the timer
         logging.getLogger(__name__).exception("Internal error in the add-on")
@@ -197,6 +199,7 @@ def _displayed_state() -> tuple[object, ...]:
         launcher.reason,
         session.installer.reason,
         tuple(session.offered),
+        tuple(session.sliders.directions),
         jobs,
     )
 

@@ -617,6 +617,16 @@ def test_the_active_shape_has_its_sliders(blender: Blender, ends: int, grid: boo
     assert lines[-5:-3] == ["Direction 1: 0.5", "Direction 2: -1.5"]
 
 
+def test_directions_have_names_once_they_are_known(blender: Blender) -> None:
+    blender.connect()
+    blender.see(blender.shape())
+    changes = np.array([[0.1, -0.3, -0.2, 0], [0, 0, 0.03, 0], [0, 0, -0.1, 0.02], [0, 0, 0, 0.2], [0, -0.1, 0, 0]])
+    known = blender.module("directions").Directions(np.eye(5, 8), changes)
+    blender.session.sliders.directions["chairs"] = known
+    named = ["1: Lower, Shallower: 0.0", "Direction 2: 0.0", "3: Shallower: 0.0", "4: Fuller: 0.0", "5: Lower: 0.0"]
+    assert blender.draw("SDF_PT_shape")[-5:] == named
+
+
 def test_a_short_code_has_fewer_directions(blender: Blender) -> None:
     blender.connect()
     blender.see(blender.shape(code_length=3))

@@ -70,9 +70,11 @@ def _shapes(submit: Submit) -> Iterator[Shape]:
                 shape = wedge(*blend_along_path(submit.codes, submit.poses, position))
                 yield replace(shape, refinement=REFINEMENT) if position in (0, 1) else shape
         case "decode":
-            assert submit.codes is not None and submit.poses is not None
-            moves = np.zeros((len(submit.codes), 1)) if submit.weights is None else submit.weights
-            for code, pose, move in zip(submit.codes, submit.poses, moves, strict=True):
+            count = len(submit.weights if submit.codes is None else submit.codes)
+            codes = np.tile(CODE, (count, 1)) if submit.codes is None else submit.codes
+            poses = np.tile(np.eye(4), (count, 1, 1)) if submit.poses is None else submit.poses
+            moves = np.zeros((count, 1)) if submit.weights is None else submit.weights
+            for code, pose, move in zip(codes, poses, moves, strict=True):
                 yield wedge(code + move.sum(), pose)
         case "sample":
             assert submit.poses is not None
