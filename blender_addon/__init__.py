@@ -6,6 +6,7 @@ from . import (
     fit_operators,
     importing,
     menus,
+    model_pictures,
     operators,
     panels,
     preferences,
@@ -33,6 +34,7 @@ def register() -> None:
         bpy.utils.register_class(cls)
     properties.attach()
     menus.attach()
+    model_pictures.attach()
     translations.attach()
     timer.start()
 
@@ -41,6 +43,7 @@ def unregister() -> None:
     """Called by Blender when the add-on is disabled, possibly while jobs run, and when Blender quits."""
     timer.stop()
     translations.detach()
+    model_pictures.detach()
     menus.detach()
     properties.detach()
     for cls in reversed(CLASSES):

@@ -6,9 +6,11 @@ import bpy
 
 from .fit_operators import CLASSES as FIT_OPERATORS
 from .importing import SDF_OT_import
+from .model_pictures import icon_of
 from .operators import CLASSES as OPERATORS
 from .session import capitalised, session
 from .shape_operators import CLASSES as SHAPE_OPERATORS
+from .translations import translated
 from .wire.messages import AUTO_MODEL
 
 # Those that are for the panel and the timer only have no entry.
@@ -40,12 +42,22 @@ class SDF_MT_models(bpy.types.Menu):
     def draw(self, context: bpy.types.Context) -> None:
         """One entry for each model that can be used."""
         column = self.layout.column()
-        column.operator("sdf.choose_model", text="Auto: the one that explains the input best").model = AUTO_MODEL
+        _draw_model(column, AUTO_MODEL, "Auto: the one that explains the input best")
         for model in session.usable_models:
-            learned = f": learned from {model.shapes} shapes" if model.shapes else ""
-            column.operator("sdf.choose_model", text=f"{capitalised(model.name)}{learned}").model = model.name
+            name, shapes = capitalised(model.name), str(model.shapes)
+            learned = translated("{name}: learned from {shapes} shapes", name=name, shapes=shapes)
+            _draw_model(column, model.name, learned if model.shapes else name)
         if not session.usable_models:
             column.label(text=session.unavailable_reason)
+
+
+def _draw_model(layout: bpy.types.UILayout, model: str, text: str) -> None:
+    """An entry with the picture of a model, if it has one, at twice the height of a line."""
+    row = layout.row()
+    row.template_icon(icon_of(model), scale=2.0)
+    button = row.column()
+    button.scale_y = 2.0
+    button.operator("sdf.choose_model", text=text).model = model
 
 
 def attach() -> None:

@@ -10,6 +10,7 @@ from .fit_operators import others_of
 from .installer import Stage as Installation
 from .interpolation import Arrangement
 from .launcher import Stage
+from .model_pictures import icon_of
 from .preferences import chosen_model, preferences
 from .properties import panel_fields, scene_settings
 from .session import capitalised, session
@@ -276,7 +277,7 @@ def _draw_complete(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
     row = column.split(factor=0.25)
     row.label(text="Model:")
     model = chosen_model(settings.model)
-    row.menu("SDF_MT_models", text=capitalised(model))
+    row.menu("SDF_MT_models", text=capitalised(model), icon_value=icon_of(model))
     if session.models and model not in (AUTO_MODEL, *session.models):
         column.label(text="The backend does not have this model", icon="ERROR")
     for name in panel_fields():

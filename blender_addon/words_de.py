@@ -106,4 +106,5 @@ WORDS = {
     "Use This": "Diesen nehmen",
     "Variations": "Variationen",
     "Wider": "Breiter",
+    "{name}: learned from {shapes} shapes": "{name}: aus {shapes} Formen gelernt",
 }

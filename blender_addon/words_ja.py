@@ -106,4 +106,5 @@ WORDS = {
     "Use This": "これを使う",
     "Variations": "バリエーション",
     "Wider": "幅広",
+    "{name}: learned from {shapes} shapes": "{name}: {shapes} 個の形状から学習",
 }

@@ -106,4 +106,5 @@ WORDS = {
     "Use This": "使用此项",
     "Variations": "变体",
     "Wider": "更宽",
+    "{name}: learned from {shapes} shapes": "{name}: 由 {shapes} 个形状学得",
 }
