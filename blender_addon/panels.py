@@ -9,6 +9,7 @@ from .directions import DIRECTIONS
 from .fit_operators import others_of
 from .installer import Stage as Installation
 from .interpolation import Arrangement
+from .job_status import status_of
 from .launcher import Stage
 from .model_pictures import icon_of
 from .preferences import chosen_model, preferences
@@ -299,7 +300,7 @@ def _draw_jobs(layout: bpy.types.UILayout) -> None:
     column = layout.column()
     for job in session.listed_jobs:
         row = column.row()
-        row.progress(factor=job.fraction, text=f"{job.label}: {job.status}")
+        row.progress(factor=job.fraction, text=f"{job.label}: {status_of(job)}")
         if job.name in session.jobs:
             row.operator("sdf.cancel", text="", icon="CANCEL").job = job.name
     if len(session.jobs) > 1:

@@ -5,12 +5,14 @@ arrived, and the result handler of the job displays it.
 """
 
 import math
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from statistics import median
 from typing import Any, Protocol
 
 from .installer import Installer
@@ -110,18 +112,11 @@ class Job:
     fraction: float = 0.0
     """progress of the phase, 0 to 1"""
     held_back: str = ""
-    """until when the result is not displayed, in words"""
-
-    @property
-    def status(self) -> str:
-        """State or phase, for the panel."""
-        if self.state is JobState.RUNNING:
-            return self.phase
-        if self.state is JobState.WAITING and self.queued_ahead:
-            return f"{self.state}, {self.queued_ahead} ahead"
-        if self.state is JobState.FINISHED and self.held_back:
-            return f"finished, waits until {self.held_back}"
-        return self.state.value
+    """why the result is not displayed yet, in words"""
+    kind: Hashable = None
+    """jobs of the same kind take about as long"""
+    started: float | None = None
+    """when it began to run, `time.monotonic` seconds"""
 
 
 @dataclass(eq=False)
@@ -206,6 +201,8 @@ class Session:
     deliveries: deque[Delivery] = field(default_factory=deque)
     """what has arrived and is not displayed yet, in order of arrival"""
     sliders: SliderActivity = field(default_factory=SliderActivity)
+    durations: dict[Hashable, list[float]] = field(default_factory=dict)
+    """how long the jobs of each kind have taken, seconds"""
     shading_before: dict[int, Any] = field(default_factory=dict)
     """the shading of each view, by its address, before a material was shown there"""
     status_text: str = ""
@@ -312,7 +309,20 @@ class Session:
         if self._client is None:
             raise ClientError("closed", self.reason)
         self._client.submit(submit)
+        asked = submit.settings
+        job.kind = (
+            *(submit.task, submit.model, submit.count, len(submit.sources)),
+            *(asked.quality, asked.pose, asked.resolution, asked.candidates),
+        )
         self.jobs[job.name] = job
+
+    def seconds_left(self, job: Job) -> float | None:
+        """How long a job may still run, by the median of earlier ones; None without one, and when that is over."""
+        earlier = self.durations.get(job.kind)
+        if not earlier or job.started is None:
+            return None
+        left = median(earlier) - (time.monotonic() - job.started)
+        return left if left > 0 else None
 
     def fetch(self, job: Job) -> None:
         """Take over a job of a Blender that has closed. Raises `WireError` without a connection."""
@@ -367,13 +377,16 @@ class Session:
             return None
         match event:
             case Accepted(position=position) if job.state is not JobState.CANCELLING:
-                job.state, job.queued_ahead, job.fraction = JobState.WAITING, position, 0.0
+                job.state, job.queued_ahead, job.fraction, job.started = JobState.WAITING, position, 0.0, None
             case Progress(phase=phase, fraction=fraction, preview=preview):
                 if job.state is not JobState.CANCELLING:
                     job.state, job.phase, job.fraction = JobState.RUNNING, phase, fraction
+                    job.started = job.started or time.monotonic()
                 return Delivery(job, preview) if preview else None
-            case Result():
+            case Result(cached=cached):
                 del self.jobs[job.name]
+                if job.kind and job.started and not cached:
+                    self.durations.setdefault(job.kind, []).append(time.monotonic() - job.started)
                 job.state, job.fraction = JobState.FINISHED, 1.0
                 return Delivery(job, event)
             case Error(code="cancelled"):

@@ -12,6 +12,7 @@ from . import sliders
 from .directions import prepare_directions
 from .geometry import GeometryError
 from .installer import Stage as Installation
+from .job_status import status_of
 from .launcher import Stage
 from .preferences import OFFLINE, connect_to, is_offline, preferences, start_local_backend
 from .session import error_sentence, session
@@ -102,11 +103,11 @@ def wait(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def _held_back() -> str:
-    """Until when nothing can be displayed, in words; empty if it can be."""
+    """Why nothing can be displayed yet, in words; empty if it can be."""
     if bpy.context.mode != "OBJECT":  # other modes do not allow another mesh or active object
-        return "you return to Object Mode"
+        return "Finished, waits until you return to Object Mode"
     if any(is_of_blender(operator) for window in _windows() for operator in window.modal_operators):
-        return "you let go"  # a result in the middle of a drag would become part of its undo step
+        return "Finished, waits until you let go"  # a result in the middle of a drag would become part of its undo step
     return ""
 
 
@@ -189,7 +190,7 @@ def _start_at_launch() -> None:
 
 def _displayed_state() -> tuple[object, ...]:
     """All that the panel and the status bar show and that changes without the user."""
-    jobs = [(job.label, job.status, job.fraction) for job in session.listed_jobs]
+    jobs = [(job.label, status_of(job), job.fraction) for job in session.listed_jobs]
     launcher = session.launcher
     return (
         session.state,
@@ -213,7 +214,7 @@ def _report_errors() -> None:
 
 
 def _job_summary() -> str:
-    return "   ".join(f"{job.label}: {job.status} {job.fraction:.0%}" for job in session.listed_jobs)
+    return "   ".join(f"{job.label}: {status_of(job)} {job.fraction:.0%}" for job in session.listed_jobs)
 
 
 def _set_status_text(text: str) -> None:

@@ -79,6 +79,11 @@ class ScriptedClient:
 class NoDisplay:
     """A result handler that displays nothing."""
 
+    undoable = False
+
+    def finish(self, result: Any) -> Iterator[None]:
+        return iter(())
+
     def fail(self) -> Iterator[None]:
         return iter(())
 
@@ -390,20 +395,49 @@ def test_each_job_has_a_row_with_a_cancel_button(blender: Blender) -> None:
     client.events = [messages.Accepted("a" * 8), messages.Accepted("b" * 8, 2)]
     blender.timer.work()
     rows = [
-        "Cube: waiting 0%",
+        "Cube: Waiting 0%",
         "[sdf.cancel aaaaaaaa]",
-        "New chairs (4): waiting, 2 ahead 0%",
+        "New chairs (4): Waiting, 2 ahead 0%",
         "[sdf.cancel bbbbbbbb]",
     ]
     lines = blender.draw()
     assert lines[-6:] == ["[Reconstruct]", *rows, "[Cancel All]"]
     client.events = [messages.Progress("a" * 8, "fitting", 0.425), messages.Progress("b" * 8, "meshing", 1.0)]
     blender.timer.work()
-    rows = ["Cube: fitting 42%", "[sdf.cancel aaaaaaaa]", "New chairs (4): meshing 100%", "[sdf.cancel bbbbbbbb]"]
+    rows = ["Cube: Fitting 42%", "[sdf.cancel aaaaaaaa]", "New chairs (4): Meshing 100%", "[sdf.cancel bbbbbbbb]"]
     lines = blender.draw()
     assert lines[-5:-1] == rows
     blender.press("sdf.cancel")
     assert client.cancelled == ["a" * 8, "b" * 8, "c" * 8]
+
+
+def test_a_job_like_an_earlier_one_has_an_estimate(blender: Blender, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, messages = blender.connect(), blender.module("wire.messages")
+    clock = [1000.0]
+    monkeypatch.setattr(blender.module("session").time, "monotonic", lambda: clock[0])
+
+    for name, seconds in (("a" * 8, 4.0), ("b" * 8, 90.0), ("c" * 8, 6.0)):
+        blender.submit(name, "Cube")
+        client.events = [messages.Progress(name, "loading", 0.0)]
+        blender.timer.work()
+        assert ("left" in blender.draw()[-2]) == bool(blender.session.durations)
+        clock[0] += seconds
+        client.events = [messages.Result(name)]
+        blender.timer.work()
+    blender.submit("d" * 8, "Cube")
+    client.events = [messages.Accepted("d" * 8)]
+    blender.timer.work()
+    assert blender.draw()[-2] == "Cube: Waiting 0%"
+    shown = []
+    for phase in ("posing", "extracting", "extracting"):
+        client.events = [messages.Progress("d" * 8, phase, 0.5)]
+        blender.timer.work()
+        shown.append(blender.draw()[-2])
+        clock[0] += 4
+    assert shown == ["Cube: Finding the pose, about 6 s left 50%", "Cube: Building the mesh, about 2 s left 50%",
+                     "Cube: Building the mesh 50%"]  # fmt: skip
+    blender.session.durations = {kind: [400.0] for kind in blender.session.durations}
+    assert blender.draw()[-2] == "Cube: Building the mesh, about 6 min left 50%"
 
 
 def test_a_cancelled_job_is_listed_until_the_backend_confirms(blender: Blender) -> None:
@@ -413,7 +447,7 @@ def test_a_cancelled_job_is_listed_until_the_backend_confirms(blender: Blender) 
     client.events = [messages.Progress("a" * 8, "fitting", 0.5)]
     blender.timer.work()
     lines = blender.draw()
-    assert lines[-2:] == ["Cube: cancelling 0%", "[sdf.cancel aaaaaaaa]"]
+    assert lines[-2:] == ["Cube: Cancelling 0%", "[sdf.cancel aaaaaaaa]"]
     assert client.cancelled == ["a" * 8]
     client.events = [messages.Error("cancelled", "the job was cancelled", "a" * 8)]
     blender.timer.work()
@@ -427,7 +461,7 @@ def test_jobs_are_listed_while_the_connection_is_lost(blender: Blender) -> None:
     client.state = blender.State.LOST
     lines = blender.draw()
     assert lines[:2] == ["Connection Lost", "[sdf.disconnect]"]
-    assert lines[-2:] == ["Cube: waiting 0%", "[sdf.cancel aaaaaaaa]"]
+    assert lines[-2:] == ["Cube: Waiting 0%", "[sdf.cancel aaaaaaaa]"]
 
 
 def test_what_was_being_made_when_blender_closed_is_offered(blender: Blender) -> None:
@@ -675,7 +709,7 @@ def test_every_visible_panel_can_be_drawn_in_every_state(blender: Blender) -> No
             expected = set(PANELS) if item is not None else set(PANELS) - {"SDF_PT_shape"}
         assert set(drawn) == expected
         assert ("[sdf.dismiss]" in drawn["SDF_PT_messages"]) == bool(notice)
-        assert drawn["SDF_PT_messages"][:2] == ["Cube: waiting 0%", "[sdf.cancel aaaaaaaa]"]
+        assert drawn["SDF_PT_messages"][:2] == ["Cube: Waiting 0%", "[sdf.cancel aaaaaaaa]"]
 
 
 # --- the classes ---
@@ -696,7 +730,7 @@ def test_every_operator_has_a_tooltip_in_blenders_style(blender: Blender) -> Non
 
 def test_parents_are_registered_before_their_panels(blender: Blender) -> None:
     assert blender.classes == list(blender.addon.CLASSES)  # the stand-in checks the order
-    panels = [one for one in blender.classes if issubclass(one, blender.bpy.types.Panel)]
+    panels = [one for one in blender.classes if issubclass(one, blender.bpy.types.Panel) and hasattr(one, "bl_idname")]
     assert [one.bl_idname for one in panels] == list(PANELS)
     assert {one.bl_category for one in panels} == {"DeepSDF"}
     blender.addon.unregister()
