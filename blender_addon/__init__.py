@@ -10,6 +10,7 @@ from . import (
     operators,
     panels,
     preferences,
+    presets,
     properties,
     shape_operators,
     timer,
@@ -23,6 +24,7 @@ CLASSES = (
     *fit_operators.CLASSES,
     *importing.CLASSES,
     *shape_operators.CLASSES,
+    *presets.CLASSES,
     *panels.CLASSES,
     *menus.CLASSES,
 )

@@ -13,6 +13,7 @@ from .job_status import status_of
 from .launcher import Stage
 from .model_pictures import icon_of
 from .preferences import chosen_model, preferences
+from .presets import SDF_PT_presets
 from .properties import panel_fields, scene_settings
 from .session import capitalised, session
 from .shapes import stored_shape
@@ -58,6 +59,11 @@ class SDF_PT_shapes(_SidebarPanel, bpy.types.Panel):
 
     bl_idname = "SDF_PT_shapes"
     bl_label = "SDF Shapes"
+
+    def draw_header_preset(self, context: bpy.types.Context) -> None:
+        """Presets of the settings."""
+        if session.state is State.CONNECTED:
+            SDF_PT_presets.draw_panel_header(self.layout)
 
     def draw(self, context: bpy.types.Context) -> None:
         """Backend, settings, buttons."""

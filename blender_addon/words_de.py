@@ -2,6 +2,7 @@
 
 WORDS = {
     "Active Shape": "Aktive Form",
+    "Add Preset": "Vorgabe hinzufügen",
     "Address": "Adresse",
     "Aligned": "Ausgerichtet",
     "Ambiguous": "Mehrdeutig",
@@ -85,6 +86,7 @@ WORDS = {
     "Path": "Pfad",
     "Pose": "Lage",
     "Pose: {verdict}": "Lage: {verdict}",
+    "Presets": "Vorgaben",
     "Preview": "Vorschau",
     "Quality": "Qualität",
     "Reading the input": "Liest die Vorlage",

@@ -2,6 +2,7 @@
 
 WORDS = {
     "Active Shape": "アクティブな形状",
+    "Add Preset": "プリセットを追加",
     "Address": "アドレス",
     "Aligned": "向きも既知",
     "Ambiguous": "あいまい",
@@ -85,6 +86,7 @@ WORDS = {
     "Path": "パス",
     "Pose": "姿勢",
     "Pose: {verdict}": "姿勢: {verdict}",
+    "Presets": "プリセット",
     "Preview": "プレビュー",
     "Quality": "品質",
     "Reading the input": "入力を読み取り中",

@@ -2,6 +2,7 @@
 
 WORDS = {
     "Active Shape": "活动形状",
+    "Add Preset": "添加预设",
     "Address": "地址",
     "Aligned": "已对齐",
     "Ambiguous": "不明确",
@@ -85,6 +86,7 @@ WORDS = {
     "Path": "路径",
     "Pose": "姿态",
     "Pose: {verdict}": "姿态: {verdict}",
+    "Presets": "预设",
     "Preview": "预览",
     "Quality": "质量",
     "Reading the input": "正在读取输入",
