@@ -13,6 +13,7 @@ from .keeping import hide, is_hidden, show
 from .properties import CompletionProperties, UpAxis
 from .session import NO_MORE_STEPS, Steps, session
 from .shapes import INPUTS, Asked, mark_as_made, remove_object
+from .translations import translated
 from .trials import Outcome, start_trials
 from .verdict import VERDICT, verdict_of
 from .wire.settings import Pose
@@ -87,9 +88,10 @@ class _TrialOperator(JobOperator):
             best = best_of(outcomes)
             shares = ", ".join(f"{self.label(one.request)} {one.explained:.0%}" for one in [before, *outcomes])
             if best.explained < before.explained + VERDICT.better:
-                session.notice = f"Nothing explains {name} much better: {shares}."
+                session.notice = translated("Nothing explains {name} much better: {shares}.", name=name, shares=shares)
             else:
-                submit_fit(best.request, f"{self.label(best.request)} explains most: {shares}.")
+                label = self.label(best.request)
+                submit_fit(best.request, translated("{name} explains most: {shares}.", name=label, shares=shares))
             return NO_MORE_STEPS
 
         start_trials(variants, then, lambda: NO_MORE_STEPS)

@@ -10,7 +10,7 @@ from .model_pictures import icon_of
 from .operators import CLASSES as OPERATORS
 from .session import capitalised, session
 from .shape_operators import CLASSES as SHAPE_OPERATORS
-from .translations import translated
+from .translations import translated, translated_message
 from .wire.messages import AUTO_MODEL
 
 # Those that are for the panel and the timer only have no entry.
@@ -48,7 +48,7 @@ class SDF_MT_models(bpy.types.Menu):
             learned = translated("{name}: learned from {shapes} shapes", name=name, shapes=shapes)
             _draw_model(column, model.name, learned if model.shapes else name)
         if not session.usable_models:
-            column.label(text=session.unavailable_reason)
+            column.label(text=translated_message(session.unavailable_reason))
 
 
 def _draw_model(layout: bpy.types.UILayout, model: str, text: str) -> None:

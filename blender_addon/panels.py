@@ -2,6 +2,7 @@
 
 import textwrap
 from typing import Any
+from unicodedata import east_asian_width
 
 import bpy
 
@@ -18,7 +19,7 @@ from .properties import panel_fields, scene_settings
 from .session import capitalised, session
 from .shapes import stored_shape
 from .sliders import object_sliders
-from .translations import translated
+from .translations import translated, translated_message
 from .verdict import verdict_of
 from .wire.client import State
 from .wire.messages import AUTO_MODEL
@@ -318,6 +319,9 @@ def _draw_wrapped(layout: bpy.types.UILayout, text: str, context: bpy.types.Cont
     stored, region = context.preferences, context.region
     width = region.width / stored.system.ui_scale if stored and region else 0
     characters = max(MINIMUM_CHARACTERS, round((width - MARGIN) / CHARACTER_WIDTH))
+    text = translated_message(text)
+    if any(east_asian_width(character) == "W" for character in text):
+        characters //= 2
     for line in textwrap.wrap(text, characters, break_long_words=True):
         layout.label(text=line)
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from .installer import Installer
 from .launcher import Launcher
+from .translations import translated_message
 from .wire.client import Client, ClientError, Event, State, StateChanged
 from .wire.codec import WireError
 from .wire.errors import InputError
@@ -43,15 +44,16 @@ NO_MORE_STEPS: Steps = iter(())
 
 def with_remedy(code: str, message: str) -> str:
     """The message of a wire error, followed by a remedy if there is one."""
-    remedy = REMEDIES.get(code, "")
-    return f"{message}; {remedy}" if remedy else message
+    parts = (message, REMEDIES.get(code, ""))
+    return "; ".join(translated_message(part) for part in parts if part)
 
 
 def error_sentence(error: Exception) -> str:
     """The message of an error as a sentence for the user, with a remedy."""
     if isinstance(error, WireError):
         return capitalised(with_remedy(error.code, str(error)))
-    return capitalised(str(error)) if isinstance(error, InputError) else str(error)  # others begin with a name
+    message = translated_message(str(error))
+    return capitalised(message) if isinstance(error, InputError) else message  # others begin with a name
 
 
 def capitalised(text: str) -> str:

@@ -17,6 +17,7 @@ from .launcher import Stage
 from .preferences import OFFLINE, connect_to, is_offline, preferences, start_local_backend
 from .session import error_sentence, session
 from .shapes import remove_previews
+from .translations import translated
 from .unfinished import is_blender_closing, keep_records
 from .wire.client import State
 from .wire.codec import WireError
@@ -244,7 +245,7 @@ def _after_load(*_: object) -> None:
     session.abandon_jobs()
     remove_previews()
     if cancelled:
-        session.notify(f"Another file was opened, so these jobs were cancelled: {cancelled}")
+        session.notify(translated("Another file was opened, so these jobs were cancelled: {names}", names=cancelled))
 
 
 @persistent

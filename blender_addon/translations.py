@@ -19,6 +19,11 @@ def translated(text: str, **values: str) -> str:
     return bpy.app.translations.pgettext_iface(text).format(**values)
 
 
+def translated_message(text: str) -> str:
+    """A message, of the backend for instance, in the language of the interface where it is one of the fixed ones."""
+    return bpy.app.translations.pgettext_iface(text)
+
+
 def attach() -> None:
     """Add the translations to Blender's."""
     tables = {

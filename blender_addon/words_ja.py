@@ -1,16 +1,26 @@
 """What the user reads, in Japanese."""
 
 WORDS = {
+    "A backend is already connected; disconnect from it first": "バックエンドは接続済みです。先に切断してください",
     "Active Shape": "アクティブな形状",
     "Add Preset": "プリセットを追加",
     "Address": "アドレス",
     "Aligned": "向きも既知",
     "Ambiguous": "あいまい",
     "Animation": "アニメーション",
+    "Another file was opened, so these jobs were cancelled: {names}": (
+        "別のファイルを開いたため、次のジョブは中止されました: {names}"
+    ),
     "Arrangement": "配置",
     "Auto: the one that explains the input best": "自動：入力を最もよく説明するモデル",
+    "Backend Failed": "バックエンドのエラー",
+    "Backend Running": "バックエンド動作中",
     "Being made when Blender closed: {names}": "Blender 終了時に処理中だったもの: {names}",
     "Blend": "ブレンド",
+    "Blender is offline; enable Allow Online Access in the preferences under System, or start a local backend": (
+        "Blender はオフラインです。プリファレンスの「システム」でオンラインアクセスを許可するか、"
+        "ローカルのバックエンドを起動してください"
+    ),
     "Building the mesh": "メッシュを作成中",
     "Cancel": "キャンセル",
     "Cancel All": "すべてキャンセル",
@@ -60,12 +70,18 @@ WORDS = {
     "Incompatible Version": "互換性のないバージョン",
     "Input": "入力",
     "Install Backend": "バックエンドをインストール",
+    "Installing what was downloaded; this takes some minutes": "ダウンロードしたものをインストール中。数分かかります",
     "Interpolate": "補間",
+    "Interpolation needs two or more objects; select another one": (
+        "補間には二つ以上のオブジェクトが必要です。もう一つ選択してください"
+    ),
     "Keep": "保持",
     "Key File": "鍵ファイル",
     "Loading the model": "モデルを読み込み中",
+    "Looking for what the backend needs": "バックエンドに必要なものを検索中",
     "Lower": "低い",
     "Main Directions of {model}": "{model} の主な方向",
+    "Making a Python environment": "Python 環境を作成中",
     "Mark as Asset": "アセットとしてマーク",
     "Messages and Jobs": "メッセージとジョブ",
     "Model": "モデル",
@@ -75,9 +91,25 @@ WORDS = {
     "New Shapes": "新しい形状",
     "New Shapes and Variations": "新しい形状とバリエーション",
     "No Backend": "バックエンドなし",
+    "No backend is connected; start one or connect to one first": (
+        "バックエンドが接続されていません。先に起動または接続してください"
+    ),
+    "No file is chosen; choose PLY, OBJ, STL or glTF files": (
+        "ファイルが選ばれていません。PLY、OBJ、STL、glTF のファイルを選んでください"
+    ),
+    "No local backend is running": "ローカルのバックエンドは動いていません",
     "No other up axis explains more.": "ほかの上方向では説明が増えません。",
     "Not Connected": "未接続",
     "Nothing": "なし",
+    "Nothing explains {name} much better: {shares}.": "{name} をこれ以上よく説明するものはありません: {shares}。",
+    "Nothing is being installed": "インストール中のものはありません",
+    "Nothing is selected; select the object to complete": (
+        "何も選択されていません。補完するオブジェクトを選択してください"
+    ),
+    "Nothing is selected; select the objects to complete": (
+        "何も選択されていません。補完するオブジェクトを選択してください"
+    ),
+    "Nothing was being made when Blender closed": "Blender 終了時に処理中のものはありませんでした",
     "Observed and Completed": "観測と補完を色分け",
     "Only {share} of the input is explained by {model}: it may be of another category, or lie another way.": (
         "{model} は入力の {share} しか説明しません。別のカテゴリーか、別の向きかもしれません。"
@@ -92,10 +124,12 @@ WORDS = {
     "Reading the input": "入力を読み取り中",
     "Reconstruct": "再構築",
     "Remesh at This Resolution": "この解像度で再メッシュ",
+    "Removing what was installed": "インストールしたものを削除中",
     "Reset Directions": "方向をリセット",
     "Resolution": "解像度",
     "Row": "列",
     "Searching for Python": "Python を探しています",
+    "Searching for a Python that has the backend": "バックエンドのある Python を検索中",
     "Seed": "シード",
     "Shallower": "奥行き短め",
     "Size": "サイズ",
@@ -108,7 +142,35 @@ WORDS = {
     "Stop Local Backend": "ローカルバックエンドを停止",
     "Switch to Object Mode first": "先にオブジェクトモードに切り替えてください",
     "Taller": "高い",
+    "The active object has no input in this scene": "アクティブオブジェクトの入力はこのシーンにありません",
+    "The active object is not a result; select a completed or reconstructed object": (
+        "アクティブオブジェクトは結果ではありません。補完または再構築したオブジェクトを選択してください"
+    ),
+    "The active object is not a shape": "アクティブオブジェクトは形状ではありません",
+    "The active object is not one of several candidates": "アクティブオブジェクトは候補ではありません",
+    "The backend does not have this model": "バックエンドにこのモデルはありません",
+    "The backend has no other model; add one to its folder of models": (
+        "バックエンドに他のモデルがありません。モデルのフォルダーに追加してください"
+    ),
+    "The backend has no usable model; its operator finds the reason in the log": (
+        "バックエンドに使えるモデルがありません。理由はログにあります"
+    ),
+    "The backend is being installed": "バックエンドをインストール中です",
+    "The backend is still loading its models; try again in a moment": (
+        "バックエンドはまだモデルを読み込み中です。少し待ってから試してください"
+    ),
+    "The installation was cancelled": "インストールは中止されました",
+    "The pose of {name} is ambiguous; set Candidates to 2 to see both answers": (
+        "{name} の姿勢は曖昧です。候補を 2 にすると両方見られます"
+    ),
+    "The pose of {name} is ambiguous; the alternative is in front of it": (
+        "{name} の姿勢は曖昧です。別の候補が手前にあります"
+    ),
+    "There is no log yet": "ログはまだありません",
     "Thinner": "細め",
+    "This copy of the add-on does not contain the backend; install it from the zip": (
+        "このアドオンにはバックエンドが含まれていません。zip からインストールしてください"
+    ),
     "Through": "経路",
     "Try All Models": "すべてのモデルを試す",
     "Try Any Orientation": "あらゆる向きを試す",
@@ -121,7 +183,40 @@ WORDS = {
     "Waiting": "待機中",
     "Waiting, {count} ahead": "待機中 (前に {count} 件)",
     "Wider": "幅広",
+    "a point cloud has no inside; use complete, which needs only a surface": (
+        "点群には内側がありません。表面だけで済む補完を使ってください"
+    ),
     "about {minutes} min left": "残り約 {minutes} 分",
     "about {seconds} s left": "残り約 {seconds} 秒",
+    "all faces are degenerate": "すべての面がつぶれています",
+    "all points of the input coincide; give points of a surface": (
+        "入力のすべての点が一致しています。表面の点を使ってください"
+    ),
+    "all points of the input lie in one plane; give points that span three dimensions": (
+        "入力のすべての点が一つの平面上にあります。立体的なものを使ってください"
+    ),
+    "choose another one under Model": "「モデル」で別のものを選んでください",
+    "complete the object again": "オブジェクトをもう一度補完してください",
+    "decimate the object, or lower the resolution or the number of shapes": (
+        "オブジェクトのポリゴンを減らすか、解像度か形状の数を下げてください"
+    ),
+    "lower the quality or the resolution": "品質か解像度を下げてください",
+    "lower the resolution, or use fewer or smaller objects at once": (
+        "解像度を下げるか、一度に使うオブジェクトを減らすか小さくしてください"
+    ),
+    "nearly all points of the input coincide; give points of a whole surface": (
+        "入力のほとんどの点が一致しています。表面全体の点を使ってください"
+    ),
+    "the mesh encloses no volume; use complete, which needs only a surface": (
+        "メッシュは体積を囲んでいません。表面だけで済む補完を使ってください"
+    ),
+    "there is no model to choose; add one to the folder of models": (
+        "選べるモデルがありません。モデルのフォルダーに追加してください"
+    ),
+    "try again in a while": "しばらくしてからもう一度試してください",
+    "{name} explains most: {shares}.": "{name} が最もよく説明します: {shares}。",
+    "{name} has changed meanwhile, so the result lacks its UV maps and materials.": (
+        "{name} はその間に変更されたため、結果に UV マップとマテリアルがありません。"
+    ),
     "{name}: learned from {shapes} shapes": "{name}: {shapes} 個の形状から学習",
 }

@@ -1,16 +1,23 @@
 """What the user reads, in Chinese."""
 
 WORDS = {
+    "A backend is already connected; disconnect from it first": "已连接后端; 请先断开",
     "Active Shape": "活动形状",
     "Add Preset": "添加预设",
     "Address": "地址",
     "Aligned": "已对齐",
     "Ambiguous": "不明确",
     "Animation": "动画",
+    "Another file was opened, so these jobs were cancelled: {names}": "已打开另一个文件, 以下任务被取消: {names}",
     "Arrangement": "排列",
     "Auto: the one that explains the input best": "自动：最能解释输入的模型",
+    "Backend Failed": "后端失败",
+    "Backend Running": "后端运行中",
     "Being made when Blender closed: {names}": "Blender 关闭时正在制作: {names}",
     "Blend": "混合",
+    "Blender is offline; enable Allow Online Access in the preferences under System, or start a local backend": (
+        "Blender 处于离线状态; 请在偏好设置的“系统”中允许联网, 或启动本地后端"
+    ),
     "Building the mesh": "正在生成网格",
     "Cancel": "取消",
     "Cancel All": "全部取消",
@@ -60,12 +67,16 @@ WORDS = {
     "Incompatible Version": "版本不兼容",
     "Input": "输入",
     "Install Backend": "安装后端",
+    "Installing what was downloaded; this takes some minutes": "正在安装下载的内容; 需要几分钟",
     "Interpolate": "插值",
+    "Interpolation needs two or more objects; select another one": "插值需要两个或更多物体; 请再选一个",
     "Keep": "保留",
     "Key File": "密钥文件",
     "Loading the model": "正在载入模型",
+    "Looking for what the backend needs": "正在查找后端所需内容",
     "Lower": "更低",
     "Main Directions of {model}": "{model} 的主要方向",
+    "Making a Python environment": "正在创建 Python 环境",
     "Mark as Asset": "标记为资产",
     "Messages and Jobs": "消息和任务",
     "Model": "模型",
@@ -75,9 +86,17 @@ WORDS = {
     "New Shapes": "新形状",
     "New Shapes and Variations": "新形状与变体",
     "No Backend": "没有后端",
+    "No backend is connected; start one or connect to one first": "没有连接后端; 请先启动或连接一个",
+    "No file is chosen; choose PLY, OBJ, STL or glTF files": "没有选择文件; 请选择 PLY、OBJ、STL 或 glTF 文件",
+    "No local backend is running": "没有本地后端在运行",
     "No other up axis explains more.": "其他向上轴都不能解释更多。",
     "Not Connected": "未连接",
     "Nothing": "无",
+    "Nothing explains {name} much better: {shares}.": "没有什么能更好地解释 {name}: {shares}。",
+    "Nothing is being installed": "没有正在安装的内容",
+    "Nothing is selected; select the object to complete": "没有选择任何物体; 请选择要补全的物体",
+    "Nothing is selected; select the objects to complete": "没有选择任何物体; 请选择要补全的物体",
+    "Nothing was being made when Blender closed": "Blender 关闭时没有正在制作的内容",
     "Observed and Completed": "观测与补全",
     "Only {share} of the input is explained by {model}: it may be of another category, or lie another way.": (
         "{model} 只解释了输入的 {share}。它可能属于别的类别, 或者朝向不同。"
@@ -92,10 +111,12 @@ WORDS = {
     "Reading the input": "正在读取输入",
     "Reconstruct": "重建",
     "Remesh at This Resolution": "以此分辨率重建网格",
+    "Removing what was installed": "正在移除已安装的内容",
     "Reset Directions": "重置方向",
     "Resolution": "分辨率",
     "Row": "行",
     "Searching for Python": "正在查找 Python",
+    "Searching for a Python that has the backend": "正在查找带有后端的 Python",
     "Seed": "随机种子",
     "Shallower": "更浅",
     "Size": "尺寸",
@@ -108,7 +129,29 @@ WORDS = {
     "Stop Local Backend": "停止本地后端",
     "Switch to Object Mode first": "请先切换到物体模式",
     "Taller": "更高",
+    "The active object has no input in this scene": "活动物体的输入不在此场景中",
+    "The active object is not a result; select a completed or reconstructed object": (
+        "活动物体不是结果; 请选择已补全或重建的物体"
+    ),
+    "The active object is not a shape": "活动物体不是形状",
+    "The active object is not one of several candidates": "活动物体不是候选之一",
+    "The backend does not have this model": "后端没有此模型",
+    "The backend has no other model; add one to its folder of models": "后端没有其他模型; 请在其模型文件夹中添加一个",
+    "The backend has no usable model; its operator finds the reason in the log": (
+        "后端没有可用的模型; 管理员可在日志中找到原因"
+    ),
+    "The backend is being installed": "正在安装后端",
+    "The backend is still loading its models; try again in a moment": "后端仍在载入模型; 请稍候再试",
+    "The installation was cancelled": "安装已取消",
+    "The pose of {name} is ambiguous; set Candidates to 2 to see both answers": (
+        "{name} 的姿态不明确; 将候选设为 2 可查看两种结果"
+    ),
+    "The pose of {name} is ambiguous; the alternative is in front of it": "{name} 的姿态不明确; 另一候选在其前方",
+    "There is no log yet": "还没有日志",
     "Thinner": "更纤细",
+    "This copy of the add-on does not contain the backend; install it from the zip": (
+        "此插件副本不包含后端; 请从 zip 安装"
+    ),
     "Through": "经由",
     "Try All Models": "尝试所有模型",
     "Try Any Orientation": "尝试任意朝向",
@@ -121,7 +164,28 @@ WORDS = {
     "Waiting": "等待中",
     "Waiting, {count} ahead": "等待中 (前面还有 {count} 个)",
     "Wider": "更宽",
+    "a point cloud has no inside; use complete, which needs only a surface": "点云没有内部; 请使用只需要表面的补全",
     "about {minutes} min left": "约剩 {minutes} 分钟",
     "about {seconds} s left": "约剩 {seconds} 秒",
+    "all faces are degenerate": "所有面都已退化",
+    "all points of the input coincide; give points of a surface": "输入的所有点都重合; 请使用一个表面上的点",
+    "all points of the input lie in one plane; give points that span three dimensions": (
+        "输入的所有点都在一个平面上; 请使用立体的物体"
+    ),
+    "choose another one under Model": "请在“模型”中另选一个",
+    "complete the object again": "请重新补全该物体",
+    "decimate the object, or lower the resolution or the number of shapes": "请精简物体, 或降低分辨率或形状数量",
+    "lower the quality or the resolution": "请降低质量或分辨率",
+    "lower the resolution, or use fewer or smaller objects at once": "请降低分辨率, 或一次使用更少或更小的物体",
+    "nearly all points of the input coincide; give points of a whole surface": (
+        "输入的几乎所有点都重合; 请使用整个表面上的点"
+    ),
+    "the mesh encloses no volume; use complete, which needs only a surface": "网格没有围成体积; 请使用只需要表面的补全",
+    "there is no model to choose; add one to the folder of models": "没有可选的模型; 请在模型文件夹中添加一个",
+    "try again in a while": "请稍后再试",
+    "{name} explains most: {shares}.": "{name} 解释得最多: {shares}。",
+    "{name} has changed meanwhile, so the result lacks its UV maps and materials.": (
+        "{name} 在此期间已更改, 因此结果缺少其 UV 贴图和材质。"
+    ),
     "{name}: learned from {shapes} shapes": "{name}: 由 {shapes} 个形状学得",
 }
