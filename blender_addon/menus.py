@@ -15,6 +15,8 @@ from .wire.messages import AUTO_MODEL
 
 # Those that are for the panel and the timer only have no entry.
 INTERNAL = ("sdf.tell", "sdf.dismiss", "sdf.choose_model")
+# Of an entry in the menu of models, so that its picture can be seen; 1 is that of other menus.
+LINE_HEIGHT = 2.0
 
 
 class SDF_MT_shapes(bpy.types.Menu):
@@ -41,23 +43,20 @@ class SDF_MT_models(bpy.types.Menu):
 
     def draw(self, context: bpy.types.Context) -> None:
         """One entry for each model that can be used."""
-        column = self.layout.column()
-        _draw_model(column, AUTO_MODEL, "Auto: the one that explains the input best")
+        lines = {AUTO_MODEL: translated("Auto: the one that explains the input best")}
         for model in session.usable_models:
             name, shapes = capitalised(model.name), str(model.shapes)
             learned = translated("{name}: learned from {shapes} shapes", name=name, shapes=shapes)
-            _draw_model(column, model.name, learned if model.shapes else name)
+            lines[model.name] = learned if model.shapes else name
+        row = self.layout.row()
+        pictures, entries = row.column(), row.column()
+        entries.scale_y = LINE_HEIGHT
+        for name in lines:  # all pictures first: in turns, Blender draws a menu as stairs
+            pictures.template_icon(icon_of(name), scale=LINE_HEIGHT)
+        for name, line in lines.items():
+            entries.operator("sdf.choose_model", text=line).model = name
         if not session.usable_models:
-            column.label(text=translated_message(session.unavailable_reason))
-
-
-def _draw_model(layout: bpy.types.UILayout, model: str, text: str) -> None:
-    """An entry with the picture of a model, if it has one, at twice the height of a line."""
-    row = layout.row()
-    row.template_icon(icon_of(model), scale=2.0)
-    button = row.column()
-    button.scale_y = 2.0
-    button.operator("sdf.choose_model", text=text).model = model
+            entries.label(text=translated_message(session.unavailable_reason))
 
 
 def attach() -> None:

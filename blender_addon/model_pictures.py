@@ -20,10 +20,10 @@ def icon_of(model: str) -> int:
 
 
 def attach() -> None:
-    """Make Blender know the pictures; it reads each when it is first drawn."""
+    """Read the pictures. Asked for the size, Blender does so at once; else it does while the first menu is open."""
     previews = bpy.utils.previews.new()
     for path in sorted(FOLDER.glob("*.png")):
-        previews.load(path.stem, str(path), "IMAGE")
+        tuple(previews.load(path.stem, str(path), "IMAGE").image_size)
     _previews.append(previews)
 
 

@@ -1,5 +1,7 @@
 """Presets of the settings in the panel, as Blender has them elsewhere: in the header, kept in the user's folder."""
 
+from pathlib import Path
+
 import bpy
 from bl_operators.presets import AddPresetBase
 from bl_ui.utils import PresetPanel
@@ -16,6 +18,11 @@ class SDF_PT_presets(PresetPanel, bpy.types.Panel):
     preset_subdir = SUBFOLDER
     preset_operator = "script.execute_preset"
     preset_add_operator = "sdf.add_preset"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """The list, which is empty before the first preset; without a folder Blender would miss paths."""
+        bpy.utils.user_resource("SCRIPTS", path=str(Path("presets", SUBFOLDER)), create=True)
+        super().draw(context)
 
 
 class SDF_OT_add_preset(AddPresetBase, bpy.types.Operator):

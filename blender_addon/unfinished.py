@@ -110,6 +110,7 @@ def _orphans() -> Iterator[Record]:
                 path.unlink()
             elif age > ORPHANED_SECONDS:
                 record = Record(**json.loads(path.read_text(encoding="utf-8")))
+                TaskSettings(**record.settings)  # another version of the add-on may have others
                 if record.address == session.address and record.job not in session.jobs:
                     yield record
 

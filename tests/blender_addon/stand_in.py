@@ -170,7 +170,7 @@ class _Previews(dict[str, Any]):
 
     def load(self, name: str, filepath: str, file_type: str) -> Any:
         assert Path(filepath).is_file() and file_type == "IMAGE"
-        self[name] = made(self._bpy.types.ImagePreview, icon_id=len(self) + 1)
+        self[name] = made(self._bpy.types.ImagePreview, icon_id=len(self) + 1, image_size=(64, 64))
         return self[name]
 
 
@@ -195,7 +195,7 @@ def stand_in() -> Iterator[Any]:
         bpy.app.background, bpy.app.online_access = False, True
         bpy.app.version, bpy.app.version_string = (5, 0, 0), "5.0.0"
         bpy.app.handlers.persistent = bpy.path.abspath = lambda given: given
-        bpy.app.translations.pgettext_iface = lambda text: text
+        bpy.app.translations.pgettext_iface = lambda text, context: text
         previews: Any = importlib.import_module("bpy.utils.previews")
         previews.new = partial(_Previews, bpy)
         yield bpy

@@ -50,3 +50,19 @@ def test_a_language_has_every_label_and_nothing_else(language: str, shown: set[s
     sources = [*ADDON.glob("*.py"), *(ROOT / "sdf_backend").rglob("*.py")]
     code = " ".join(path.read_text() for path in sources if not path.name.startswith("words_"))
     assert [text for text in words if text not in shown and f'"{text}"' not in code] == []
+
+
+def test_what_is_not_a_label_is_looked_up_in_the_own_context_and_by_its_parts() -> None:
+    with stand_in() as bpy:
+        session, translations = (
+            importlib.import_module(f"blender_addon.{name}") for name in ("session", "translations")
+        )
+        words = translations.GERMAN
+        bpy.app.translations.pgettext_iface = lambda text, context: (
+            words.get(text, text) if context == "SDF Shapes" else ""
+        )
+        assert translations.translated("Waiting, {count} ahead", count="2") == "Wartet, 2 davor"
+        assert session.with_remedy("busy", "all faces are degenerate") == (
+            f"{words['all faces are degenerate']}; {words['try again in a while']}"
+        )
+        assert session.with_remedy("failed", "a {brace} and 5 points") == "a {brace} and 5 points"

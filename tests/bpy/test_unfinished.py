@@ -101,7 +101,8 @@ def test_what_is_too_old_or_of_another_backend_or_running_elsewhere_is_not_offer
     leave_a_job(connected, records)
     [record], [path] = session.offered, records.iterdir()
     damaged = records / "damaged.json"
-    for text in ("{", "[]", '{"job": 5}', path.read_text().replace(record.address, "tcp://127.0.0.1:1")):
+    other_version = path.read_text().replace('"quality"', '"virtue"')
+    for text in ("{", "[]", '{"job": 5}', other_version, path.read_text().replace(record.address, "tcp://127.0.0.1:1")):
         damaged.write_text(text)
         os.utime(damaged, (0, path.stat().st_mtime))
         assert list(unfinished._orphans()) == [record]
