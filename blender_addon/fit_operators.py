@@ -37,7 +37,7 @@ class FitOperator(JobOperator):
 
 
 class SDF_OT_complete(FitOperator, CompletionProperties, bpy.types.Operator):
-    """Complete a partial object: make a closed mesh in its place and at its scale. A result is made anew"""
+    """Make a whole, closed mesh of a partial object, in its place and at its scale; of a result, make it again"""
 
     bl_idname = "sdf.complete"
     bl_label = "Complete"
@@ -62,7 +62,7 @@ class SDF_OT_complete_each(FitOperator, CompletionProperties, bpy.types.Operator
 
 
 class SDF_OT_reconstruct(FitOperator, CompletionProperties, bpy.types.Operator):
-    """Reconstruct a whole object: make a clean, closed mesh from the model"""
+    """Make a clean, closed mesh of a whole object, however broken its faces are"""
 
     bl_idname = "sdf.reconstruct"
     bl_label = "Reconstruct"

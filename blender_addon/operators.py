@@ -26,6 +26,7 @@ from .properties import scene_settings
 from .session import error_sentence, session
 from .unfinished import fetch, forget
 from .wire.client import ClientError, State
+from .wire.messages import AUTO_MODEL
 
 CONNECT_SECONDS, MODELS_SECONDS, START_SECONDS = 10.0, 30.0, 120.0
 # States that waiting does not change.
@@ -222,7 +223,7 @@ class SDF_OT_cancel(bpy.types.Operator):
 
 
 class SDF_OT_fetch_results(JobOperator, bpy.types.Operator):
-    """Fetch the results of what was being made when Blender closed"""
+    """Fetch the results of what was not done when Blender closed"""
 
     bl_idname = "sdf.fetch_results"
     bl_label = "Fetch Results"
@@ -268,8 +269,11 @@ class SDF_OT_choose_model(bpy.types.Operator):
     @classmethod
     def description(cls, context: bpy.types.Context, properties: Any) -> str:
         """What the model was learned from."""
+        if properties.model == AUTO_MODEL:
+            return "Every model proposes a shape, and the one that explains the input best is taken"
         info = next((one for one in session.usable_models if one.name == properties.model), None)
-        return f"Under {', '.join(info.licences)}" if info and info.licences else "A category of objects"
+        licences = ", ".join(info.licences) if info else ""
+        return f"Learned from data under {licences}" if licences else "A category of objects"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Set the model of the scene."""
@@ -317,7 +321,7 @@ class SDF_OT_dismiss(bpy.types.Operator):
 
 def _has_offers(operator: Any) -> bool:
     if not session.offered:
-        operator.poll_message_set("Nothing was being made when Blender closed")
+        operator.poll_message_set("Nothing was left undone when Blender closed")
     return bool(session.offered)
 
 

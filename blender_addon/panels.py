@@ -248,10 +248,10 @@ def _draw_connection(layout: bpy.types.UILayout, context: bpy.types.Context) -> 
 
 
 def _draw_offer(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """What was being made when Blender closed."""
+    """What was not done when Blender closed."""
     box = layout.box()
     names = ", ".join(record.source for record in session.offered)
-    _draw_wrapped(box.column(align=True), translated("Being made when Blender closed: {names}", names=names), context)
+    _draw_wrapped(box.column(align=True), translated("Not done when Blender closed: {names}", names=names), context)
     row = box.row(align=True)
     row.operator("sdf.fetch_results", icon="IMPORT")
     row.operator("sdf.forget_results", icon="X")

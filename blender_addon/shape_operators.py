@@ -119,7 +119,7 @@ class _SamplingOperator(JobOperator):
 
 
 class SDF_OT_sample(_SamplingOperator, SamplingProperties, bpy.types.Operator):
-    """Sample new shapes from the model, standing at the 3D cursor; each time others"""
+    """Make new shapes of this category, which stand at the 3D cursor; each click makes others"""
 
     bl_idname = "sdf.sample"
     bl_label = "New Shapes"
@@ -133,7 +133,7 @@ class SDF_OT_sample(_SamplingOperator, SamplingProperties, bpy.types.Operator):
 
 
 class SDF_OT_vary(_SamplingOperator, SamplingProperties, bpy.types.Operator):
-    """Make variations of the active shape, in front of it"""
+    """Make shapes that are like the active one, in front of it; each click makes others"""
 
     bl_idname = "sdf.vary"
     bl_label = "Variations"
@@ -166,7 +166,7 @@ def _unused_seed(name: str, first: int) -> int:
 
 
 class SDF_OT_redo(JobOperator, RemeshingProperties, bpy.types.Operator):
-    """Mesh the active shape again at this resolution, without another fit"""
+    """Build the mesh of the active shape again at this resolution; nothing is fitted again"""
 
     bl_idname = "sdf.redo"
     bl_label = "Remesh at This Resolution"
@@ -183,7 +183,7 @@ class SDF_OT_redo(JobOperator, RemeshingProperties, bpy.types.Operator):
 
 
 class SDF_OT_reset_directions(bpy.types.Operator):
-    """Set the directions of the active shape to zero, where it is as it was completed"""
+    """Set all directions to zero, for the shape as it was completed"""
 
     bl_idname = "sdf.reset_directions"
     bl_label = "Reset Directions"

@@ -56,12 +56,12 @@ class SDFSliders(bpy.types.PropertyGroup):
         subtype="FACTOR", update=_on_move,
     )  # fmt: skip
     directions: bpy.props.FloatVectorProperty(
-        name="Directions", description="Offset of the shape along the model's main directions of variation, in "
+        name="Directions", description="How far the shape is moved along what varies most in its category, in "
         "standard deviations", size=DIRECTIONS, soft_min=-2, soft_max=2, min=-4, max=4, update=_on_move,
     )  # fmt: skip
 
     resolution: bpy.props.IntProperty(
-        name="Resolution", description="Cells per axis with which this object is meshed", default=256,
+        name="Resolution", description="Cells along each side of the cube around this shape", default=256,
         min=16, max=1024, soft_max=512, get=_resolution, set=_set_resolution,
     )  # fmt: skip
 

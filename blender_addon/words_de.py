@@ -17,7 +17,6 @@ WORDS = {
     "Auto: the one that explains the input best": "Auto: das Modell, das die Vorlage am besten erklärt",
     "Backend Failed": "Backend fehlgeschlagen",
     "Backend Running": "Backend läuft",
-    "Being made when Blender closed: {names}": "Als Blender beendet wurde, in Arbeit: {names}",
     "Blend": "Überblenden",
     "Blender is offline; enable Allow Online Access in the preferences under System, or start a local backend": (
         "Blender ist offline; erlauben Sie den Online-Zugriff in den "
@@ -104,6 +103,7 @@ WORDS = {
     "No local backend is running": "Kein lokales Backend läuft",
     "No other up axis explains more.": "Keine andere Achse nach oben erklärt mehr.",
     "Not Connected": "Nicht verbunden",
+    "Not done when Blender closed: {names}": "Noch nicht fertig, als Blender beendet wurde: {names}",
     "Nothing": "Nichts",
     "Nothing explains {name} much better: {shares}.": "Nichts erklärt {name} viel besser: {shares}.",
     "Nothing is being installed": "Nichts wird gerade installiert",
@@ -113,7 +113,7 @@ WORDS = {
     "Nothing is selected; select the objects to complete": (
         "Nichts ist ausgewählt; wählen Sie die Objekte aus, die vervollständigt werden sollen"
     ),
-    "Nothing was being made when Blender closed": "Als Blender beendet wurde, war nichts in Arbeit",
+    "Nothing was left undone when Blender closed": "Als Blender beendet wurde, war alles fertig",
     "Observed and Completed": "Gesehen und ergänzt",
     "Only {share} of the input is explained by {model}: it may be of another category, or lie another way.": (
         "{model} erklärt nur {share} der Vorlage: Sie gehört vielleicht zu einer anderen Kategorie oder liegt anders."

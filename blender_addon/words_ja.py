@@ -15,7 +15,6 @@ WORDS = {
     "Auto: the one that explains the input best": "自動：入力を最もよく説明するモデル",
     "Backend Failed": "バックエンドのエラー",
     "Backend Running": "バックエンド動作中",
-    "Being made when Blender closed: {names}": "Blender 終了時に処理中だったもの: {names}",
     "Blend": "ブレンド",
     "Blender is offline; enable Allow Online Access in the preferences under System, or start a local backend": (
         "Blender はオフラインです。プリファレンスの「システム」でオンラインアクセスを許可するか、"
@@ -100,6 +99,7 @@ WORDS = {
     "No local backend is running": "ローカルのバックエンドは動いていません",
     "No other up axis explains more.": "ほかの上方向では説明が増えません。",
     "Not Connected": "未接続",
+    "Not done when Blender closed: {names}": "Blender 終了時に未完了: {names}",
     "Nothing": "なし",
     "Nothing explains {name} much better: {shares}.": "{name} をこれ以上よく説明するものはありません: {shares}。",
     "Nothing is being installed": "インストール中のものはありません",
@@ -109,7 +109,7 @@ WORDS = {
     "Nothing is selected; select the objects to complete": (
         "何も選択されていません。補完するオブジェクトを選択してください"
     ),
-    "Nothing was being made when Blender closed": "Blender 終了時に処理中のものはありませんでした",
+    "Nothing was left undone when Blender closed": "Blender 終了時に未完了のものはありませんでした",
     "Observed and Completed": "観測と補完を色分け",
     "Only {share} of the input is explained by {model}: it may be of another category, or lie another way.": (
         "{model} は入力の {share} しか説明しません。別のカテゴリーか、別の向きかもしれません。"

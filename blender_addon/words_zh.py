@@ -13,7 +13,6 @@ WORDS = {
     "Auto: the one that explains the input best": "自动：最能解释输入的模型",
     "Backend Failed": "后端失败",
     "Backend Running": "后端运行中",
-    "Being made when Blender closed: {names}": "Blender 关闭时正在制作: {names}",
     "Blend": "混合",
     "Blender is offline; enable Allow Online Access in the preferences under System, or start a local backend": (
         "Blender 处于离线状态; 请在偏好设置的“系统”中允许联网, 或启动本地后端"
@@ -91,12 +90,13 @@ WORDS = {
     "No local backend is running": "没有本地后端在运行",
     "No other up axis explains more.": "其他向上轴都不能解释更多。",
     "Not Connected": "未连接",
+    "Not done when Blender closed: {names}": "Blender 关闭时尚未完成: {names}",
     "Nothing": "无",
     "Nothing explains {name} much better: {shares}.": "没有什么能更好地解释 {name}: {shares}。",
     "Nothing is being installed": "没有正在安装的内容",
     "Nothing is selected; select the object to complete": "没有选择任何物体; 请选择要补全的物体",
     "Nothing is selected; select the objects to complete": "没有选择任何物体; 请选择要补全的物体",
-    "Nothing was being made when Blender closed": "Blender 关闭时没有正在制作的内容",
+    "Nothing was left undone when Blender closed": "Blender 关闭时没有未完成的内容",
     "Observed and Completed": "观测与补全",
     "Only {share} of the input is explained by {model}: it may be of another category, or lie another way.": (
         "{model} 只解释了输入的 {share}。它可能属于别的类别, 或者朝向不同。"

@@ -361,7 +361,10 @@ def test_every_model_is_listed_whichever_is_chosen(blender: Blender) -> None:
     assert blender.draw()[3:5] == ["Model:", "Lamps >"]
     assert drawn_menu(blender, "SDF_MT_models") == every
     choose = blender.panel("SDF_OT_choose_model")
-    assert choose.description(blender.context, SimpleNamespace(model="chairs")) == "Under CC0 1.0, CC BY 3.0"
+    assert (
+        choose.description(blender.context, SimpleNamespace(model="chairs"))
+        == "Learned from data under CC0 1.0, CC BY 3.0"
+    )
 
 
 def test_the_default_model_is_that_of_the_preferences_or_auto(blender: Blender) -> None:
@@ -468,7 +471,7 @@ def test_what_was_being_made_when_blender_closed_is_offered(blender: Blender) ->
     blender.connect()
     blender.session.offered = [SimpleNamespace(source="Chair"), SimpleNamespace(source="Table")]
     blender.see(None, width=4000)
-    offer = ["Being made when Blender closed: Chair, Table", "[Fetch Results]", "[Forget]"]
+    offer = ["Not done when Blender closed: Chair, Table", "[Fetch Results]", "[Forget]"]
     assert blender.draw("SDF_PT_messages") == offer
 
 
