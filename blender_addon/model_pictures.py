@@ -5,6 +5,7 @@ times as long. `make pictures` draws them.
 """
 
 from pathlib import Path
+from typing import Any, cast
 
 import bpy
 import bpy.utils.previews
@@ -23,7 +24,7 @@ def attach() -> None:
     """Read the pictures. Asked for the size, Blender does so at once; else it does while the first menu is open."""
     previews = bpy.utils.previews.new()
     for path in sorted(FOLDER.glob("*.png")):
-        tuple(previews.load(path.stem, str(path), "IMAGE").image_size)
+        _ = cast(Any, previews.load(path.stem, str(path), "IMAGE")).image_size[:]
     _previews.append(previews)
 
 

@@ -154,7 +154,7 @@ def _digest(geometry: ObjectGeometry) -> str:
     arrays = (geometry.vertices, geometry.faces, geometry.centre, geometry.result_matrix)
     digest = hashlib.blake2b(digest_size=16)
     for array in arrays:
-        digest.update(b"-" if array is None else np.ascontiguousarray(array))
+        digest.update(b"-" if array is None else np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
