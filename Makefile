@@ -5,7 +5,7 @@ READY := .venv/ready
 BLENDER_EXT = .venv-bpy-5.0.1/bin/python \
 	.venv-bpy-5.0.1/lib/python3*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py
 
-.PHONY: demo generator test test-backend test-other test-blender-4.5 test-blender-5.0 lint extension extension-repository \
+.PHONY: demo generator pictures test test-backend test-other test-blender-4.5 test-blender-5.0 lint extension extension-repository \
 	bench starter-models starter-data starter-datasets check-splits tuning-model clean
 
 demo: $(READY)
@@ -57,6 +57,10 @@ lint: $(READY)
 extension: $(READY) .venv-bpy-5.0.1/ready
 	$(BIN)/python -m extension
 	for zip in dist/*.zip dist/*/*.zip; do $(BLENDER_EXT) validate $$zip || exit 1; done
+
+# The pictures of the menu of models.
+pictures: $(READY)
+	$(BIN)/python -m extension.pictures
 
 # dist/ as a repository of a studio's own, for any web server that serves files.
 extension-repository: extension

@@ -6,9 +6,11 @@ from . import (
     fit_operators,
     importing,
     menus,
+    model_pictures,
     operators,
     panels,
     preferences,
+    presets,
     properties,
     shape_operators,
     timer,
@@ -22,6 +24,7 @@ CLASSES = (
     *fit_operators.CLASSES,
     *importing.CLASSES,
     *shape_operators.CLASSES,
+    *presets.CLASSES,
     *panels.CLASSES,
     *menus.CLASSES,
 )
@@ -33,6 +36,7 @@ def register() -> None:
         bpy.utils.register_class(cls)
     properties.attach()
     menus.attach()
+    model_pictures.attach()
     translations.attach()
     timer.start()
 
@@ -41,6 +45,7 @@ def unregister() -> None:
     """Called by Blender when the add-on is disabled, possibly while jobs run, and when Blender quits."""
     timer.stop()
     translations.detach()
+    model_pictures.detach()
     menus.detach()
     properties.detach()
     for cls in reversed(CLASSES):

@@ -140,10 +140,12 @@ class InPlace:
         if verdict.is_weak:
             self._notices.append(verdict.warning)
         elif verdict.is_ambiguous:
-            hint = (
-                "the alternative is in front of it" if has_alternatives else "set Candidates to 2 to see both answers"
+            ambiguous = (
+                "The pose of {name} is ambiguous; the alternative is in front of it"
+                if has_alternatives
+                else "The pose of {name} is ambiguous; set Candidates to 2 to see both answers"
             )
-            self._notices.append(f"The pose of {self.request.name} is ambiguous; {hint}")
+            self._notices.append(translated(ambiguous, name=self.request.name))
         if hidden := hidden_notice(self._added):
             self._notices.append(hidden)
         if self._notices:
@@ -172,9 +174,8 @@ class InPlace:
         original = find_object(self.request.kept_uid)
         if original and is_unchanged(original, self.request.observation):
             return original
-        self._notices.append(
-            f"{self.request.source} has changed meanwhile, so the result lacks its UV maps and materials."
-        )
+        changed = "{name} has changed meanwhile, so the result lacks its UV maps and materials."
+        self._notices.append(translated(changed, name=self.request.source))
         return None
 
     def _add_kept(self, name: str, shape: Shape, matrix: np.ndarray, original: bpy.types.Object) -> bpy.types.Object:

@@ -13,6 +13,7 @@ from .keeping import hide, is_hidden, show
 from .properties import CompletionProperties, UpAxis
 from .session import NO_MORE_STEPS, Steps, session
 from .shapes import INPUTS, Asked, mark_as_made, remove_object
+from .translations import translated
 from .trials import Outcome, start_trials
 from .verdict import VERDICT, verdict_of
 from .wire.settings import Pose
@@ -36,7 +37,7 @@ class FitOperator(JobOperator):
 
 
 class SDF_OT_complete(FitOperator, CompletionProperties, bpy.types.Operator):
-    """Complete a partial object: make a closed mesh in its place and at its scale. A result is made anew"""
+    """Make a whole, closed mesh of a partial object, in its place and at its scale; of a result, make it again"""
 
     bl_idname = "sdf.complete"
     bl_label = "Complete"
@@ -61,7 +62,7 @@ class SDF_OT_complete_each(FitOperator, CompletionProperties, bpy.types.Operator
 
 
 class SDF_OT_reconstruct(FitOperator, CompletionProperties, bpy.types.Operator):
-    """Reconstruct a whole object: make a clean, closed mesh from the model"""
+    """Make a clean, closed mesh of a whole object, however broken its faces are"""
 
     bl_idname = "sdf.reconstruct"
     bl_label = "Reconstruct"
@@ -87,9 +88,10 @@ class _TrialOperator(JobOperator):
             best = best_of(outcomes)
             shares = ", ".join(f"{self.label(one.request)} {one.explained:.0%}" for one in [before, *outcomes])
             if best.explained < before.explained + VERDICT.better:
-                session.notice = f"Nothing explains {name} much better: {shares}."
+                session.notice = translated("Nothing explains {name} much better: {shares}.", name=name, shares=shares)
             else:
-                submit_fit(best.request, f"{self.label(best.request)} explains most: {shares}.")
+                label = self.label(best.request)
+                submit_fit(best.request, translated("{name} explains most: {shares}.", name=label, shares=shares))
             return NO_MORE_STEPS
 
         start_trials(variants, then, lambda: NO_MORE_STEPS)

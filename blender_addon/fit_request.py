@@ -7,7 +7,7 @@ from typing import Any
 import bpy
 
 from .geometry import GeometryError, ObjectGeometry, read_objects
-from .session import KEEP_SECONDS
+from .session import session
 from .shapes import INPUTS, Asked, input_names, is_untouched, source_name, stored_shape
 from .wire.client import new_job
 from .wire.messages import Source, Submit
@@ -54,7 +54,7 @@ class FitRequest:
         """The message for a task on the observation: its own, or `encode` for the fit alone."""
         seen = self.observation
         source = Source(seen.vertices, seen.faces, colors=seen.colors)
-        return Submit(new_job(), task, self.model, self.settings, (source,), keep=KEEP_SECONDS)
+        return Submit(new_job(), task, self.model, self.settings, (source,), keep=session.keep_seconds)
 
 
 def read_request(

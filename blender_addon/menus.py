@@ -6,13 +6,17 @@ import bpy
 
 from .fit_operators import CLASSES as FIT_OPERATORS
 from .importing import SDF_OT_import
+from .model_pictures import icon_of
 from .operators import CLASSES as OPERATORS
 from .session import capitalised, session
 from .shape_operators import CLASSES as SHAPE_OPERATORS
+from .translations import translated, translated_message
 from .wire.messages import AUTO_MODEL
 
 # Those that are for the panel and the timer only have no entry.
 INTERNAL = ("sdf.tell", "sdf.dismiss", "sdf.choose_model")
+# Of an entry in the menu of models, so that its picture can be seen; 1 is that of other menus.
+LINE_HEIGHT = 2.0
 
 
 class SDF_MT_shapes(bpy.types.Menu):
@@ -39,13 +43,20 @@ class SDF_MT_models(bpy.types.Menu):
 
     def draw(self, context: bpy.types.Context) -> None:
         """One entry for each model that can be used."""
-        column = self.layout.column()
-        column.operator("sdf.choose_model", text="Auto: the one that explains the input best").model = AUTO_MODEL
+        lines = {AUTO_MODEL: translated("Auto: the one that explains the input best")}
         for model in session.usable_models:
-            learned = f": learned from {model.shapes} shapes" if model.shapes else ""
-            column.operator("sdf.choose_model", text=f"{capitalised(model.name)}{learned}").model = model.name
+            name, shapes = capitalised(model.name), str(model.shapes)
+            learned = translated("{name}: learned from {shapes} shapes", name=name, shapes=shapes)
+            lines[model.name] = learned if model.shapes else name
+        row = self.layout.row()
+        pictures, entries = row.column(), row.column()
+        entries.scale_y = LINE_HEIGHT
+        for name in lines:  # all pictures first: in turns, Blender draws a menu as stairs
+            pictures.template_icon(icon_of(name), scale=LINE_HEIGHT)
+        for name, line in lines.items():
+            entries.operator("sdf.choose_model", text=line).model = name
         if not session.usable_models:
-            column.label(text=session.unavailable_reason)
+            entries.label(text=translated_message(session.unavailable_reason))
 
 
 def attach() -> None:

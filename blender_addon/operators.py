@@ -11,6 +11,7 @@ from typing import Any
 import bpy
 
 from . import timer
+from .job_operator import JobOperator
 from .launcher import Stage
 from .preferences import (
     OFFLINE,
@@ -23,7 +24,9 @@ from .preferences import (
 )
 from .properties import scene_settings
 from .session import error_sentence, session
+from .unfinished import fetch, forget
 from .wire.client import ClientError, State
+from .wire.messages import AUTO_MODEL
 
 CONNECT_SECONDS, MODELS_SECONDS, START_SECONDS = 10.0, 30.0, 120.0
 # States that waiting does not change.
@@ -219,6 +222,41 @@ class SDF_OT_cancel(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class SDF_OT_fetch_results(JobOperator, bpy.types.Operator):
+    """Fetch the results of what was not done when Blender closed"""
+
+    bl_idname = "sdf.fetch_results"
+    bl_label = "Fetch Results"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Disabled without such results."""
+        return _has_offers(cls) and super().poll(context)
+
+    def submit(self, context: bpy.types.Context) -> None:
+        """Take over each job; its result is displayed when it is there."""
+        for record in list(session.offered):
+            fetch(record)
+
+
+class SDF_OT_forget_results(bpy.types.Operator):
+    """Offer these results no more; the backend removes them after a while"""
+
+    bl_idname = "sdf.forget_results"
+    bl_label = "Forget"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Disabled without such results."""
+        return _has_offers(cls)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Forget each."""
+        for record in list(session.offered):
+            forget(record)
+        return {"FINISHED"}
+
+
 class SDF_OT_choose_model(bpy.types.Operator):
     """Choose the category of the object"""
 
@@ -231,8 +269,11 @@ class SDF_OT_choose_model(bpy.types.Operator):
     @classmethod
     def description(cls, context: bpy.types.Context, properties: Any) -> str:
         """What the model was learned from."""
+        if properties.model == AUTO_MODEL:
+            return "Every model proposes a shape, and the one that explains the input best is taken"
         info = next((one for one in session.usable_models if one.name == properties.model), None)
-        return f"Under {', '.join(info.licences)}" if info and info.licences else "A category of objects"
+        licences = ", ".join(info.licences) if info else ""
+        return f"Learned from data under {licences}" if licences else "A category of objects"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Set the model of the scene."""
@@ -278,6 +319,12 @@ class SDF_OT_dismiss(bpy.types.Operator):
         return {"FINISHED"}
 
 
+def _has_offers(operator: Any) -> bool:
+    if not session.offered:
+        operator.poll_message_set("Nothing was left undone when Blender closed")
+    return bool(session.offered)
+
+
 def _started_or_failed() -> bool:
     if not session.launcher.is_active:
         return True
@@ -293,6 +340,8 @@ CLASSES = (
     SDF_OT_connect,
     SDF_OT_disconnect,
     SDF_OT_cancel,
+    SDF_OT_fetch_results,
+    SDF_OT_forget_results,
     SDF_OT_choose_model,
     SDF_OT_tell,
     SDF_OT_dismiss,

@@ -2,19 +2,24 @@
 
 import textwrap
 from typing import Any
+from unicodedata import east_asian_width
 
 import bpy
 
+from .directions import DIRECTIONS
 from .fit_operators import others_of
 from .installer import Stage as Installation
 from .interpolation import Arrangement
+from .job_status import status_of
 from .launcher import Stage
+from .model_pictures import icon_of
 from .preferences import chosen_model, preferences
+from .presets import SDF_PT_presets
 from .properties import panel_fields, scene_settings
 from .session import capitalised, session
 from .shapes import stored_shape
-from .sliders import DIRECTIONS, object_sliders
-from .translations import translated
+from .sliders import object_sliders
+from .translations import translated, translated_message
 from .verdict import verdict_of
 from .wire.client import State
 from .wire.messages import AUTO_MODEL
@@ -55,6 +60,11 @@ class SDF_PT_shapes(_SidebarPanel, bpy.types.Panel):
 
     bl_idname = "SDF_PT_shapes"
     bl_label = "SDF Shapes"
+
+    def draw_header_preset(self, context: bpy.types.Context) -> None:
+        """Presets of the settings."""
+        if session.state is State.CONNECTED:
+            SDF_PT_presets.draw_panel_header(self.layout)
 
     def draw(self, context: bpy.types.Context) -> None:
         """Backend, settings, buttons."""
@@ -141,6 +151,7 @@ class SDF_PT_shape(_SubPanel, bpy.types.Panel):
             column.prop(sliders, "across", slider=True)
         column.operator("sdf.show_observed", icon="MATERIAL")
         column.operator("sdf.show_uncertainty", icon="MATERIAL")
+        column.operator("sdf.mark_as_asset", icon="ASSET_MANAGER")
         row = column.row(align=True)
         row.prop(sliders, "resolution")
         row.operator("sdf.redo", text="", icon="FILE_REFRESH")
@@ -149,8 +160,7 @@ class SDF_PT_shape(_SubPanel, bpy.types.Panel):
         title.label(text=translated("Main Directions of {model}", model=shape.model))
         title.operator("sdf.reset_directions", text="", icon="LOOP_BACK")
         for index in range(min(PANEL_DIRECTIONS, len(shape.code))):
-            label = translated("Direction {number}", number=str(index + 1))
-            directions.prop(sliders, "directions", index=index, text=label, slider=True)
+            directions.prop(sliders, "directions", index=index, text=_direction_label(shape.model, index), slider=True)
 
 
 class SDF_PT_messages(_SidebarPanel, bpy.types.Panel):
@@ -163,13 +173,22 @@ class SDF_PT_messages(_SidebarPanel, bpy.types.Panel):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """Visible if there is anything to tell."""
-        return bool(session.notice or session.listed_jobs)
+        return bool(session.notice or session.listed_jobs or session.offered)
 
     def draw(self, context: bpy.types.Context) -> None:
         """Jobs, message."""
         _draw_jobs(self.layout)
+        if session.offered:
+            _draw_offer(self.layout, context)
         if session.notice:
             _draw_notice(self.layout, context)
+
+
+def _direction_label(model: str, index: int) -> str:
+    """The number of a direction and, once it is known, what it does."""
+    directions = session.sliders.directions.get(model)
+    name = directions.name(index) if directions else ""
+    return f"{index + 1}: {name}" if name else translated("Direction {number}", number=str(index + 1))
 
 
 def _draw_no_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
@@ -228,6 +247,16 @@ def _draw_connection(layout: bpy.types.UILayout, context: bpy.types.Context) -> 
                 _draw_wrapped(box.column(align=True), f"{model.name} cannot be used: {model.problem}", context)
 
 
+def _draw_offer(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """What was not done when Blender closed."""
+    box = layout.box()
+    names = ", ".join(record.source for record in session.offered)
+    _draw_wrapped(box.column(align=True), translated("Not done when Blender closed: {names}", names=names), context)
+    row = box.row(align=True)
+    row.operator("sdf.fetch_results", icon="IMPORT")
+    row.operator("sdf.forget_results", icon="X")
+
+
 def _draw_notice(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     row = layout.box().row()
     _draw_wrapped(row.column(align=True), session.notice, context)
@@ -256,7 +285,7 @@ def _draw_complete(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
     row = column.split(factor=0.25)
     row.label(text="Model:")
     model = chosen_model(settings.model)
-    row.menu("SDF_MT_models", text=capitalised(model))
+    row.menu("SDF_MT_models", text=capitalised(model), icon_value=icon_of(model))
     if session.models and model not in (AUTO_MODEL, *session.models):
         column.label(text="The backend does not have this model", icon="ERROR")
     for name in panel_fields():
@@ -278,7 +307,7 @@ def _draw_jobs(layout: bpy.types.UILayout) -> None:
     column = layout.column()
     for job in session.listed_jobs:
         row = column.row()
-        row.progress(factor=job.fraction, text=f"{job.label}: {job.status}")
+        row.progress(factor=job.fraction, text=f"{job.label}: {status_of(job)}")
         if job.name in session.jobs:
             row.operator("sdf.cancel", text="", icon="CANCEL").job = job.name
     if len(session.jobs) > 1:
@@ -290,6 +319,9 @@ def _draw_wrapped(layout: bpy.types.UILayout, text: str, context: bpy.types.Cont
     stored, region = context.preferences, context.region
     width = region.width / stored.system.ui_scale if stored and region else 0
     characters = max(MINIMUM_CHARACTERS, round((width - MARGIN) / CHARACTER_WIDTH))
+    text = translated_message(text)
+    if any(east_asian_width(character) == "W" for character in text):
+        characters //= 2
     for line in textwrap.wrap(text, characters, break_long_words=True):
         layout.label(text=line)
 

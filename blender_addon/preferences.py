@@ -99,12 +99,17 @@ def backend_wheel() -> Path | None:
 
 
 def backend_folder() -> Path:
-    """The folder for a local backend and its log: the one that Blender keeps for this extension."""
+    """The folder for a local backend and its log."""
+    return user_folder("backend")
+
+
+def user_folder(name: str) -> Path:
+    """A folder of this user, in the one that Blender keeps for this extension."""
     try:
-        return Path(bpy.utils.extension_path_user(__package__ or "", path="backend", create=True))
+        return Path(bpy.utils.extension_path_user(__package__ or "", path=name, create=True))
     except ValueError:  # the add-on is not installed as an extension
-        folder = Path(tempfile.gettempdir(), "sdf-shapes")
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder = Path(tempfile.gettempdir(), "sdf-shapes", name)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
 

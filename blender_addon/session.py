@@ -4,18 +4,20 @@ None of it is saved in a .blend file. Nothing here blocks or accesses Blender's 
 arrived, and the result handler of the job displays it.
 """
 
+import math
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from statistics import median
 from typing import Any, Protocol
-
-import numpy as np
 
 from .installer import Installer
 from .launcher import Launcher
+from .translations import translated_message
 from .wire.client import Client, ClientError, Event, State, StateChanged
 from .wire.codec import WireError
 from .wire.errors import InputError
@@ -23,6 +25,8 @@ from .wire.messages import Accepted, Busy, Error, Limits, ModelInfo, Preview, Pr
 
 # Seconds for which the server keeps a job whose client is silent: enough to restart a backend that has crashed.
 KEEP_SECONDS = 600.0
+# The same for a job that goes on while Blender is closed; a server keeps it no longer than its own limit.
+LEFT_SECONDS = 3600.0
 # What the user can do; the backend, which may be of another version, only says what went wrong.
 REMEDIES = {
     "limit": "decimate the object, or lower the resolution or the number of shapes",
@@ -31,6 +35,7 @@ REMEDIES = {
     "unknown_model": "choose another one under Model",
     "timed_out": "lower the quality or the resolution",
     "busy": "try again in a while",
+    "unknown_job": "complete the object again",
 }
 Steps = Iterator[None]
 # What a result handler returns that needs one step only.
@@ -39,15 +44,16 @@ NO_MORE_STEPS: Steps = iter(())
 
 def with_remedy(code: str, message: str) -> str:
     """The message of a wire error, followed by a remedy if there is one."""
-    remedy = REMEDIES.get(code, "")
-    return f"{message}; {remedy}" if remedy else message
+    parts = (message, REMEDIES.get(code, ""))
+    return "; ".join(translated_message(part) for part in parts if part)
 
 
 def error_sentence(error: Exception) -> str:
     """The message of an error as a sentence for the user, with a remedy."""
     if isinstance(error, WireError):
         return capitalised(with_remedy(error.code, str(error)))
-    return capitalised(str(error)) if isinstance(error, InputError) else str(error)  # others begin with a name
+    message = translated_message(str(error))
+    return capitalised(message) if isinstance(error, InputError) else message  # others begin with a name
 
 
 def capitalised(text: str) -> str:
@@ -108,18 +114,11 @@ class Job:
     fraction: float = 0.0
     """progress of the phase, 0 to 1"""
     held_back: str = ""
-    """until when the result is not displayed, in words"""
-
-    @property
-    def status(self) -> str:
-        """State or phase, for the panel."""
-        if self.state is JobState.RUNNING:
-            return self.phase
-        if self.state is JobState.WAITING and self.queued_ahead:
-            return f"{self.state}, {self.queued_ahead} ahead"
-        if self.state is JobState.FINISHED and self.held_back:
-            return f"finished, waits until {self.held_back}"
-        return self.state.value
+    """why the result is not displayed yet, in words"""
+    kind: Hashable = None
+    """jobs of the same kind take about as long"""
+    started: float | None = None
+    """when it began to run, `time.monotonic` seconds"""
 
 
 @dataclass(eq=False)
@@ -169,8 +168,8 @@ class SliderActivity:
     """the last job, and the slider values and resolution that it was submitted with"""
     muted: bool = False
     """whether moves are ignored"""
-    directions: dict[str, np.ndarray | None] = field(default_factory=dict)
-    """the directions of variation of a model, (k, code_length), one standard deviation long; None if not known"""
+    directions: dict[str, Any] = field(default_factory=dict)
+    """the `Directions` of variation of a model; None if they cannot be known"""
     asked: set[str] = field(default_factory=set)
     """the models whose directions were asked for"""
 
@@ -204,10 +203,18 @@ class Session:
     deliveries: deque[Delivery] = field(default_factory=deque)
     """what has arrived and is not displayed yet, in order of arrival"""
     sliders: SliderActivity = field(default_factory=SliderActivity)
+    durations: dict[Hashable, list[float]] = field(default_factory=dict)
+    """how long the jobs of each kind have taken, seconds"""
     shading_before: dict[int, Any] = field(default_factory=dict)
     """the shading of each view, by its address, before a material was shown there"""
     status_text: str = ""
     """the current text of the status bar"""
+    recorded: set[str] = field(default_factory=set)
+    """the jobs that have a file, so that another Blender can fetch their results; see `unfinished.py`"""
+    offered: list[Any] = field(default_factory=list)
+    """records of jobs that were running when Blender closed"""
+    looked_at: float = -math.inf
+    """when the records were last looked at, `time.monotonic` seconds"""
     drawn: tuple[object, ...] = ()
     """what the panels showed when they were last redrawn"""
     is_local: bool = False
@@ -263,6 +270,11 @@ class Session:
         return "The backend is still loading its models; try again in a moment"
 
     @property
+    def keep_seconds(self) -> float:
+        """For how long the backend keeps a job of Complete or Reconstruct; a local one ends with Blender."""
+        return KEEP_SECONDS if self.is_local else LEFT_SECONDS
+
+    @property
     def limits(self) -> Limits:
         """The limits of the backend."""
         return self.welcome.limits if self.welcome else Limits()
@@ -280,9 +292,12 @@ class Session:
         self.sliders.directions.clear()
         self.sliders.asked.clear()  # a model of the same name may be another one there
 
-    def close(self) -> None:
-        """Close the connection and abandon its jobs, which the next `poll` delivers as failed."""
-        for name in list(self.jobs):
+    def close(self, leaving: bool = False) -> None:
+        """Close the connection and abandon its jobs, which the next `poll` delivers as failed.
+
+        leaving : whether Blender closes; then the backend goes on with what another Blender can fetch
+        """
+        for name in self.jobs.keys() - (self.recorded if leaving else set()):
             self.cancel(name)
         if self._client:
             self._client.poll()
@@ -296,6 +311,26 @@ class Session:
         if self._client is None:
             raise ClientError("closed", self.reason)
         self._client.submit(submit)
+        asked = submit.settings
+        job.kind = (
+            *(submit.task, submit.model, submit.count, len(submit.sources)),
+            *(asked.quality, asked.pose, asked.resolution, asked.candidates),
+        )
+        self.jobs[job.name] = job
+
+    def seconds_left(self, job: Job) -> float | None:
+        """How long a job may still run, by the median of earlier ones; None without one, and when that is over."""
+        earlier = self.durations.get(job.kind)
+        if not earlier or job.started is None:
+            return None
+        left = median(earlier) - (time.monotonic() - job.started)
+        return left if left > 0 else None
+
+    def fetch(self, job: Job) -> None:
+        """Take over a job of a Blender that has closed. Raises `WireError` without a connection."""
+        if self._client is None:
+            raise ClientError("closed", self.reason)
+        self._client.fetch(job.name)
         self.jobs[job.name] = job
 
     def cancel(self, name: str) -> None:
@@ -344,13 +379,16 @@ class Session:
             return None
         match event:
             case Accepted(position=position) if job.state is not JobState.CANCELLING:
-                job.state, job.queued_ahead, job.fraction = JobState.WAITING, position, 0.0
+                job.state, job.queued_ahead, job.fraction, job.started = JobState.WAITING, position, 0.0, None
             case Progress(phase=phase, fraction=fraction, preview=preview):
                 if job.state is not JobState.CANCELLING:
                     job.state, job.phase, job.fraction = JobState.RUNNING, phase, fraction
+                    job.started = job.started or time.monotonic()
                 return Delivery(job, preview) if preview else None
-            case Result():
+            case Result(cached=cached):
                 del self.jobs[job.name]
+                if job.kind and job.started and not cached:
+                    self.durations.setdefault(job.kind, []).append(time.monotonic() - job.started)
                 job.state, job.fraction = JobState.FINISHED, 1.0
                 return Delivery(job, event)
             case Error(code="cancelled"):

@@ -7,6 +7,8 @@ from typing import Any, cast
 import bpy
 import numpy as np
 
+from .directions import DIRECTIONS
+from .fit_request import SUFFIXES
 from .geometry import GeometryError
 from .interpolation import Arrangement, InterpolationRequest, Traversal, start_interpolation
 from .job_operator import JobOperator, active_first
@@ -21,19 +23,21 @@ from .material import (
 )
 from .properties import InterpolationProperties, RemeshingProperties, SamplingProperties
 from .result_handlers import MeshReplacement, Placement, Rows
-from .session import KEEP_SECONDS, Job, session
+from .session import KEEP_SECONDS, Job, capitalised, session
 from .shapes import (
     SOURCE,
     Asked,
     StoredShape,
     bounding_box,
+    input_names,
     linked_reason,
     source_name,
     stored_shape,
     upright_pose,
     world_pose,
 )
-from .sliders import DIRECTIONS, decode_request, object_sliders
+from .sliders import decode_request, object_sliders
+from .verdict import verdict_of
 from .wire.client import new_job
 from .wire.messages import AUTO_MODEL, Submit
 
@@ -41,6 +45,8 @@ SELECT_A_SHAPE = "select a completed, reconstructed or new shape"
 # From a shape to the middle of its first variation, relative to the depth of the shape.
 VARIATION_SPACING = 1.0
 SHORTEST_ROW = 4
+# The tags of assets, by the task that made them; the words are those of the names of results.
+MADE_BY = {**SUFFIXES, "interpolate": "interpolated"}
 
 
 class SDF_OT_interpolate(JobOperator, InterpolationProperties, bpy.types.Operator):
@@ -113,7 +119,7 @@ class _SamplingOperator(JobOperator):
 
 
 class SDF_OT_sample(_SamplingOperator, SamplingProperties, bpy.types.Operator):
-    """Sample new shapes from the model, standing at the 3D cursor; each time others"""
+    """Make new shapes of this category, which stand at the 3D cursor; each click makes others"""
 
     bl_idname = "sdf.sample"
     bl_label = "New Shapes"
@@ -127,7 +133,7 @@ class SDF_OT_sample(_SamplingOperator, SamplingProperties, bpy.types.Operator):
 
 
 class SDF_OT_vary(_SamplingOperator, SamplingProperties, bpy.types.Operator):
-    """Make variations of the active shape, in front of it"""
+    """Make shapes that are like the active one, in front of it; each click makes others"""
 
     bl_idname = "sdf.vary"
     bl_label = "Variations"
@@ -160,7 +166,7 @@ def _unused_seed(name: str, first: int) -> int:
 
 
 class SDF_OT_redo(JobOperator, RemeshingProperties, bpy.types.Operator):
-    """Mesh the active shape again at this resolution, without another fit"""
+    """Build the mesh of the active shape again at this resolution; nothing is fitted again"""
 
     bl_idname = "sdf.redo"
     bl_label = "Remesh at This Resolution"
@@ -177,7 +183,7 @@ class SDF_OT_redo(JobOperator, RemeshingProperties, bpy.types.Operator):
 
 
 class SDF_OT_reset_directions(bpy.types.Operator):
-    """Set the directions of the active shape to zero, where it is as it was completed"""
+    """Set all directions to zero, for the shape as it was completed"""
 
     bl_idname = "sdf.reset_directions"
     bl_label = "Reset Directions"
@@ -196,6 +202,42 @@ class SDF_OT_reset_directions(bpy.types.Operator):
         if context.active_object:
             object_sliders(context.active_object).directions = (0.0,) * DIRECTIONS
         return {"FINISHED"}
+
+
+class SDF_OT_mark_as_asset(bpy.types.Operator):
+    """Mark the active shape as an asset, with a picture, a description and tags; run again to renew these"""
+
+    bl_idname = "sdf.mark_as_asset"
+    bl_label = "Mark as Asset"
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Disabled without a shape, and for a linked one."""
+        item = context.active_object
+        reason = linked_reason(item) if item and stored_shape(item) else "The active object is not a shape"
+        if reason:
+            cls.poll_message_set(reason)
+        return not reason
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Mark it; Blender draws the picture in the background."""
+        item, shape = _active_shape(context)
+        item.asset_mark()
+        asset, made = item.asset_data, MADE_BY.get(str(item.get("sdf_task")), "new")
+        assert asset
+        asset.description = _asset_description(item, shape, made)
+        for tag in (shape.model, made):
+            asset.tags.new(tag, skip_if_exists=True)
+        item.asset_generate_preview()
+        return {"FINISHED"}
+
+
+def _asset_description(item: bpy.types.Object, shape: StoredShape, made: str) -> str:
+    inputs, verdict = ", ".join(input_names(item)), verdict_of(item)
+    of = f" from {inputs}" if inputs else ""
+    explained = f", which explains {verdict.explained:.0%} of it" if verdict else ""
+    return f"{capitalised(made)}{of} with the model {shape.model}{explained}"
 
 
 class _ShowMaterial:
@@ -275,6 +317,7 @@ CLASSES = (
     SDF_OT_vary,
     SDF_OT_redo,
     SDF_OT_reset_directions,
+    SDF_OT_mark_as_asset,
     SDF_OT_show_observed,
     SDF_OT_show_uncertainty,
 )

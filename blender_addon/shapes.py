@@ -101,9 +101,9 @@ def mark_as_made(item: bpy.types.Object) -> None:
 
 
 def is_untouched(item: bpy.types.Object) -> bool:
-    """Whether a result is where and what it was when it was displayed."""
+    """Whether a result is where and what it was when it was displayed, and no asset."""
     made = item.get(MADE)
-    return made is not None and np.allclose(list(made), _state(item), rtol=1e-5, atol=1e-6)
+    return made is not None and item.asset_data is None and np.allclose(list(made), _state(item), rtol=1e-5, atol=1e-6)
 
 
 def linked_reason(item: bpy.types.Object) -> str:

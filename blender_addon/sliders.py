@@ -11,12 +11,13 @@ import bpy
 import numpy as np
 
 from .blending import blend_stored_shape
+from .directions import DIRECTIONS, ask_for_directions
 from .result_handlers import MeshReplacement
 from .session import KEEP_SECONDS, NO_MORE_STEPS, Job, JobState, Steps, capitalised, session
 from .shapes import StoredShape, find_object, stored_shape, unpack_refinement
 from .wire.client import new_job
 from .wire.codec import WireError
-from .wire.messages import Preview, Result, Submit
+from .wire.messages import Result, Submit
 from .wire.settings import TaskSettings
 
 # Resolution of the mesh that follows a slider.
@@ -28,9 +29,6 @@ RESOLUTION = "sdf_resolution"
 SETTLED_SECONDS = 0.4
 # From this distance along the directions on, in standard deviations, nothing is left of what the input showed. By eye.
 FADE_LENGTH = 2.0
-# Resolution of the shapes that tell which way the directions lead; only their codes are used.
-DIRECTIONS_RESOLUTION = 32
-DIRECTIONS = 8
 
 
 def _on_move(owner: "SDFSliders", context: bpy.types.Context) -> None:
@@ -58,12 +56,12 @@ class SDFSliders(bpy.types.PropertyGroup):
         subtype="FACTOR", update=_on_move,
     )  # fmt: skip
     directions: bpy.props.FloatVectorProperty(
-        name="Directions", description="Offset of the shape along the model's main directions of variation, in "
+        name="Directions", description="How far the shape is moved along what varies most in its category, in "
         "standard deviations", size=DIRECTIONS, soft_min=-2, soft_max=2, min=-4, max=4, update=_on_move,
     )  # fmt: skip
 
     resolution: bpy.props.IntProperty(
-        name="Resolution", description="Cells per axis with which this object is meshed", default=256,
+        name="Resolution", description="Cells along each side of the cube around this shape", default=256,
         min=16, max=1024, soft_max=512, get=_resolution, set=_set_resolution,
     )  # fmt: skip
 
@@ -82,7 +80,7 @@ def decode_request(item: bpy.types.Object, shape: StoredShape, resolution: int) 
     if len(shape.codes) > 1 or (weights.any() and directions is None):
         refinement = None  # it belongs to the fitted code, and that of the moved one is not known
     elif refinement is not None and directions is not None:
-        code = code + weights @ directions[: len(weights)]
+        code = code + weights @ directions.steps[: len(weights)]
         refinement = faded(refinement, weights)
         weights = np.zeros(0)
     return Submit(
@@ -133,45 +131,11 @@ def _needs_directions(item: bpy.types.Object, shape: StoredShape) -> bool:
 
 
 def _submit_directions(uid: int, name: str, shape: StoredShape) -> None:
-    """Ask which way the directions of a model lead, once: the server tells by the codes of shapes moved along each."""
-    if shape.model in session.sliders.asked:
-        return
-    count = min(DIRECTIONS, len(shape.codes[0]))
-    settings = TaskSettings(resolution=DIRECTIONS_RESOLUTION)
-    codes, poses = np.tile(shape.codes[0], (count, 1)), np.tile(np.eye(4), (count, 1, 1))
-    submit = Submit(new_job(), "decode", shape.model, settings, codes=codes, poses=poses, weights=np.eye(count))
-    handler = _Directions(shape.model, shape.codes[0])
     try:
-        session.submit(submit, Job(submit.job, f"Directions of {shape.model}", handler, hidden=True))
+        ask_for_directions(shape)
     except WireError as error:
         session.sliders.moved_at.pop(uid, None)
         session.notify(f"{name} cannot follow its sliders: {capitalised(str(error))}")
-    else:
-        session.sliders.asked.add(shape.model)
-
-
-class _Directions:
-    """Remembers which way the directions of a model lead."""
-
-    undoable = False
-
-    def __init__(self, model: str, code: np.ndarray) -> None:
-        self._model, self._code = model, code
-
-    def preview(self, preview: Preview) -> Steps:
-        """Ignore it."""
-        return NO_MORE_STEPS
-
-    def finish(self, result: Result) -> Steps:
-        """Remember them."""
-        codes = np.concatenate([shape.code for shape in result.shapes])
-        session.sliders.directions[self._model] = codes - self._code
-        return NO_MORE_STEPS
-
-    def fail(self) -> Steps:
-        """Do without: shapes that are moved lose their residual field."""
-        session.sliders.directions[self._model] = None
-        return NO_MORE_STEPS
 
 
 def _follow(uid: int, item: bpy.types.Object, shape: StoredShape, settled: bool) -> None:

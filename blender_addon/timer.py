@@ -9,12 +9,16 @@ import bpy
 from bpy.app.handlers import persistent
 
 from . import sliders
+from .directions import prepare_directions
 from .geometry import GeometryError
 from .installer import Stage as Installation
+from .job_status import status_of
 from .launcher import Stage
 from .preferences import OFFLINE, connect_to, is_offline, preferences, start_local_backend
 from .session import error_sentence, session
 from .shapes import remove_previews
+from .translations import translated
+from .unfinished import is_blender_closing, keep_records
 from .wire.client import State
 from .wire.codec import WireError
 
@@ -42,7 +46,8 @@ def stop() -> None:
             bpy.app.timers.unregister(function)
     for handlers, function in _handlers():
         handlers.remove(function)
-    session.close()
+    session.close(leaving=is_blender_closing())
+    session.recorded.clear()
     session.deliveries.extend(session.poll())  # abandoned jobs, to remove their previews
     _display(float("inf"))
     session.sliders.clear()
@@ -66,6 +71,7 @@ def work() -> None:
     if not held_back:
         sliders.follow_moves()
         _display(time.monotonic() + DISPLAY_SECONDS)
+    keep_records()
 
 
 def finish(seconds: float) -> list[str]:
@@ -98,11 +104,11 @@ def wait(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def _held_back() -> str:
-    """Until when nothing can be displayed, in words; empty if it can be."""
+    """Why nothing can be displayed yet, in words; empty if it can be."""
     if bpy.context.mode != "OBJECT":  # other modes do not allow another mesh or active object
-        return "you return to Object Mode"
+        return "Finished, waits until you return to Object Mode"
     if any(is_of_blender(operator) for window in _windows() for operator in window.modal_operators):
-        return "you let go"  # a result in the middle of a drag would become part of its undo step
+        return "Finished, waits until you let go"  # a result in the middle of a drag would become part of its undo step
     return ""
 
 
@@ -160,6 +166,7 @@ def _display(deadline: float) -> None:
 def _tick() -> float:
     try:
         work()
+        prepare_directions()
         _report_errors()
     except Exception as error:  # Blender would remove the timer
         logging.getLogger(__name__).exception("Internal error in the add-on")
@@ -184,7 +191,7 @@ def _start_at_launch() -> None:
 
 def _displayed_state() -> tuple[object, ...]:
     """All that the panel and the status bar show and that changes without the user."""
-    jobs = [(job.label, job.status, job.fraction) for job in session.listed_jobs]
+    jobs = [(job.label, status_of(job), job.fraction) for job in session.listed_jobs]
     launcher = session.launcher
     return (
         session.state,
@@ -193,6 +200,8 @@ def _displayed_state() -> tuple[object, ...]:
         launcher.stage,
         launcher.reason,
         session.installer.reason,
+        tuple(session.offered),
+        tuple(session.sliders.directions),
         jobs,
     )
 
@@ -206,7 +215,7 @@ def _report_errors() -> None:
 
 
 def _job_summary() -> str:
-    return "   ".join(f"{job.label}: {job.status} {job.fraction:.0%}" for job in session.listed_jobs)
+    return "   ".join(f"{job.label}: {status_of(job)} {job.fraction:.0%}" for job in session.listed_jobs)
 
 
 def _set_status_text(text: str) -> None:
@@ -236,7 +245,7 @@ def _after_load(*_: object) -> None:
     session.abandon_jobs()
     remove_previews()
     if cancelled:
-        session.notify(f"Another file was opened, so these jobs were cancelled: {cancelled}")
+        session.notify(translated("Another file was opened, so these jobs were cancelled: {names}", names=cancelled))
 
 
 @persistent

@@ -10,13 +10,20 @@ from .words_ja import WORDS as JAPANESE
 from .words_zh import WORDS as CHINESE
 
 LANGUAGES = {"de_DE": GERMAN, "ja_JP": JAPANESE, "zh_HANS": CHINESE}
-# Blender looks up the labels of operators in a context of their own.
-CONTEXTS = ("*", "Operator")
+# Blender looks up the labels of operators in a context of their own. Its own tables go first, and there "Lower" is the
+# lower limit. So what is not a label has a context that only the add-on knows.
+OWN = "SDF Shapes"
+CONTEXTS = ("*", "Operator", OWN)
 
 
 def translated(text: str, **values: str) -> str:
     """A text in the language of the interface, with values in the places that it names."""
-    return bpy.app.translations.pgettext_iface(text).format(**values)
+    return translated_message(text).format(**values)
+
+
+def translated_message(text: str) -> str:
+    """A message, of the backend for instance, in the language of the interface where it is one of the fixed ones."""
+    return bpy.app.translations.pgettext_iface(text, OWN)
 
 
 def attach() -> None:

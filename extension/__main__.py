@@ -105,8 +105,9 @@ def _members(variant: Variant, wheels: list[Path], backend: Path) -> Iterator[tu
     yield "LICENSE", (ROOT / "LICENSE").read_bytes()
     for path in sorted(ADDON.glob("*.py")):
         yield path.name, path.read_bytes()
-    for path in sorted((ADDON / "wire").glob("*.py")):
-        yield f"wire/{path.name}", path.read_bytes()
+    for folder, pattern in (("wire", "*.py"), ("pictures", "*.png")):
+        for path in sorted((ADDON / folder).glob(pattern)):
+            yield f"{folder}/{path.name}", path.read_bytes()
     for wheel in wheels:
         yield f"wheels/{wheel.name}", wheel.read_bytes()
     # For Install Backend; not for Blender's Python, and so not in the manifest.

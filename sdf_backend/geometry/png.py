@@ -10,18 +10,20 @@ import numpy as np
 from sdf_backend.files import atomic_write
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-COLOR_RGB, DEPTH = 2, 8
+DEPTH = 8
+# PNG's numbers of colour types, by the number of channels.
+COLOR_TYPES = {3: 2, 4: 6}
 
 
 def write_png(path: Path, images: Sequence[np.ndarray], frames_a_second: int = 12) -> None:
     """Write one image, or an animation that repeats for ever.
 
-    images : (height, width, 3) uint8 each, of one size
+    images : (height, width, 3) uint8 each, of one size; with a fourth channel, they are as opaque as it says
 
     Raises `InputError` where the file cannot be written.
     """
-    height, width, _ = images[0].shape
-    chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, DEPTH, COLOR_RGB, 0, 0, 0))]
+    height, width, channels = images[0].shape
+    chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, DEPTH, COLOR_TYPES[channels], 0, 0, 0))]
     if len(images) > 1:
         chunks.append(_chunk(b"acTL", struct.pack(">II", len(images), 0)))
     sequence = 0

@@ -140,14 +140,16 @@ class Settings:
 class TaskSettings(Settings):
     """The settings of a task. Of an aligned pose up and front must be perpendicular."""
 
-    resolution: int = option(256, "cells per axis of the canonical cube", 16, 1024)
+    resolution: int = option(
+        256, "cells along each side of the cube around a shape; more of them show finer detail", 16, 1024
+    )
     pose: Pose = option(Pose.UPRIGHT, "what is known about the pose of the input")
     up: Axis = option(Axis.POSITIVE_Z, "the input's up axis; not used with a known pose")
     front: Axis = option(Axis.NEGATIVE_Y, "the input's front axis; used with an aligned pose")
     quality: Quality = option(Quality.STANDARD, "how much effort goes into the fit")
     seed: int = option(0, "random seed of samples and candidates; fits are deterministic", 0, LARGEST_SEED)
     refine: float = option(
-        1.0, "strength of the residual field: 0 for the category alone, 1 for all observed detail", 0, 1
+        1.0, "how far the result follows the observed detail: 1 follows all of it, 0 is the category alone", 0, 1
     )
     candidates: int = option(1, "results for each input: the best first, then alternatives", 1, 16)
     keep: Keep = option(Keep.NOTHING, "what of the input stays as it is, when it is completed")

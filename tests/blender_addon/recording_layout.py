@@ -15,7 +15,7 @@ from stand_in import Property, declared
 
 LAYOUTS = ("row", "column", "box", "split")
 # Arguments that only affect the appearance.
-LOOKS = {"slider", "emboss"}
+LOOKS = {"slider", "emboss", "icon_value"}
 
 
 class Layout:
@@ -59,6 +59,9 @@ class Layout:
         self._drawn.append(text)
 
     def _separator(self) -> None:
+        """Draws no text."""
+
+    def _template_icon(self, scale: float = 1.0) -> None:
         """Draws no text."""
 
     def _progress(self, text: str = "", factor: float = 0.0) -> None:

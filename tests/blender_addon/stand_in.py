@@ -14,6 +14,7 @@ properties, and the computations of mathutils.
 import __future__
 
 import ast
+import builtins
 import importlib
 import inspect
 import re
@@ -28,7 +29,7 @@ from types import ModuleType
 from typing import Any
 
 # Packages that are imported for each stand-in, and removed after it.
-ROOTS = ("bpy", "mathutils", "blender_addon")
+ROOTS = ("bpy", "mathutils", "bl_ui", "bl_operators", "blender_addon")
 POSTPONED = __future__.annotations.compiler_flag
 # `class A[T]`, `def a[T]` and `type A = B`, which Python 3.11 does not know.
 NEW_SYNTAX = re.compile(r"^(\s*(?:class|def) \w+)\[[^\[\]]*\]|^type (?=\w+ =)", re.MULTILINE)
@@ -117,8 +118,8 @@ class _Stub(ModuleType):
             case ast.AnnAssign():
                 raise AttributeError(f"the stand-in does not cover {self.__name__}.{name}")
             case ast.ClassDef(bases=bases):
-                for base in bases:
-                    getattr(self, ast.unparse(base))
+                for base in map(ast.unparse, bases):
+                    hasattr(builtins, base) or getattr(self, base)
         exec(compile(tree, self.__name__, "exec", POSTPONED, dont_inherit=True), vars(self))
         of_props = self.__name__ == "bpy.props" and name.endswith("Property")
         return partial(Property, vars(self)[name]) if of_props else vars(self)[name]
@@ -129,7 +130,7 @@ class _Finder:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         root, *rest = name.split(".")
-        if root in ("bpy", "mathutils"):
+        if root in ROOTS[:-1]:
             for place in map(Path, sys.path):
                 stub = place.joinpath(f"{root}-stubs", *rest, "__init__.pyi")
                 if stub.is_file():
@@ -160,6 +161,19 @@ class _Registered(list[Any]):
         self.append(cls)
 
 
+class _Previews(dict[str, Any]):
+    """A collection of previews, numbered from 1 in the order in which they are loaded."""
+
+    def __init__(self, bpy: Any) -> None:
+        super().__init__()
+        self._bpy = bpy
+
+    def load(self, name: str, filepath: str, file_type: str) -> Any:
+        assert Path(filepath).is_file() and file_type == "IMAGE"
+        self[name] = made(self._bpy.types.ImagePreview, icon_id=len(self) + 1, image_size=(64, 64))
+        return self[name]
+
+
 def made(kind: type, *bases: type, **values: Any) -> Any:
     """An instance of a Blender type with these attributes, which the stub must declare."""
     known = {*dir(kind), *(name for base in kind.__mro__ for name in vars(base).get("__annotations__", {}))}
@@ -181,7 +195,9 @@ def stand_in() -> Iterator[Any]:
         bpy.app.background, bpy.app.online_access = False, True
         bpy.app.version, bpy.app.version_string = (5, 0, 0), "5.0.0"
         bpy.app.handlers.persistent = bpy.path.abspath = lambda given: given
-        bpy.app.translations.pgettext_iface = lambda text: text
+        bpy.app.translations.pgettext_iface = lambda text, context: text
+        previews: Any = importlib.import_module("bpy.utils.previews")
+        previews.new = partial(_Previews, bpy)
         yield bpy
     finally:
         sys.meta_path.remove(finder)  # type: ignore[arg-type]

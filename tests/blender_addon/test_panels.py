@@ -80,6 +80,11 @@ class ScriptedClient:
 class NoDisplay:
     """A result handler that displays nothing."""
 
+    undoable = False
+
+    def finish(self, result: Any) -> Iterator[None]:
+        return iter(())
+
     def fail(self) -> Iterator[None]:
         return iter(())
 
@@ -175,9 +180,10 @@ class Blender:
 
 
 @pytest.fixture
-def blender() -> Iterator[Blender]:
+def blender(tmp_path: Path) -> Iterator[Blender]:
     with stand_in() as bpy:
         addon = importlib.import_module("blender_addon")
+        importlib.import_module("blender_addon.unfinished").user_folder = lambda name: tmp_path
         addon.register()
         yield Blender(bpy, addon)
         addon.unregister()
@@ -356,7 +362,10 @@ def test_every_model_is_listed_whichever_is_chosen(blender: Blender) -> None:
     assert blender.draw()[3:5] == ["Model:", "Lamps >"]
     assert drawn_menu(blender, "SDF_MT_models") == every
     choose = blender.panel("SDF_OT_choose_model")
-    assert choose.description(blender.context, SimpleNamespace(model="chairs")) == "Under CC0 1.0, CC BY 3.0"
+    assert (
+        choose.description(blender.context, SimpleNamespace(model="chairs"))
+        == "Learned from data under CC0 1.0, CC BY 3.0"
+    )
 
 
 def test_the_default_model_is_that_of_the_preferences_or_auto(blender: Blender) -> None:
@@ -390,20 +399,49 @@ def test_each_job_has_a_row_with_a_cancel_button(blender: Blender) -> None:
     client.events = [messages.Accepted("a" * 8), messages.Accepted("b" * 8, 2)]
     blender.timer.work()
     rows = [
-        "Cube: waiting 0%",
+        "Cube: Waiting 0%",
         "[sdf.cancel aaaaaaaa]",
-        "New chairs (4): waiting, 2 ahead 0%",
+        "New chairs (4): Waiting, 2 ahead 0%",
         "[sdf.cancel bbbbbbbb]",
     ]
     lines = blender.draw()
     assert lines[-6:] == ["[Reconstruct]", *rows, "[Cancel All]"]
     client.events = [messages.Progress("a" * 8, "fitting", 0.425), messages.Progress("b" * 8, "meshing", 1.0)]
     blender.timer.work()
-    rows = ["Cube: fitting 42%", "[sdf.cancel aaaaaaaa]", "New chairs (4): meshing 100%", "[sdf.cancel bbbbbbbb]"]
+    rows = ["Cube: Fitting 42%", "[sdf.cancel aaaaaaaa]", "New chairs (4): Meshing 100%", "[sdf.cancel bbbbbbbb]"]
     lines = blender.draw()
     assert lines[-5:-1] == rows
     blender.press("sdf.cancel")
     assert client.cancelled == ["a" * 8, "b" * 8, "c" * 8]
+
+
+def test_a_job_like_an_earlier_one_has_an_estimate(blender: Blender, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, messages = blender.connect(), blender.module("wire.messages")
+    clock = [1000.0]
+    monkeypatch.setattr(blender.module("session").time, "monotonic", lambda: clock[0])
+
+    for name, seconds in (("a" * 8, 4.0), ("b" * 8, 90.0), ("c" * 8, 6.0)):
+        blender.submit(name, "Cube")
+        client.events = [messages.Progress(name, "loading", 0.0)]
+        blender.timer.work()
+        assert ("left" in blender.draw()[-2]) == bool(blender.session.durations)
+        clock[0] += seconds
+        client.events = [messages.Result(name)]
+        blender.timer.work()
+    blender.submit("d" * 8, "Cube")
+    client.events = [messages.Accepted("d" * 8)]
+    blender.timer.work()
+    assert blender.draw()[-2] == "Cube: Waiting 0%"
+    shown = []
+    for phase in ("posing", "extracting", "extracting"):
+        client.events = [messages.Progress("d" * 8, phase, 0.5)]
+        blender.timer.work()
+        shown.append(blender.draw()[-2])
+        clock[0] += 4
+    assert shown == ["Cube: Finding the pose, about 6 s left 50%", "Cube: Building the mesh, about 2 s left 50%",
+                     "Cube: Building the mesh 50%"]  # fmt: skip
+    blender.session.durations = {kind: [400.0] for kind in blender.session.durations}
+    assert blender.draw()[-2] == "Cube: Building the mesh, about 6 min left 50%"
 
 
 def test_a_cancelled_job_is_listed_until_the_backend_confirms(blender: Blender) -> None:
@@ -413,7 +451,7 @@ def test_a_cancelled_job_is_listed_until_the_backend_confirms(blender: Blender) 
     client.events = [messages.Progress("a" * 8, "fitting", 0.5)]
     blender.timer.work()
     lines = blender.draw()
-    assert lines[-2:] == ["Cube: cancelling 0%", "[sdf.cancel aaaaaaaa]"]
+    assert lines[-2:] == ["Cube: Cancelling 0%", "[sdf.cancel aaaaaaaa]"]
     assert client.cancelled == ["a" * 8]
     client.events = [messages.Error("cancelled", "the job was cancelled", "a" * 8)]
     blender.timer.work()
@@ -427,7 +465,15 @@ def test_jobs_are_listed_while_the_connection_is_lost(blender: Blender) -> None:
     client.state = blender.State.LOST
     lines = blender.draw()
     assert lines[:2] == ["Connection Lost", "[sdf.disconnect]"]
-    assert lines[-2:] == ["Cube: waiting 0%", "[sdf.cancel aaaaaaaa]"]
+    assert lines[-2:] == ["Cube: Waiting 0%", "[sdf.cancel aaaaaaaa]"]
+
+
+def test_what_was_being_made_when_blender_closed_is_offered(blender: Blender) -> None:
+    blender.connect()
+    blender.session.offered = [SimpleNamespace(source="Chair"), SimpleNamespace(source="Table")]
+    blender.see(None, width=4000)
+    offer = ["Not done when Blender closed: Chair, Table", "[Fetch Results]", "[Forget]"]
+    assert blender.draw("SDF_PT_messages") == offer
 
 
 # --- errors ---
@@ -596,6 +642,7 @@ def test_the_active_shape_has_its_sliders(blender: Blender, ends: int, grid: boo
     buttons = [
         "[Observed and Completed]",
         "[Uncertainty]",
+        "[Mark as Asset]",
         "Resolution: 256",
         "[sdf.redo]",
         "Main Directions of chairs",
@@ -606,6 +653,16 @@ def test_the_active_shape_has_its_sliders(blender: Blender, ends: int, grid: boo
     lines = blender.draw("SDF_PT_shape")
     assert ("Blend: 0.25" in lines) == bool(sliders)
     assert lines[-5:-3] == ["Direction 1: 0.5", "Direction 2: -1.5"]
+
+
+def test_directions_have_names_once_they_are_known(blender: Blender) -> None:
+    blender.connect()
+    blender.see(blender.shape())
+    changes = np.array([[0.1, -0.3, -0.2, 0], [0, 0, 0.03, 0], [0, 0, -0.1, 0.02], [0, 0, 0, 0.2], [0, -0.1, 0, 0]])
+    known = blender.module("directions").Directions(np.eye(5, 8), changes)
+    blender.session.sliders.directions["chairs"] = known
+    named = ["1: Lower, Shallower: 0.0", "Direction 2: 0.0", "3: Shallower: 0.0", "4: Fuller: 0.0", "5: Lower: 0.0"]
+    assert blender.draw("SDF_PT_shape")[-5:] == named
 
 
 def test_a_short_code_has_fewer_directions(blender: Blender) -> None:
@@ -656,7 +713,7 @@ def test_every_visible_panel_can_be_drawn_in_every_state(blender: Blender) -> No
             expected = set(PANELS) if item is not None else set(PANELS) - {"SDF_PT_shape"}
         assert set(drawn) == expected
         assert ("[sdf.dismiss]" in drawn["SDF_PT_messages"]) == bool(notice)
-        assert drawn["SDF_PT_messages"][:2] == ["Cube: waiting 0%", "[sdf.cancel aaaaaaaa]"]
+        assert drawn["SDF_PT_messages"][:2] == ["Cube: Waiting 0%", "[sdf.cancel aaaaaaaa]"]
 
 
 # --- the classes ---
@@ -677,7 +734,7 @@ def test_every_operator_has_a_tooltip_in_blenders_style(blender: Blender) -> Non
 
 def test_parents_are_registered_before_their_panels(blender: Blender) -> None:
     assert blender.classes == list(blender.addon.CLASSES)  # the stand-in checks the order
-    panels = [one for one in blender.classes if issubclass(one, blender.bpy.types.Panel)]
+    panels = [one for one in blender.classes if issubclass(one, blender.bpy.types.Panel) and hasattr(one, "bl_idname")]
     assert [one.bl_idname for one in panels] == list(PANELS)
     assert {one.bl_category for one in panels} == {"DeepSDF"}
     blender.addon.unregister()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from stand_in import declared, stand_in
 
-ADDON = Path(__file__).parents[2] / "blender_addon"
+ROOT = Path(__file__).parents[2]
+ADDON = ROOT / "blender_addon"
 # Names that are the same everywhere, and the axes.
 NAMES = re.compile(r"SDF Shapes.*|Python|Text|[+-][XYZ]")
 
@@ -45,5 +46,23 @@ def test_a_language_has_every_label_and_nothing_else(language: str, shown: set[s
     words: Any = table["WORDS"]
     assert shown - set(words) == set()
     assert all(fields(text) == fields(there) and there for text, there in words.items())
-    code = " ".join(path.read_text() for path in ADDON.glob("*.py") if not path.name.startswith("words_"))
+    # Fixed messages of the backend are shown too.
+    sources = [*ADDON.glob("*.py"), *(ROOT / "sdf_backend").rglob("*.py")]
+    code = " ".join(path.read_text() for path in sources if not path.name.startswith("words_"))
     assert [text for text in words if text not in shown and f'"{text}"' not in code] == []
+
+
+def test_what_is_not_a_label_is_looked_up_in_the_own_context_and_by_its_parts() -> None:
+    with stand_in() as bpy:
+        session, translations = (
+            importlib.import_module(f"blender_addon.{name}") for name in ("session", "translations")
+        )
+        words = translations.GERMAN
+        bpy.app.translations.pgettext_iface = lambda text, context: (
+            words.get(text, text) if context == "SDF Shapes" else ""
+        )
+        assert translations.translated("Waiting, {count} ahead", count="2") == "Wartet, 2 davor"
+        assert session.with_remedy("busy", "all faces are degenerate") == (
+            f"{words['all faces are degenerate']}; {words['try again in a while']}"
+        )
+        assert session.with_remedy("failed", "a {brace} and 5 points") == "a {brace} and 5 points"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -13,7 +14,7 @@ import pytest
 import zmq
 from fake_server import FakeServer
 
-from blender_addon import timer
+from blender_addon import timer, unfinished
 from blender_addon.blending import blend_along_path
 from blender_addon.completions import submit_fit
 from blender_addon.fit_request import read_request
@@ -27,6 +28,7 @@ from sdf_backend.wire.messages import (
     Progress,
     Result,
     Shape,
+    StatusRequest,
     Submit,
     Welcome,
 )
@@ -68,9 +70,11 @@ def _shapes(submit: Submit) -> Iterator[Shape]:
                 shape = wedge(*blend_along_path(submit.codes, submit.poses, position))
                 yield replace(shape, refinement=REFINEMENT) if position in (0, 1) else shape
         case "decode":
-            assert submit.codes is not None and submit.poses is not None
-            moves = np.zeros((len(submit.codes), 1)) if submit.weights is None else submit.weights
-            for code, pose, move in zip(submit.codes, submit.poses, moves, strict=True):
+            count = len(submit.weights if submit.codes is None else submit.codes)
+            codes = np.tile(CODE, (count, 1)) if submit.codes is None else submit.codes
+            poses = np.tile(np.eye(4), (count, 1, 1)) if submit.poses is None else submit.poses
+            moves = np.zeros((count, 1)) if submit.weights is None else submit.weights
+            for code, pose, move in zip(codes, poses, moves, strict=True):
                 yield wedge(code + move.sum(), pose)
         case "sample":
             assert submit.poses is not None
@@ -93,6 +97,8 @@ class Backend:
     def __init__(self, welcome: Any = WELCOME) -> None:
         self.answer: Answer = exact
         self.requests: list[Any] = []
+        self.kept: dict[str, Any] = {}
+        """the last message of a job, for a client that asks for it"""
         self._stopped, self._unsolicited = False, []
         self._server = FakeServer()
         self._server.welcome = welcome
@@ -113,6 +119,8 @@ class Backend:
                         zmq.ZMQError
                     ):  # the add-on may have been disabled in the meantime, or this backend stopped
                         self._server.send(*self.answer(request))
+                if isinstance(request, StatusRequest) and request.job in self.kept:
+                    self._server.send(self.kept[request.job])
             time.sleep(0.002)
 
     def say(self, *messages: Any) -> None:
@@ -137,6 +145,15 @@ class Backend:
 @pytest.fixture(autouse=True)
 def empty_scene() -> None:
     bpy.ops.wm.read_factory_settings(use_empty=True)
+
+
+@pytest.fixture(autouse=True)
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the records of running jobs; in a Blender that the user has, it is in that one's folder."""
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    monkeypatch.setattr(unfinished, "user_folder", lambda name: folder)
+    return folder
 
 
 @pytest.fixture

@@ -416,3 +416,37 @@ def test_disabling_the_addon_cancels_its_jobs(connected: Backend) -> None:
     bpy.ops.preferences.addon_disable(module="blender_addon")
     until(lambda: connected.cancelled == [name], lambda: None)
     bpy.ops.preferences.addon_enable(module="blender_addon")
+
+
+def test_a_result_is_marked_as_an_asset_and_then_never_replaced(connected: Backend) -> None:
+    source = cube()
+    source.name = "Vase"
+    bpy.ops.sdf.complete()
+    item = bpy.context.object
+    assert bpy.ops.sdf.mark_as_asset() == {"FINISHED"} == bpy.ops.sdf.mark_as_asset()
+    assert item.asset_data.description == "Completed from Vase with the model cubes, which explains 100% of it"
+    assert sorted(tag.name for tag in item.asset_data.tags) == ["completed", "cubes"]
+    assert item.preview
+    bpy.ops.object.select_all(action="DESELECT")
+    source.select_set(True)
+    bpy.ops.sdf.complete()
+    assert {"Vase completed", "Vase completed.001"} <= set(bpy.data.objects.keys())
+
+
+def test_marking_as_an_asset_can_be_undone(connected: Backend) -> None:
+    cube()
+    bpy.ops.sdf.complete()
+    bpy.ops.ed.undo_push(message="a result")
+    bpy.ops.sdf.mark_as_asset()
+    bpy.ops.ed.undo_push(message="Mark as Asset")
+    bpy.ops.ed.undo()
+    assert result().asset_data is None
+
+
+def test_a_new_shape_can_be_an_asset_and_a_cube_cannot(connected: Backend) -> None:
+    bpy.ops.sdf.sample(count=1)
+    bpy.ops.sdf.mark_as_asset()
+    assert bpy.context.object.asset_data.description == "New with the model cubes"
+    cube()
+    with pytest.raises(RuntimeError, match="not a shape"):
+        bpy.ops.sdf.mark_as_asset()

@@ -10,6 +10,7 @@ from conftest import Backend, cube, exact, result, submissions, submit_completio
 
 from blender_addon import timer
 from blender_addon.fit_operators import others_of
+from blender_addon.job_status import status_of
 from blender_addon.session import session
 from blender_addon.verdict import verdict_of
 from sdf_backend.wire.messages import AUTO_MODEL, Accepted, ModelInfo, Submit, Welcome
@@ -310,7 +311,7 @@ def test_a_result_that_waits_for_object_mode_says_so(connected: Backend) -> None
     connected.say(exact(held[0])[-1])
     until(lambda: session.deliveries)
     timer.work()
-    assert [job.status for job in session.listed_jobs] == ["finished, waits until you return to Object Mode"]
+    assert [status_of(job) for job in session.listed_jobs] == ["Finished, waits until you return to Object Mode"]
     bpy.ops.object.mode_set(mode="OBJECT")
     until(lambda: not session.deliveries)
     assert session.listed_jobs == []

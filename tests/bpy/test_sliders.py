@@ -3,14 +3,14 @@
 import bpy
 import numpy as np
 import pytest
-from conftest import CODE, REFINEMENT, Backend, cube, exact, idle, submissions, two_cubes, until
+from conftest import CODE, REFINEMENT, Backend, cube, exact, idle, submissions, two_cubes, until, wedge
 from mathutils import Vector
 
-from blender_addon import sliders, timer
+from blender_addon import directions, sliders, timer
 from blender_addon.geometry import DEVIATION, OBSERVED, new_mesh, transfer_values, vertex_values
 from blender_addon.session import session
 from blender_addon.shapes import stored_shape
-from sdf_backend.wire.messages import Accepted, Error, Submit
+from sdf_backend.wire.messages import Accepted, Error, Result, Shape, Submit
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_coarse_mesh_follows_a_slider_and_then_the_full_mesh(
     until(lambda: shows_coarse_mesh(completed))
     release(moving)
     until(idle)
-    assert resolutions(connected) == [sliders.DIRECTIONS_RESOLUTION, sliders.COARSE_RESOLUTION, 200]
+    assert resolutions(connected) == [directions.DIRECTIONS_RESOLUTION, sliders.COARSE_RESOLUTION, 200]
     assert all(submit.task == "decode" for submit in submissions(connected))
     np.testing.assert_allclose(submissions(connected)[-1].codes[0], CODE + 1.5)
     np.testing.assert_allclose(stored_shape(completed).code, CODE + 1.5)
@@ -167,7 +167,7 @@ def test_a_shape_can_be_moved_where_the_directions_are_not_known(
     completed: bpy.types.Object, connected: Backend
 ) -> None:
     def refuse_directions(submit: Submit) -> list:
-        refused = submit.settings.resolution == sliders.DIRECTIONS_RESOLUTION
+        refused = submit.settings.resolution == directions.DIRECTIONS_RESOLUTION
         return [Error("failed", "it has none", submit.job)] if refused else exact(submit)
 
     connected.answer = refuse_directions
@@ -280,3 +280,31 @@ def test_an_outdated_full_mesh_is_cancelled(completed: bpy.types.Object, connect
     connected.answer = exact
     until(idle)
     np.testing.assert_allclose(stored_shape(completed).code, CODE + 2)
+
+
+def test_the_directions_of_the_active_shape_are_asked_for_once_and_have_names(
+    completed: bpy.types.Object, connected: Backend
+) -> None:
+    def growing(submit: Submit) -> list:
+        """Direction 1 makes the shape wider and somewhat taller, direction 2 thinner; the others change nothing."""
+        shapes = []
+        for row in submit.weights:
+            grown = wedge(CODE + row.sum(), np.eye(4))
+            vertices, faces = grown.vertices * np.exp(row[0] * np.array([0.2, 0.15, 0])), grown.faces
+            if row[1] > 0:  # a hollow inside
+                vertices, faces = (
+                    np.concatenate([vertices, 0.9 * vertices]),
+                    np.concatenate([faces, faces[:, ::-1] + 4]),
+                )
+            shapes.append(Shape(vertices, faces, grown.code, grown.pose))
+        return [Result(submit.job, tuple(shapes))]
+
+    connected.answer = growing
+    directions.prepare_directions()
+    directions.prepare_directions()
+    until(idle)
+    [submit] = submissions(connected)
+    assert submit.task == "decode" and submit.weights.shape == (8, 4)
+    found = session.sliders.directions["cubes"]
+    assert [found.name(index) for index in range(4)] == ["Wider, Taller", "Thinner", "", ""]
+    np.testing.assert_allclose(found.steps, np.ones((4, 4)))

@@ -36,3 +36,11 @@ def test_a_folder_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write"):
         write_png(tmp_path / "file" / "one.png", [image(0)])
+
+
+def test_an_image_that_is_partly_transparent_is_read_back(tmp_path: Path) -> None:
+    opacity = np.arange(1500, dtype=np.uint8).reshape(30, 50, 1)
+    write_png(tmp_path / "clear.png", [np.concatenate([image(0), opacity], axis=2)])
+    with Image.open(tmp_path / "clear.png") as read:
+        assert read.mode == "RGBA"
+        assert np.array_equal(np.asarray(read), np.concatenate([image(0), opacity], axis=2))
