@@ -1,9 +1,12 @@
 """Preferences of the add-on: address and key of the backend, and the Python of a local one. No .blend file has them."""
 
 import ipaddress
+import os
 import re
 import tempfile
+import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -75,7 +78,18 @@ def start_local_backend(options: Sequence[str] = ()) -> None:
 
 def connect_to(address: str, key_file: Path | None, is_local: bool = False) -> None:
     """Begin to connect. Raises `ClientError` for an address or key file that is not valid."""
-    session.connect(address, key_file, f"Blender {bpy.app.version_string}", is_local)
+    session.connect(address, key_file, f"Blender {bpy.app.version_string}", is_local, _secret())
+
+
+def _secret() -> str:
+    """What owns the jobs of this user at a backend without keys: another Blender of theirs may fetch the results."""
+    path = user_folder("client") / "secret"
+    try:
+        with suppress(FileExistsError), open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(uuid.uuid4().hex)
+        return path.read_text(encoding="ascii")
+    except OSError:  # a full disk, say; then no other Blender can fetch them
+        return ""
 
 
 def is_offline(address: str) -> bool:

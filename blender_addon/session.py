@@ -284,9 +284,11 @@ class Session:
         models = self.welcome.models if self.welcome else ()
         return next((info.front for info in models if info.name == model), "") or "+z"
 
-    def connect(self, address: str, key_file: Path | None, software: str, is_local: bool = False) -> None:
+    def connect(
+        self, address: str, key_file: Path | None, software: str, is_local: bool = False, secret: str = ""
+    ) -> None:
         """Begin to connect; `poll` continues. Raises `ClientError` for an address or key file that is not valid."""
-        client = Client(address, key_file, name="Blender", software=software)
+        client = Client(address, key_file, name="Blender", software=software, secret=secret)
         self.close()
         self._client, self.address, self.notice, self.is_local = client, address, "", is_local
         self.sliders.directions.clear()

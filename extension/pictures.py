@@ -22,11 +22,13 @@ PICTURES = Path(__file__).parents[1] / "blender_addon" / "pictures"
 # Chosen by eye: what one thinks of first.
 SHAPES = {
     "airplanes": "A320",
+    "bottles": "scopia_wine_bottle",
     "cabinets": "blendswap-cc-0_bookcase",
     "cars": "Scenery_Transport_vwgolfsilver",
     "chairs": "blendswap-cc-0_oakChair",
     "humans": "body-0003",
     "lamps": "katorlegaz_pedestal-vase-lamp",
+    "mugs": "mugs-turned-0-00034",
     "sofas": "blendswap-cc-0_sofa",
     "tables": "blendswap-cc-0_oakTable",
 }

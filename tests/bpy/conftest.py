@@ -123,6 +123,11 @@ class Backend:
                     self._server.send(self.kept[request.job])
             time.sleep(0.002)
 
+    @property
+    def secrets(self) -> set[str]:
+        """Those of all greetings."""
+        return set(self._server.secrets)
+
     def say(self, *messages: Any) -> None:
         """Send messages now."""
         self._unsolicited += messages

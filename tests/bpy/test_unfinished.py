@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ADDON, Backend, cube, exact, idle, result, submissions, submit_completion, until, world
 
-from blender_addon import timer, unfinished
+from blender_addon import preferences, timer, unfinished
 from blender_addon.session import LEFT_SECONDS, session
 from sdf_backend.wire.messages import Accepted, Error, Progress, Submit
 
@@ -29,8 +29,8 @@ def close_and_connect(backend: Backend, records: Path, age: float = 60.0) -> Non
     for path in records.iterdir():
         os.utime(path, (path.stat().st_atime, path.stat().st_mtime - age))
     bpy.ops.preferences.addon_enable(module=ADDON)
-    preferences: Any = bpy.context.preferences.addons[ADDON].preferences
-    preferences.address, preferences.model, session.looked_at = backend.address, "cubes", float("-inf")
+    stored: Any = bpy.context.preferences.addons[ADDON].preferences
+    stored.address, stored.model, session.looked_at = backend.address, "cubes", float("-inf")
     assert bpy.ops.sdf.connect() == {"FINISHED"}
     session.looked_at = float("-inf")
     timer.work()
@@ -49,6 +49,14 @@ def test_a_result_is_offered_after_blender_was_closed_and_stands_in_its_place(
     assert result().name == "Cube completed" and result()["sdf_model"] == "cubes"
     np.testing.assert_allclose(world(result()), world(source), atol=1e-5)
     assert not session.offered and not list(records.iterdir())
+
+
+def test_each_blender_of_a_user_owns_their_jobs(connected: Backend, records: Path) -> None:
+    cube()
+    leave_a_job(connected, records)
+    assert len(connected.secrets) == 1 and connected.secrets != {""}
+    if os.name == "posix":
+        assert (preferences.user_folder("client") / "secret").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("change", ["moved", "deleted"])

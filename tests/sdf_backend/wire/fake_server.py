@@ -38,6 +38,8 @@ class FakeServer:
         self.peer = b""
         self.hellos = 0
         self.requests: list[Any] = []
+        self.secrets: list[str] = []
+        """of all greetings"""
 
     def step(self) -> None:
         """Receive: greetings are answered with `welcome`, other messages are added to `requests`."""
@@ -48,6 +50,7 @@ class FakeServer:
                 self.requests.append(request)
                 continue
             self.hellos += 1
+            self.secrets.append(request.secret)
             if self.welcome:
                 self.send(self.welcome)
 
