@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import trimesh
-from lxml import etree
+from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]  # compiled, without stubs
 
 from sdf_backend.geometry.file_readers.archives import check_zip
 from sdf_backend.geometry.file_readers.part import Part, Polygons, Sibling, check_placed
@@ -39,7 +39,7 @@ def read_dae(data: bytes, sibling: Sibling) -> list[Part]:
 def _read_scene(data: bytes, suffix: str) -> list[Part]:
     """The meshes of a scene, each placed."""
     scene = trimesh.load_scene(BytesIO(data), file_type=suffix, process=False, skip_materials=True)
-    meshes = cast(dict[str, Any], scene.geometry)
+    meshes = cast(dict[Any, Any], scene.geometry)
     named = (scene.graph[node][1] for node in scene.graph.nodes_geometry)
     check_placed(sum(len(meshes[name].vertices) + 3 * len(meshes[name].faces) for name in named))
     parts = []
