@@ -118,5 +118,5 @@ def write_obj(
 
 
 def _lines(keyword: str, rows: np.ndarray) -> str:
-    """One line a row, (n, k), with twelve digits, which keep a map's coordinates to the millimetre."""
-    return "".join(f"{keyword} {' '.join(f'{value:.12g}' for value in row)}\n" for row in rows.tolist())
+    """One line a row, (n, k), with fifteen digits, which are right in double precision wherever on a map it is."""
+    return "".join(f"{keyword} {' '.join(f'{value:.15g}' for value in row)}\n" for row in rows.tolist())

@@ -15,14 +15,15 @@ from sdf_backend.geometry.file_readers.scans import require
 
 # What it would log is raised or told.
 logging.getLogger("trimesh").setLevel(logging.CRITICAL)
-# Beyond this many, meshes that a file places are counted no further.
-MOST_PARTS = 1_000_000
+# Groups of a 3MF file, each as often as it is placed.
+MOST_GROUPS = 100_000
 BUILD = "build"
 
 
 def read_3mf(data: bytes, sibling: Sibling) -> list[Part]:
     """Read a 3MF file; raises `ValueError` where its objects are placed more often than its reader follows."""
-    placed, parts = _count_placed(check_zip(data)), _read_scene(data, "3mf")
+    placed = _count_placed(check_zip(data))
+    parts = _read_scene(data, "3mf")
     if placed > len(parts):
         raise ValueError(
             f"it places {placed:,} meshes, groups within groups, of which {len(parts):,} can be read; export it as GLB"
@@ -52,15 +53,20 @@ def _read_scene(data: bytes, suffix: str) -> list[Part]:
 def _count_placed(archive: zipfile.ZipFile) -> int:
     """How many meshes a 3MF file places: trimesh follows no more groups than objects times placements, silently.
 
-    An object stands after those that it consists of (3MF core specification, 4.2).
+    Raises `ValueError` where the paths to them are too long to be followed one by one. An object stands after those
+    that it consists of (3MF core specification, 4.2).
     """
     model = next(name for name in archive.namelist() if "3d/3dmodel.model" in name.lower())
-    placed: dict[str, int] = {}
+    meshes, groups = dict[str, int](), dict[str, int]()  # below each object; groups on all paths to them
     with archive.open(model) as file:
         tags = ("{*}object", "{*}build")
         for _, element in etree.iterparse(file, events=("end",), tag=tags, resolve_entities=False):
+            name = element.attrib.get("id", BUILD)
             below = [row.attrib["objectid"] for row in element.iter("{*}component", "{*}item")]
             own = int(next(element.iter("{*}triangle"), None) is not None)
-            placed[element.attrib.get("id", BUILD)] = min(sum(placed.get(name, 1) for name in below) or own, MOST_PARTS)
+            meshes[name] = sum(meshes.get(one, 1) for one in below) or own
+            groups[name] = sum(groups.get(one, 0) for one in below) + meshes[name]
+            if groups[name] > MOST_GROUPS:
+                raise ValueError(f"it places more than {MOST_GROUPS:,} groups within groups; export it as GLB")
             element.clear()
-    return placed.get(BUILD, 0)
+    return meshes.get(BUILD, 0)
