@@ -111,20 +111,21 @@ def choose_model(
 
 
 def _note(best: _Judged, second: str, confidence: float, inputs: int, pose: Pose, choice: ModelChoiceSettings) -> str:
+    doubts = []
     if best.explained < choice.explained or best.score > choice.poor * inputs:
         turned = "its up axis may be another, or " if pose in (Pose.UPRIGHT, Pose.ALIGNED) else ""
-        return (
+        doubts.append(
             f"No model knows this well, though {best.name} comes nearest: {turned}it may be of a category that there "
             "is no model for."
         )
-    if best.unlikely > choice.unlikely:
-        return (
+    elif best.unlikely > choice.unlikely:
+        doubts.append(
             f"{best.name} explains this best, but as a shape unlike those that it was learned from. It may be of a "
             "category that there is no model for."
         )
     if confidence < AMBIGUOUS_CONFIDENCE:
-        return f"{second} explains this nearly as well as {best.name}; choose that model to compare."
-    return ""
+        doubts.append(f"{second} explains this nearly as well as {best.name}; choose that model to compare.")
+    return " ".join(doubts)
 
 
 def _near(first: Sequence[_Judged], choice: ModelChoiceSettings) -> list[str]:

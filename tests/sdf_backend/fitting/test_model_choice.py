@@ -67,7 +67,7 @@ def test_where_nothing_explains_an_upright_input_its_up_axis_is_doubted(models: 
     note = choose_model({"discs": models["discs"], "more": models["discs"]}, [on_edge], UPRIGHT, silent).note
     assert note == (
         "No model knows this well, though discs comes nearest: its up axis may be another, or it may be of a category "
-        "that there is no model for."
+        "that there is no model for. more explains this nearly as well as discs; choose that model to compare."
     )
 
 
